@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 
 import mpmath
@@ -49,7 +49,7 @@ class Formula:
             return _compiled(self)(*(mpmath.mpf(value) for value in values))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(formula: Formula) -> Callable[..., mpmath.mpf]:
     return sp.lambdify(formula.symbols, formula.expression, "mpmath")
 
@@ -104,7 +104,7 @@ class Verdict:
 def check(theorem: Theorem) -> Verdict:
     """Prove the theorem and run its controls."""
     start = time.perf_counter()
-    proved = all([zero(residual) for residual in _each(theorem.residual())])
+    proved = all(map(zero, _each(theorem.residual())))
     controls = {
         wrong: any(nonzero(residual) for residual in _each(control()))
         for wrong, control in theorem.controls.items()
@@ -148,12 +148,19 @@ def nonzero(expression: Expr, trials: int = 6) -> bool:
 
 
 def _value_is_nonzero(expression: Expr, seed: int) -> bool:
-    for head in sorted({f.func for f in expression.atoms(AppliedUndef)}, key=str):
-        expression = expression.replace(head, _polynomial(str(head), seed))
-    expression = expression.doit()
+    while functions := expression.atoms(AppliedUndef):
+        head = _outermost(functions)
+        expression = expression.replace(head, _polynomial(str(head), seed)).doit()
     point = {symbol: _rational(symbol, seed) for symbol in expression.free_symbols}
     value = expression.subs(point).doit().evalf(30, maxn=400)
     return bool(value.is_number and value.is_finite and abs(value) > sp.Rational(1, 10**12))
+
+
+def _outermost(functions: set[Expr]) -> sp.Basic:
+    """A function that is no argument of another, so that derivatives by an inner one are taken before it goes."""
+    inner = {g.func for f in functions for argument in f.args for g in argument.atoms(AppliedUndef)}
+    heads = sorted({f.func for f in functions}, key=str)
+    return next((head for head in heads if head not in inner), heads[0])
 
 
 def _rational(symbol: Symbol, seed: int) -> Expr:
