@@ -1,0 +1,113 @@
+"""Encoders: depth-dependent maps x -> x_t and their rate in log-SNR.
+
+An encoder turns data x into encoded data x_t = x_phi(x, lambda_t) of the same shape, and
+
+    x_t' = d x_t / d lambda = -d x_t / d gamma        (lambda = -gamma)
+
+is its rate. The three encoders of the paper:
+
+    identity (VDM)               x_t = x                                   x_t' = 0
+    non-trainable (DiffEnc-nt)   x_t = alpha^2 x                           x_t' = sigma^2 x_t
+    trainable (DiffEnc)          x_t = alpha^2 x + sigma^2 y(x, gamma)     x_t' = sigma^2 (x_t - y + dy/dlambda)
+
+All tend to x at t -> 0, so no encoder is needed to sample or decode. A new encoder is one class with one
+method, `encode`; its rate then comes from forward-mode differentiation, value and rate from one evaluation.
+
+Reference: Nielsen, Christensen, Dittadi, Winther, "DiffEnc", ICLR 2024, sections 3 and 4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from diffenc_ct.schedules import alpha2, expand, sigma2
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encoded data x_t (`value`) and dx_t/dlambda (`rate`), both of x's shape."""
+
+    value: Tensor
+    rate: Tensor
+
+
+def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
+    """function(x, gamma) and its derivative with respect to lambda = -gamma, in one forward-mode pass.
+
+    gamma has shape (batch,) and each example's output may depend on its own gamma only. Works inside
+    autograd: both results carry gradients.
+    """
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(gamma, -torch.ones_like(gamma))
+        value, rate = forward_ad.unpack_dual(function(x, dual))
+    return Encoding(value, torch.zeros_like(value) if rate is None else rate)
+
+
+class Encoder(nn.Module):
+    """Base class. Implement `encode(x, gamma) -> x_t`; gamma is (batch,), x (batch, *data).
+
+    Calling the encoder returns value and rate. Override `forward` only where the rate has a closed form.
+    """
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        raise NotImplementedError("an encoder implements encode(x, gamma) -> x_t")
+
+    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+        return with_rate(self.encode, x, gamma)
+
+    def rate_factor(self, gamma: Tensor) -> Tensor:
+        """c in the single head's r_hat = c x_hat: sigma^2, exact where x_t' = sigma^2 x_t.
+
+        Theorem: encoders.nontrainable.
+        """
+        return sigma2(gamma)
+
+
+class IdentityEncoder(Encoder):
+    """x_t = x: a plain variational diffusion model. Theorem: encoders.identity."""
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+        return Encoding(x, torch.zeros_like(x))
+
+    def rate_factor(self, gamma: Tensor) -> Tensor:
+        return torch.zeros_like(gamma)
+
+
+class NonTrainableEncoder(Encoder):
+    """x_t = alpha^2 x, x_t' = sigma^2 x_t: DiffEnc-nt. Theorem: encoders.nontrainable."""
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        return expand(alpha2(gamma), x) * x
+
+    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+        x_t = self.encode(x, gamma)
+        return Encoding(x_t, expand(sigma2(gamma), x) * x_t)
+
+
+class TrainableEncoder(Encoder):
+    """x_t = alpha^2 x + sigma^2 y(x, gamma) with a network y; x_t' = sigma^2 (x_t - y + dy/dlambda).
+
+    network(x, gamma) -> y of x's shape; keep y bounded (end it in tanh), since at t = 1 almost all of x_t is y.
+    Theorem: encoders.rate.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        return self._mix(x, self.network(x, gamma), gamma)
+
+    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+        y = with_rate(self.network, x, gamma)
+        x_t = self._mix(x, y.value, gamma)
+        return Encoding(x_t, expand(sigma2(gamma), x) * (x_t - y.value + y.rate))
+
+    @staticmethod
+    def _mix(x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+        return expand(alpha2(gamma), x) * x + expand(sigma2(gamma), x) * y

@@ -1,0 +1,197 @@
+"""Noise schedules: how the log signal-to-noise ratio falls with depth.
+
+A schedule is an increasing function gamma(t) of depth t in [0, 1] (0 = data, 1 = noise). Everything else
+follows from it, variance preserving:
+
+    lambda = -gamma = log SNR,      SNR = exp(-gamma)
+    alpha^2 = sigmoid(-gamma),      sigma^2 = sigmoid(gamma),      alpha^2 + sigma^2 = 1
+    beta = sigma^2 gamma'(t),       alpha'/alpha = -beta/2,        (sigma^2)' = alpha^2 beta
+
+A schedule returns gamma(t) and gamma'(t) together, evaluated once. All functions of gamma use sigmoid,
+never 1 - alpha^2, and are accurate over the whole range of float32 from gamma = -20 to 20.
+
+Reference: Kingma, Salimans, Poole, Ho, "Variational Diffusion Models", 2021, section 3 and appendix H.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def alpha2(gamma: Tensor) -> Tensor:
+    """alpha^2 = sigmoid(-gamma), the signal's variance. Theorem: schedules.variance."""
+    return torch.sigmoid(-gamma)
+
+
+def sigma2(gamma: Tensor) -> Tensor:
+    """sigma^2 = sigmoid(gamma), the noise's variance. Theorem: schedules.variance."""
+    return torch.sigmoid(gamma)
+
+
+def alpha(gamma: Tensor) -> Tensor:
+    """alpha = sqrt(sigmoid(-gamma)), the signal's scale. Theorem: schedules.stable_forms."""
+    return alpha2(gamma).sqrt()
+
+
+def sigma(gamma: Tensor) -> Tensor:
+    """sigma = sqrt(sigmoid(gamma)), the noise's scale. Theorem: schedules.stable_forms."""
+    return sigma2(gamma).sqrt()
+
+
+def snr(gamma: Tensor) -> Tensor:
+    """SNR = alpha^2 / sigma^2 = exp(-gamma). Theorem: schedules.snr."""
+    return torch.exp(-gamma)
+
+
+def expand(a: Tensor, like: Tensor) -> Tensor:
+    """Give a tensor of shape (batch,) trailing dimensions, so that it multiplies `like` (batch, *data)."""
+    return a.reshape(a.shape + (1,) * (like.ndim - a.ndim)) if a.ndim else a
+
+
+@dataclass(frozen=True)
+class SchedulePoint:
+    """A schedule at depth t: gamma(t) and rate = gamma'(t), both of t's shape."""
+
+    gamma: Tensor
+    rate: Tensor
+
+    @property
+    def alpha(self) -> Tensor:
+        return alpha(self.gamma)
+
+    @property
+    def sigma(self) -> Tensor:
+        return sigma(self.gamma)
+
+    @property
+    def alpha2(self) -> Tensor:
+        return alpha2(self.gamma)
+
+    @property
+    def sigma2(self) -> Tensor:
+        return sigma2(self.gamma)
+
+    @property
+    def snr(self) -> Tensor:
+        return snr(self.gamma)
+
+    @property
+    def beta(self) -> Tensor:
+        """beta = g^2 = sigma^2 gamma', the squared diffusion coefficient. Theorem: schedules.beta."""
+        return self.sigma2 * self.rate
+
+
+class Schedule(nn.Module):
+    """Base class: implement `forward(t) -> SchedulePoint` with gamma increasing and rate = dgamma/dt."""
+
+    def forward(self, t: Tensor) -> SchedulePoint:
+        raise NotImplementedError("a schedule implements forward(t) -> SchedulePoint")
+
+    def at(self, t: float, like: Tensor) -> SchedulePoint:
+        """The schedule at one depth, as scalars of `like`'s dtype and device."""
+        return self(torch.tensor(t, dtype=like.dtype, device=like.device))
+
+
+def _check_range(gamma_min: float, gamma_max: float) -> None:
+    if not gamma_min < gamma_max:
+        raise ValueError(
+            f"gamma must increase with depth: gamma_min={gamma_min} is not below gamma_max={gamma_max}"
+        )
+
+
+class LinearSchedule(Schedule):
+    """gamma(t) = gamma_min + (gamma_max - gamma_min) t, the paper's schedule."""
+
+    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
+        super().__init__()
+        _check_range(gamma_min, gamma_max)
+        self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
+
+    def forward(self, t: Tensor) -> SchedulePoint:
+        slope = self.gamma_max - self.gamma_min
+        return SchedulePoint(self.gamma_min + slope * t, torch.full_like(t, slope))
+
+
+class LearnedLinearSchedule(Schedule):
+    """gamma(t) = start + |slope| t with both numbers learned (the end points move the ELBO)."""
+
+    def __init__(self, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
+        super().__init__()
+        _check_range(gamma_min, gamma_max)
+        self.start = nn.Parameter(torch.tensor(float(gamma_min)))
+        self.slope = nn.Parameter(torch.tensor(float(gamma_max - gamma_min)))
+
+    def forward(self, t: Tensor) -> SchedulePoint:
+        slope = self.slope.abs().to(t.dtype)
+        return SchedulePoint(self.start.to(t.dtype) + slope * t, slope.expand_as(t))
+
+
+class PolynomialSchedule(Schedule):
+    """gamma(t) = gamma_min + (gamma_max - gamma_min) ((1 - weight) t + weight t^degree).
+
+    weight defaults to gamma_max / (2 (gamma_max - gamma_min)), which at degree 10 is the authors'
+    "poly10": gamma_max/2 t^10 + (gamma_max/2 - gamma_min) t + gamma_min. Raises ValueError where gamma would
+    not increase (weight outside [0, 1] or degree below 1).
+    """
+
+    def __init__(
+        self,
+        gamma_min: float = -13.3,
+        gamma_max: float = 5.0,
+        *,
+        degree: int = 10,
+        weight: float | None = None,
+    ) -> None:
+        super().__init__()
+        _check_range(gamma_min, gamma_max)
+        self.gamma_min, self.gamma_max, self.degree = float(gamma_min), float(gamma_max), degree
+        self.weight = gamma_max / (2 * (gamma_max - gamma_min)) if weight is None else weight
+        if not 0 <= self.weight <= 1 or degree < 1:
+            raise ValueError(
+                f"a polynomial schedule with weight={self.weight}, degree={degree} is not increasing; "
+                "weight must lie in [0, 1] and degree be at least 1"
+            )
+
+    def forward(self, t: Tensor) -> SchedulePoint:
+        width, w, n = self.gamma_max - self.gamma_min, self.weight, self.degree
+        gamma = self.gamma_min + width * ((1 - w) * t + w * t**n)
+        return SchedulePoint(gamma, width * ((1 - w) + w * n * t ** (n - 1)))
+
+
+class MonotoneSchedule(Schedule):
+    """VDM's monotone network, its end points pinned.
+
+    m(t) = l(t) + sum_k c_k sigmoid(a_k l(t) + b_k) with l(t) = a_0 t + b_0 and positive a, c (through softplus);
+    gamma(t) = gamma_min + (gamma_max - gamma_min) (m(t) - m(0)) / (m(1) - m(0)).
+    """
+
+    def __init__(
+        self, gamma_min: float = -13.3, gamma_max: float = 5.0, *, hidden: int = 1024
+    ) -> None:
+        super().__init__()
+        _check_range(gamma_min, gamma_max)
+        self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
+        # softplus(0.5413) = 1: an untrained schedule is close to linear.
+        self.outer_slope = nn.Parameter(torch.full((), 0.5413))
+        self.outer_bias = nn.Parameter(torch.zeros(()))
+        self.slopes = nn.Parameter(torch.linspace(-3.0, 3.0, hidden))
+        self.biases = nn.Parameter(torch.randn(hidden))
+        self.heights = nn.Parameter(torch.full((hidden,), -7.0))
+
+    def _monotone(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        kind = {"dtype": t.dtype, "device": t.device}
+        outer = F.softplus(self.outer_slope).to(**kind)
+        slopes, heights = F.softplus(self.slopes).to(**kind), F.softplus(self.heights).to(**kind)
+        line = outer * t + self.outer_bias.to(**kind)
+        gates = torch.sigmoid(slopes * line.unsqueeze(-1) + self.biases.to(**kind))
+        value = line + (heights * gates).sum(-1)
+        rate = outer * (1 + (heights * slopes * gates * (1 - gates)).sum(-1))
+        return value, rate
+
+    def forward(self, t: Tensor) -> SchedulePoint:
+        low, high = self._monotone(torch.stack([torch.zeros_like(t), torch.ones_like(t)]))[0]
+        value, rate = self._monotone(t)
+        scale = (self.gamma_max - self.gamma_min) / (high - low)
+        return SchedulePoint(self.gamma_min + scale * (value - low), scale * rate)
