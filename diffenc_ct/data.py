@@ -76,10 +76,14 @@ def check_values(values: Tensor, levels: int | None, where: str) -> None:
             raise ValueError(f"{where}: NaN or infinite values; remove them")
         return
     if values.is_floating_point():
-        raise ValueError(f"{where}: levels={levels} given but values are {values.dtype}; store integers")
+        raise ValueError(
+            f"{where}: levels={levels} given but values are {values.dtype}; store integers"
+        )
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= levels:
-        raise ValueError(f"{where}: values {low}..{high} do not fit into {levels} levels (0..{levels - 1})")
+        raise ValueError(
+            f"{where}: values {low}..{high} do not fit into {levels} levels (0..{levels - 1})"
+        )
 
 
 def default_root() -> Path:
@@ -100,7 +104,9 @@ def load_dataset(
     if name in _LOADERS:
         data = _LOADERS[name](folder, download)
         if levels not in (None, data.levels):
-            raise ValueError(f"data {name!r} has {data.levels} levels, not {levels}; leave levels out")
+            raise ValueError(
+                f"data {name!r} has {data.levels} levels, not {levels}; leave levels out"
+            )
         return data
     path = Path(name)
     if path.is_dir():
@@ -151,7 +157,7 @@ def _imagenet32(root: Path, download: bool) -> Dataset:
 
 
 def swirl_points(size: int, seed: int) -> np.ndarray:
-    """VDM's swirl before rounding: theta = sqrt(u) 3 pi, r = 2 theta + pi, 4 ((cos, sin) theta r + n/4 + 30).
+    """VDM's swirl before rounding: theta = sqrt(u) 3 pi, r = 2 theta + pi, 4 ((cos theta, sin theta) r + n/4 + 30).
 
     Shape (size, 2), values about 30..210. (DiffEnc's code shifts all points by one normal number where VDM's
     draws one a coordinate; this is VDM's.)
@@ -170,7 +176,8 @@ def _swirl(root: Path, download: bool) -> Dataset:
 
 def _swirl_real(root: Path, download: bool) -> Dataset:
     train, test = (
-        torch.from_numpy(((swirl_points(1024, seed) - 120) / 100).astype(np.float32)) for seed in (1, 2)
+        torch.from_numpy(((swirl_points(1024, seed) - 120) / 100).astype(np.float32))
+        for seed in (1, 2)
     )
     return Dataset("swirl-real", train, test, None)
 
@@ -200,13 +207,17 @@ def _from_folder(path: Path, levels: int | None) -> Dataset:
         train = [image for name, image in images.items() if name.startswith("train/")]
         test = [image for name, image in images.items() if name.startswith("test/")]
         if not (train and test):
-            raise ValueError(f"data {str(path)!r} has only one of the sub-folders train and test; add the other")
+            raise ValueError(
+                f"data {str(path)!r} has only one of the sub-folders train and test; add the other"
+            )
     else:
         names = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
         held_out = _test_size(len(names), path)
         test = [images[name] for name in names[:held_out]]
         train = [images[name] for name in names[held_out:]]
-    return Dataset(str(path), *(torch.from_numpy(np.stack(part)) for part in (train, test)), levels=256)
+    return Dataset(
+        str(path), *(torch.from_numpy(np.stack(part)) for part in (train, test)), levels=256
+    )
 
 
 def _from_arrays(path: Path, levels: int | None) -> Dataset:
@@ -232,7 +243,9 @@ def _from_arrays(path: Path, levels: int | None) -> Dataset:
 def _as_tensor(array: np.ndarray, path: Path) -> Tensor:
     """(N, ...) array -> (N, d) vectors or (N, C, H, W) images; (N, H, W) gains a channel."""
     if array.dtype.kind not in "uif":
-        raise ValueError(f"{path}: dtype {array.dtype} is neither integer nor real; convert the array")
+        raise ValueError(
+            f"{path}: dtype {array.dtype} is neither integer nor real; convert the array"
+        )
     if array.ndim not in (2, 3, 4):
         raise ValueError(
             f"{path}: shape {array.shape}; expected (N, d) vectors, (N, H, W) or (N, C, H, W) images"
@@ -247,7 +260,9 @@ def _as_tensor(array: np.ndarray, path: Path) -> Tensor:
 
 def _test_size(count: int, path: Path) -> int:
     if count < 2:
-        raise ValueError(f"data {str(path)!r} has {count} examples; at least 2 are needed (one for the test set)")
+        raise ValueError(
+            f"data {str(path)!r} has {count} examples; at least 2 are needed (one for the test set)"
+        )
     return max(1, round(count / 10))
 
 

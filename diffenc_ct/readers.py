@@ -28,7 +28,9 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         data = gzip.decompress(found.read_bytes()) if found == packed else found.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{found} is truncated or no gzip file ({error}); fetch it again") from error
+        raise ValueError(
+            f"{found} is truncated or no gzip file ({error}); fetch it again"
+        ) from error
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{found} is no IDX file of unsigned bytes; fetch it again")
     header = 4 + 4 * data[3]
@@ -58,7 +60,9 @@ def read_imagenet_batches(folder: Path) -> tuple[np.ndarray, np.ndarray]:
         arrays = read_array_file(path)
         data = arrays.get("data")
         if data is None or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * 32 * 32:
-            raise ValueError(f"{path}: expected an array `data` of bytes, shape (N, 3072); fetch it again")
+            raise ValueError(
+                f"{path}: expected an array `data` of bytes, shape (N, 3072); fetch it again"
+            )
         parts.append(data.reshape(-1, 3, 32, 32))
     return np.concatenate(parts[:-1]), parts[-1]
 
@@ -99,7 +103,9 @@ def _read_image(path: Path) -> np.ndarray:
                 raise ValueError(f"{path} has mode {image.mode}; convert it to 8-bit grey or RGB")
             pixels = np.array(image)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); remove or replace it") from error
+        raise ValueError(
+            f"{path} cannot be read as an image ({error}); remove or replace it"
+        ) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
 
 

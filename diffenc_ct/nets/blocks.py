@@ -131,9 +131,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(c)) v on (batch, tokens, c).
 
     The fused kernel has no forward-mode derivative, so inside forward-mode differentiation the product is
-    written out; both give the same numbers.
+    written out, the softmax too: the backward pass of torch.softmax's tangent fails ("modified by an in-place
+    operation"). Both ways give the same numbers.
     """
     if torch.autograd.forward_ad._current_level >= 0:
-        weights = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]), dim=-1)
-        return weights @ v
+        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+        # The softmax does not change with a shift of its scores, so the shift needs no derivative.
+        weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+        return (weights / weights.sum(-1, keepdim=True)) @ v
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]

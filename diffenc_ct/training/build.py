@@ -1,0 +1,167 @@
+"""From a configuration to a model: parts by short name or import path, built from what the data require.
+
+A part's constructor is given the options of the configuration and, of the facts below, those that it names:
+
+    channels and height of images; dimensions (the number of values of an example); shape; levels;
+    gamma_range (where the schedule starts and ends); out_channels and outputs, twice the data's for paired heads;
+    network (for an encoder that has one); bounded=True (for an encoder's network)
+
+So `class MyNet(nn.Module): def __init__(self, channels, *, width=64)` works as it is, by the name
+"my_package.my_module:MyNet", in the place of any network, encoder or schedule.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffenc_ct import nets
+from diffenc_ct.data import Dataset
+from diffenc_ct.encoders import Encoder, IdentityEncoder, NonTrainableEncoder, TrainableEncoder
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.schedules import (
+    LearnedLinearSchedule,
+    LinearSchedule,
+    MonotoneSchedule,
+    PolynomialSchedule,
+    Schedule,
+)
+from diffenc_ct.training.config import Config, NetworkConfig, suggest
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": LinearSchedule,
+    "learned-linear": LearnedLinearSchedule,
+    "monotone": MonotoneSchedule,
+    "polynomial": PolynomialSchedule,
+}
+ENCODERS: dict[str, Callable[..., Encoder]] = {
+    "identity": IdentityEncoder,
+    "non-trainable": NonTrainableEncoder,
+    "trainable": TrainableEncoder,
+}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "score-unet": nets.ScoreUNet,
+    "encoder-unet": nets.EncoderUNet,
+    "multi-resolution-unet": functools.partial(nets.EncoderUNet, body="multiresolution"),
+    "vector": nets.VectorNetwork,
+    "mlp": nets.MLP,
+}
+
+
+def build_model(config: Config, data: Dataset) -> DiffEnc:
+    """The untrained model of a configuration, with weights drawn from its seed.
+
+    Raises ValueError where a name, an option or a combination is not possible, naming it.
+    """
+    return build_model_for(config, data.shape, data.levels)
+
+
+def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) -> DiffEnc:
+    """As build_model, from the shape of one example and the number of levels (None for reals)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        schedule = _build("schedule", config.schedule.kind, SCHEDULES, config.schedule.options, {})
+        _check("schedule", schedule, Schedule)
+        with torch.no_grad():
+            ends = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
+        dimensions = torch.Size(shape).numel()
+        facts: dict[str, Any] = {
+            "shape": shape,
+            "levels": levels,
+            "dimensions": dimensions,
+            "gamma_range": tuple(round(end, 6) for end in ends),
+        }
+        if len(shape) == 3:
+            facts |= {"channels": shape[0], "height": shape[1]}
+        encoder = _encoder(config, facts)
+        if config.model.heads == "paired":
+            facts |= {"out_channels": 2 * shape[0], "outputs": 2 * dimensions}
+        network = _network("network", config.network, facts, "score-unet")
+        return DiffEnc(
+            schedule,
+            encoder,
+            network,
+            levels=levels,
+            prediction=config.model.prediction,
+            heads=config.model.heads,
+        )
+
+
+def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
+    part = config.encoder
+    if "network" in inspect.signature(_named("encoder", part.kind, ENCODERS)).parameters:
+        inner = {**facts, "bounded": True}
+        facts = {**facts, "network": _network("encoder.network", part.network, inner, "encoder-unet")}
+    elif part.network != NetworkConfig():
+        raise ValueError(f"encoder.network is set but encoder {part.kind!r} has none; remove it")
+    encoder = _build("encoder", part.kind, ENCODERS, part.options, facts)
+    _check("encoder", encoder, Encoder)
+    return encoder
+
+
+def _network(
+    where: str, part: NetworkConfig, facts: Mapping[str, Any], for_images: str
+) -> nn.Module:
+    kind = part.kind
+    if kind == "auto":
+        kind = for_images if len(facts["shape"]) == 3 else "mlp"
+    network = _build(where, kind, NETWORKS, part.options, facts)
+    _check(where, network, nn.Module)
+    return network
+
+
+def _named(where: str, kind: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if ":" in kind:
+        return _import(where, kind)
+    if kind not in known:
+        raise ValueError(f"unknown {where} {kind!r}{suggest(kind, [*known, 'package.module:Class'])}")
+    return known[kind]
+
+
+def _build(
+    where: str,
+    kind: str,
+    known: Mapping[str, Callable[..., Any]],
+    options: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> Any:
+    part = _named(where, kind, known)
+    parameters = inspect.signature(part).parameters
+    for name in options:
+        if name not in parameters:
+            raise ValueError(f"{where} {kind!r} has no option {name!r}{suggest(name, parameters)}")
+    arguments = {**{name: facts[name] for name in facts if name in parameters}, **options}
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        )
+        if needed and name not in arguments:
+            raise ValueError(
+                f"{where} {kind!r} does not fit: it needs {name}; give it as an option"
+            )
+    try:
+        return part(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} {kind!r}: {error}") from error
+
+
+def _import(where: str, path: str) -> Any:
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{where} {path!r} cannot be imported ({error}); write package.module:Class of an importable module"
+        ) from error
+
+
+def _check(where: str, part: Any, kind: type) -> None:
+    if not isinstance(part, kind):
+        raise ValueError(
+            f"{where}: {type(part).__name__} is no {kind.__name__}; derive it from {kind.__name__}"
+        )

@@ -1,0 +1,197 @@
+"""Checkpoints: one sealed safetensors file each, written atomically; loading executes nothing.
+
+A file holds tensors by name,
+
+    model/NAME    ema/RATE/NAME    optimizer/NAME/{exp_avg,exp_avg_sq,step}
+
+and JSON metadata (configuration, step, shape and levels of the data, last evaluation). Its header carries the
+SHA-256 of the whole file, computed with the digest's own place filled with zeros, so that a change of any
+byte is recognised. A file appears under its name only when it is complete on disk.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+__all__ = [
+    "Checkpoint",
+    "CorruptCheckpoint",
+    "latest",
+    "prune",
+    "read_checkpoint",
+    "write_checkpoint",
+]
+
+FORMAT = "diffenc_ct checkpoint 1"
+_BLANK = "0" * 64
+
+
+class CorruptCheckpoint(ValueError):
+    """A checkpoint that is truncated, altered or of another format."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name and what describes them. `metrics` is the evaluation made at this step, if any."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    step: int
+    shape: tuple[int, ...]
+    levels: int | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix`, without it."""
+        return {
+            name[len(prefix) :]: t for name, t in self.tensors.items() if name.startswith(prefix)
+        }
+
+    def ema_rates(self) -> list[str]:
+        """Rates of the moving averages that the file holds."""
+        return list(
+            dict.fromkeys(name.split("/")[1] for name in self.tensors if name.startswith("ema/"))
+        )
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: to a temporary file, flushed to disk, then renamed. OSError leaves `path` as it was."""
+    description = {
+        "config": checkpoint.config,
+        "step": checkpoint.step,
+        "shape": list(checkpoint.shape),
+        "levels": checkpoint.levels,
+        "metrics": checkpoint.metrics,
+        "skipped": checkpoint.skipped,
+    }
+    metadata = {"format": FORMAT, "description": json.dumps(description), "sha256": _BLANK}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    data = bytearray(safetensors.torch.save(tensors, metadata))
+    place = _digest_place(data)
+    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    write_atomically(path, data)
+
+
+def write_atomically(path: Path, data: bytes | bytearray) -> None:
+    """Replace `path` by a file with these bytes, or fail and leave it as it was."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify; raises CorruptCheckpoint, or OSError where the file cannot be read at all."""
+    data = bytearray(path.read_bytes())
+    try:
+        place = _digest_place(data)
+        digest = data[place : place + 64].decode()
+        data[place : place + 64] = _BLANK.encode()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError("its contents do not match its checksum")
+        metadata = _metadata(data)
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"its format is {metadata['format']!r}, not {FORMAT!r}")
+        tensors = safetensors.torch.load(bytes(data))
+    except (ValueError, KeyError, struct.error, SafetensorError) as error:
+        raise CorruptCheckpoint(
+            f"checkpoint {path} is truncated, altered or no checkpoint ({error}); use another or train again"
+        ) from error
+    description = json.loads(metadata["description"])
+    description["shape"] = tuple(description["shape"])
+    return Checkpoint(tensors=tensors, **description)
+
+
+def latest(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """The newest intact checkpoint of a folder, or None; warns of each corrupt one that it passes over."""
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return path, read_checkpoint(path)
+        except CorruptCheckpoint as error:
+            warnings.warn(f"{error}; trying the one before", stacklevel=2)
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, oldest first."""
+    return sorted(
+        folder.glob("step-*.safetensors"), key=lambda path: int(path.stem.partition("-")[2])
+    )
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lives."""
+    return folder / f"step-{step:08d}.safetensors"
+
+
+def best(folder: Path) -> Path | None:
+    """The checkpoint with the lowest evaluated bits per dimension (the later of equals), or None."""
+    scored = [
+        (bpd, -i, path)
+        for i, path in enumerate(list_checkpoints(folder))
+        if (bpd := _score(path)) is not None
+    ]
+    return min(scored)[2] if scored else None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints and the best."""
+    spared = {*list_checkpoints(folder)[-keep:], best(folder)}
+    for path in list_checkpoints(folder):
+        if path not in spared:
+            path.unlink()
+
+
+def _score(path: Path) -> float | None:
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            head += file.read(struct.unpack("<Q", head)[0])
+        return json.loads(_metadata(head)["description"])["metrics"].get("bpd")
+    except (ValueError, KeyError, OSError, struct.error, OverflowError, MemoryError):
+        return None  # a corrupt file is nobody's best
+
+
+def _metadata(data: bytes | bytearray) -> dict[str, str]:
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise ValueError("its header is cut off")
+    return json.loads(data[8 : 8 + length])["__metadata__"]
+
+
+def _digest_place(data: bytes | bytearray) -> int:
+    (length,) = struct.unpack("<Q", data[:8])
+    key = b'"sha256":"'
+    place = data.find(key, 8, 8 + min(length, len(data))) + len(key)
+    if place < len(key):
+        raise ValueError("it has no checksum")
+    return place
+
+
+def as_plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Floating-point tensors in float32, whatever precision they were stored in."""
+    return {
+        name: t.to(torch.float32) if t.is_floating_point() else t for name, t in tensors.items()
+    }

@@ -1,0 +1,144 @@
+"""Test-set evaluation: every image once, every ELBO term in bits per dimension with its standard error.
+
+Each image gets `draws` independent estimates; depths are stratified over each batch. The mean over an image's draws
+is one number an image, and the standard error is that of the mean over images: it contains both the spread of
+images and of draws (and, ignoring the stratification, is on the safe side).
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffenc_ct.data import Dataset
+from diffenc_ct.depths import LowDiscrepancyDepths
+from diffenc_ct.elbo import elbo
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
+from diffenc_ct.training.randomness import EVALUATION, generator_for
+
+TERMS = ("total", "reconstruction", "diffusion", "latent")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Terms per image in bits per dimension, (N,), and the diffusion estimates with their depths, (draws N,)."""
+
+    terms: dict[str, Tensor]
+    t: Tensor = field(repr=False)
+    integrand: Tensor = field(repr=False)
+
+    def mean(self, term: str) -> float:
+        """Mean over images, in bits per dimension."""
+        return self.terms[term].mean().item()
+
+    def error(self, term: str) -> float:
+        """Standard error of that mean."""
+        values = self.terms[term]
+        return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+    def metrics(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        named = {term: self.mean(term) for term in TERMS[1:]}
+        return {"bpd": self.mean("total"), "bpd_error": self.error("total"), **named}
+
+    def by_depth(self, bins: int = 20) -> list[dict[str, float]]:
+        """Mean integrand (bits per dimension) in equal bins of t, with standard errors and counts."""
+        cell = (self.t * bins).long().clamp(0, bins - 1)
+        rows = []
+        for i in range(bins):
+            values = self.integrand[cell == i]
+            if len(values) > 1:
+                error = values.std().item() / math.sqrt(len(values))
+                rows.append(
+                    {"t": (i + 0.5) / bins, "bpd": values.mean().item(), "error": error, "count": len(values)}
+                )
+        return rows
+
+
+@torch.no_grad()
+def evaluate(
+    model: DiffEnc,
+    images: Tensor,
+    *,
+    draws: int = 1,
+    batch_size: int = 250,
+    seed: int = 0,
+    depth: int | None = None,
+    ratio: float | Tensor = 1.0,
+    noise_level: float | str | NoiseLevel = 1.0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Evaluation:
+    """Every image `draws` times through the ELBO; depth, ratio and noise_level as in `elbo`.
+
+    The noise depends on seed and batch_size only, so that settings are compared on the same draws.
+    Raises ValueError for no images or draws below 1.
+    """
+    if draws < 1 or not len(images):
+        raise ValueError(f"draws={draws}, {len(images)} images: both must be at least 1")
+    level = parse_noise_level(noise_level)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    training = model.training
+    model.eval()
+    sums = {term: torch.zeros(len(images), dtype=torch.float64) for term in TERMS}
+    depths, integrands = [], []
+    for start in progress(range(0, len(images), batch_size)):
+        x = images[start : start + batch_size].to(device)
+        rows = slice(start, start + len(x))
+        for draw in range(draws):
+            generator = generator_for(seed, EVALUATION, start, draw, device=device)
+            like = torch.empty((), device=device)
+            t, _ = LowDiscrepancyDepths().draw(len(x), like=like, generator=generator)
+            terms = elbo(
+                model, x, depth=depth, ratio=ratio, noise_level=level, t=t, generator=generator
+            ).bits_per_dimension()
+            for term in TERMS:
+                sums[term][rows] += getattr(terms, term).double().cpu() / draws
+            depths.append(t.cpu())
+            integrands.append(terms.diffusion.double().cpu())
+    model.train(training)
+    return Evaluation(sums, torch.cat(depths), torch.cat(integrands))
+
+
+def parse_noise_level(value: float | str | NoiseLevel) -> NoiseLevel:
+    """A noise level from a number (also as text) or "tight" (eta^2 = 1 + 2 sigma^2)."""
+    if isinstance(value, str):
+        if value == "tight":
+            return NonTrainableNoiseLevel()
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f'noise level {value!r} is neither a number nor "tight"') from None
+    return as_noise_level(value)
+
+
+def baselines(data: Dataset) -> dict[str, float]:
+    """Bits per dimension of the test set under models without learning; empty for real data.
+
+    uniform: log2(levels). independent: each dimension's own histogram over the training set, one added to every
+    count.
+    """
+    if data.levels is None:
+        return {}
+    train, test = (part.flatten(1).long().numpy() for part in (data.train, data.test))
+    total = 0.0
+    for i in range(train.shape[1]):
+        counts = np.bincount(train[:, i], minlength=data.levels) + 1.0
+        total -= np.log2(counts[test[:, i]] / counts.sum()).sum()
+    return {"uniform": math.log2(data.levels), "independent": float(total / test.size)}
+
+
+def report(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:
+    """The evaluation as plain values, for JSON; `facts` say how it was made."""
+    return {
+        **facts,
+        "images": len(evaluation.terms["total"]),
+        "bits_per_dimension": {
+            term: {"mean": evaluation.mean(term), "standard_error": evaluation.error(term)} for term in TERMS
+        },
+        "loss_by_depth": evaluation.by_depth(),
+    }

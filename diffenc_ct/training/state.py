@@ -1,0 +1,122 @@
+"""The state of training: model, moving averages, optimiser, step; to and from a checkpoint, bit for bit."""
+
+import copy
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from diffenc_ct.data import Dataset
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.training.build import build_model, build_model_for
+from diffenc_ct.training.checkpoints import Checkpoint, as_plain
+from diffenc_ct.training.config import Config, OptimizerConfig
+
+
+@dataclass
+class State:
+    """What a step changes. `averages` maps a rate to a model of averaged weights."""
+
+    model: DiffEnc
+    averages: dict[float, DiffEnc]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    skipped: int = 0
+
+    @classmethod
+    def fresh(cls, config: Config, data: Dataset, device: torch.device) -> "State":
+        """The state before the first step."""
+        model = build_model(config, data).to(device)
+        if config.training.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        averages = {rate: copy.deepcopy(model).requires_grad_(False).eval() for rate in config.optimizer.ema}
+        return cls(model, averages, make_optimizer(model, config.optimizer))
+
+    @property
+    def averaged(self) -> DiffEnc:
+        """The model of the first moving average: the one that is evaluated and loaded."""
+        return next(iter(self.averages.values()))
+
+    def update_averages(self) -> None:
+        """ema <- ema + (1 - r_n) (weights - ema) after step n = self.step, r_n = min(rate, (1 + n) / (10 + n)).
+
+        The ramp makes the average forget the untrained weights in short runs; it spans a tenth of the run so far.
+        """
+        with torch.no_grad():
+            for rate, averaged in self.averages.items():
+                now = min(rate, (1 + self.step) / (10 + self.step))
+                get_ema_multi_avg_fn(now)(list(averaged.parameters()), list(self.model.parameters()), None)
+                for mine, theirs in zip(averaged.buffers(), self.model.buffers(), strict=True):
+                    mine.copy_(theirs)
+
+    def checkpoint(self, config: Config, data: Dataset, metrics: dict[str, float]) -> Checkpoint:
+        """Everything that `restore` needs."""
+        tensors = _prefixed("model", self.model.state_dict())
+        for rate, averaged in self.averages.items():
+            tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())
+        for name, parameter in self.model.named_parameters():
+            tensors |= _prefixed(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
+        return Checkpoint(
+            tensors, config.to_dict(), self.step, data.shape, data.levels, dict(metrics), self.skipped
+        )
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint of the same configuration."""
+        self.model.load_state_dict(saved.under("model/"))
+        for rate, averaged in self.averages.items():
+            averaged.load_state_dict(saved.under(f"ema/{rate:g}/"))
+        groups = self.optimizer.state_dict()["param_groups"]
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        state: dict[int, dict[str, Tensor]] = {}
+        ordered = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, parameter in enumerate(ordered):
+            if tensors := saved.under(f"optimizer/{names[id(parameter)]}/"):
+                state[index] = tensors
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.skipped = saved.step, saved.skipped
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay on everything but biases, as the authors have it."""
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        (plain if re.search(r"(^|\.)bias$", name) else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+        fused=True,
+    )
+
+
+def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
+    """The model of a checkpoint, in evaluation mode. weights: "ema" (its first average), "raw", or a rate as text."""
+    rates = saved.ema_rates()
+    choices = {"raw": "model/", **{rate: f"ema/{rate}/" for rate in rates}}
+    if rates:
+        choices["ema"] = choices[rates[0]]
+    tensors = saved.under(choices[weights]) if weights in choices else {}
+    if not tensors:
+        have = [name for name, prefix in choices.items() if saved.under(prefix)]
+        raise ValueError(f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}")
+    model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
+    model.load_state_dict(as_plain(tensors))
+    return model.eval()
+
+
+def _prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def count_parameters(parts: Iterable[nn.Module]) -> int:
+    """Number of trainable numbers."""
+    return sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
