@@ -171,6 +171,7 @@ def make_body(
     condition: int,
     *,
     height: int | None,
+    blocks: int | None,
     groups: int,
     middle_groups: int,
     dropout: float,
@@ -178,25 +179,28 @@ def make_body(
     pooling: Pooling,
     doubling: bool,
 ) -> nn.Module:
-    """The named body; `height` is needed by "multiresolution" only."""
+    """The named body. "multiresolution" needs the images' `height`, or `blocks` a level with `layers` levels."""
     if layers < 1:
         raise ValueError(f"layers={layers}; a U-Net needs at least one")
     if body == "flat":
         return FlatBody(
             width, layers, condition, groups=groups, dropout=dropout, attention=attention
         )
-    levels, blocks = layers, 1
+    levels, blocks_a_level = layers, 1
     if body == "multiresolution":
-        if height is None:
-            raise ValueError('body="multiresolution" needs the images\' height')
-        levels, blocks = multiresolution_levels(layers, height)
         middle_groups = groups
+        if blocks is not None:
+            blocks_a_level = blocks
+        elif height is not None:
+            levels, blocks_a_level = multiresolution_levels(layers, height)
+        else:
+            raise ValueError('body="multiresolution" needs the images\' height, or blocks a level')
     elif body != "pooled":
         raise ValueError(f'body={body!r}; choose "flat", "pooled" or "multiresolution"')
     widths = [width * 2**i if doubling else width for i in range(levels)]
     return PooledBody(
         widths,
-        blocks,
+        blocks_a_level,
         condition,
         groups=groups,
         middle_groups=middle_groups,
@@ -227,6 +231,7 @@ class ScoreUNet(nn.Module):
         out_channels: int | None = None,
         body: Body = "flat",
         height: int | None = None,
+        blocks: int | None = None,
         groups: int = 32,
         block_groups: int = 32,
         dropout: float = 0.1,
@@ -250,6 +255,7 @@ class ScoreUNet(nn.Module):
             layers,
             4 * width,
             height=height,
+            blocks=blocks,
             groups=block_groups,
             middle_groups=groups,
             dropout=dropout,
@@ -285,6 +291,7 @@ class EncoderUNet(nn.Module):
         gamma_range: tuple[float, float] = (-13.3, 5.0),
         body: Body = "pooled",
         height: int | None = None,
+        blocks: int | None = None,
         groups: int = 16,
         block_groups: int = 32,
         dropout: float = 0.1,
@@ -305,6 +312,7 @@ class EncoderUNet(nn.Module):
             layers,
             4 * width,
             height=height,
+            blocks=blocks,
             groups=block_groups,
             middle_groups=groups,
             dropout=dropout,

@@ -23,7 +23,7 @@ from diffenc_ct.training.checkpoints import checkpoint_path, prune, write_checkp
 from diffenc_ct.training.config import Config
 from diffenc_ct.training.evaluation import evaluate, parse_noise_level
 from diffenc_ct.training.randomness import DEPTH, DROPOUT, NOISE, batch_indices, derived_seed, generator_for
-from diffenc_ct.training.run import RunFolder, StopSignals
+from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.state import State
 
 
