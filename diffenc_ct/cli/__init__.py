@@ -1,0 +1,71 @@
+"""The command line: `diffenc COMMAND ...`, thin over the library.
+
+A command is one module of this package with NAME, HELP, EPILOG, `add_arguments(parser)` and `run(arguments)`,
+listed in COMMANDS. Everything that a user can cause ends as one line "diffenc: error: cause; remedy" with exit
+code 2 (DIFFENC_TRACEBACK=1 shows where it came from).
+"""
+
+import argparse
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+
+from diffenc_ct.cli import evaluate, sample, train
+from diffenc_ct.training.loop import TrainingStopped
+
+COMMANDS = (train, evaluate, sample)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line like all others."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"diffenc: error: {message}; see `{self.prog} --help`\n")
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="diffenc",
+        description="Variational diffusion models in continuous time with a learned encoder (DiffEnc).",
+        epilog="Begin with: diffenc train --preset digits --run runs/digits",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.NAME,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=command.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run_command=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    warnings.showwarning = _show_warning
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    try:
+        arguments = make_parser().parse_args(argv)
+        return arguments.run_command(arguments) or 0
+    except TrainingStopped as stopped:
+        print(f"diffenc: {'error: ' if stopped.exit_code < 128 else ''}{stopped}", file=sys.stderr)
+        return stopped.exit_code
+    except KeyboardInterrupt:
+        print("diffenc: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("DIFFENC_TRACEBACK"):
+            raise
+        print(f"diffenc: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"diffenc: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,0 +1,7 @@
+"""python -m diffenc_ct.cli"""
+
+import sys
+
+from diffenc_ct.cli import main
+
+sys.exit(main())

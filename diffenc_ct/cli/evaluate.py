@@ -1,0 +1,105 @@
+"""diffenc evaluate"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
+from diffenc_ct.training.checkpoints import write_atomically
+from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
+from diffenc_ct.training.runs import open_run
+
+NAME = "evaluate"
+HELP = "Every ELBO term on every test example, in bits per dimension with standard errors."
+EPILOG = """\
+Writes evaluation.json and loss-by-depth.png to the run's folder (see --out).
+The noise depends on --seed alone: evaluations with other settings or models see the same draws.
+
+examples:
+  diffenc evaluate runs/digits
+  diffenc evaluate runs/mnist --draws 4              four depths an image: smaller errors
+  diffenc evaluate runs/mnist --depth 100            a model of 100 steps instead of infinitely many
+  diffenc evaluate runs/mnist --depth 100 --ratio 1.1
+  diffenc evaluate runs/mnist-nt --noise-level tight eta^2 = 1 + 2 sigma^2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or the name of a pretrained model")
+    parser.add_argument("--draws", type=int, default=1, help="draws of depth and noise an image (default 1)")
+    parser.add_argument("--depth", type=int, help="number of steps T (default: infinite)")
+    parser.add_argument("--ratio", type=float, default=1.0, help="variance ratio w of the steps, with --depth (default 1)")
+    parser.add_argument("--noise-level", default="1", help="eta: a number, or tight for eta^2 = 1 + 2 sigma^2 (default 1)")
+    parser.add_argument("--weights", default="ema", help="ema, raw, or the rate of an average (default ema)")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step (default latest)")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="which examples (default test)")
+    parser.add_argument("--examples", type=int, help="only the first so many examples")
+    parser.add_argument("--batch-size", type=int, default=250, help="examples at a time (default 250)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    parser.add_argument("--out", help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it")
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print, write."""
+    device = use_device(arguments)
+    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    data = load_data(opened.config.data, root=arguments.data_root)
+    opened.check(data)
+    level = parse_noise_level(arguments.noise_level)
+    images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
+    evaluation = evaluate(
+        opened.model.to(device),
+        images,
+        draws=arguments.draws,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        depth=arguments.depth,
+        ratio=arguments.ratio,
+        noise_level=level,
+        progress=progress("evaluate", "batch"),
+    )
+    facts: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in ("run", "split", "draws", "depth", "ratio", "noise_level", "weights", "seed", "batch_size")
+    }
+    result = report(evaluation, step=opened.step, **facts) | {"baselines": baselines(data)}
+    depth = "infinite depth" if arguments.depth is None else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
+    print(
+        f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "
+        f"{arguments.draws} draw{'s' if arguments.draws > 1 else ''}, {depth}, noise level {arguments.noise_level}"
+    )
+    print(f"{'bits per dimension':<24}{'mean':>10}{'std. error':>12}")
+    for term in TERMS:
+        print(f"{term:<24}{evaluation.mean(term):>10.4f}{evaluation.error(term):>12.4f}")
+    for name, value in result["baselines"].items():
+        words = {"uniform": "(uniform)", "independent": "(independent dimensions)"}
+        print(f"{words[name]:<24}{value:>10.4f}")
+    path = output_path(arguments.out, opened.folder, "evaluation.json")
+    write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
+    picture = path.with_name("loss-by-depth.png" if arguments.out is None else path.stem + ".png")
+    plot(result, picture)
+    print(f"wrote {path} and {picture}")
+    return 0
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """The integrand of the diffusion loss over depth, with standard errors."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = result["loss_by_depth"]
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.errorbar(
+        [row["t"] for row in rows], [row["bpd"] for row in rows], [row["error"] for row in rows], fmt="o-", ms=3
+    )
+    axes.set(xlabel="depth t", ylabel="diffusion loss, bits per dimension per unit of t", xlim=(0, 1), ylim=(0, None))
+    total = result["bits_per_dimension"]["diffusion"]
+    axes.set_title(f"mean {total['mean']:.4f} ± {total['standard_error']:.4f}", fontsize=10)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -1,0 +1,87 @@
+"""diffenc train"""
+
+import argparse
+import json
+from pathlib import Path
+
+from diffenc_ct.cli.options import add_device, add_settings, given_settings, load_data, use_device
+from diffenc_ct.training.build import build_model
+from diffenc_ct.training.config import Config, load_config, replace
+from diffenc_ct.training.loop import train
+from diffenc_ct.training.presets import PRESETS, preset
+from diffenc_ct.training.state import count_parameters
+
+NAME = "train"
+HELP = "Train a model, or go on training one; metrics and checkpoints go to the run's folder."
+EPILOG = """\
+The configuration is that of --preset, --config, or the run's own with --resume; flags change it.
+Fixed-size vectors get an MLP, images the authors' U-Nets, unless --network says otherwise.
+
+examples:
+  diffenc train --preset digits --run runs/digits
+  diffenc train --data digits --encoder trainable --steps 500 --run runs/mine
+  diffenc train --preset mnist-small-diffenc --data-root ~/data --run runs/mnist
+  diffenc train --data photos/ --network-options width=64 layers=4 --run runs/photos
+  diffenc train --data points.npy --encoder identity --schedule monotone --run runs/points
+  diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
+  diffenc train --run runs/mnist --resume              go on after an interruption
+  diffenc train --run runs/mnist --resume --steps 9000 train longer
+  diffenc train --preset cifar10-diffenc --dry-run     parameters and configuration only
+
+Ctrl-C or SIGTERM saves a checkpoint and ends; --resume goes on, bit for bit as if never stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--preset", help=f"a named configuration: {', '.join(PRESETS)}")
+    source.add_argument("--config", help="a .json or .toml configuration file")
+    parser.add_argument("--run", help="folder of the run (default runs/DATA-ENCODER)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and stop")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no configuration")
+    add_device(parser)
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    settings = given_settings(arguments)
+    if settings.get("encoder.kind") in ("identity", "non-trainable"):
+        settings = {"encoder.network.kind": "auto", "encoder.network.options": {}} | settings
+    config = replace(_base(arguments), settings)
+    folder = Path(arguments.run or f"runs/{Path(config.data.name).stem}-{config.encoder.kind.split(':')[-1]}")
+    device = use_device(arguments)
+    data = load_data(config.data)
+    if not arguments.quiet:
+        model = build_model(config, data)
+        parts = {"network": [model.network], "encoder": [model.encoder], "schedule": [model.schedule]}
+        counts = ", ".join(f"{name} {count_parameters(part):,}" for name, part in parts.items())
+        print(json.dumps(config.to_dict(), indent=1))
+        print(
+            f"{data.name}: {len(data.train):,} training and {len(data.test):,} test examples of shape "
+            f"{data.shape}, {f'{data.levels} levels' if data.levels else 'reals'}\n"
+            f"parameters: {counts}\nrun: {folder}, device: {device}"
+        )
+    if arguments.dry_run:
+        return 0
+    summary = train(config, folder, resume=arguments.resume, device=device, data=data, progress=not arguments.quiet)
+    metrics = summary.metrics
+    print(
+        f"{folder}: {summary.steps} steps, {summary.images_per_second:.1f} images/s"
+        + (f", {summary.skipped} skipped" if summary.skipped else "")
+        + (f", test {metrics['bpd']:.4f} +- {metrics['bpd_error']:.4f} bits/dim" if metrics else "")
+        + f"\nnext: diffenc evaluate {folder}; diffenc sample {folder}"
+    )
+    return 0
+
+
+def _base(arguments: argparse.Namespace) -> Config:
+    if arguments.preset:
+        return preset(arguments.preset)
+    if arguments.config:
+        return load_config(arguments.config)
+    if arguments.resume and arguments.run and (Path(arguments.run) / "config.json").exists():
+        return load_config(Path(arguments.run) / "config.json")
+    return Config()

@@ -1,0 +1,144 @@
+"""The folder of a run: one owner at a time, one configuration for life.
+
+    RUN/config.json    the configuration
+    RUN/metrics.csv    a row every training.log_every steps, and every evaluation
+    RUN/checkpoints/   see checkpoints.py
+    RUN/.lock          held by the process that trains
+"""
+
+import csv
+import fcntl
+import io
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from diffenc_ct.training.checkpoints import Checkpoint, latest, list_checkpoints, write_atomically
+from diffenc_ct.training.config import Config, differences, load_config
+
+COLUMNS = (
+    "step", "bpd", "reconstruction", "diffusion", "latent", "gradient_norm", "learning_rate", "skipped",
+    "images_per_second", "test_bpd", "test_bpd_error", "test_reconstruction", "test_diffusion", "test_latent",
+)  # fmt: skip
+
+
+class RunFolder:
+    """A run's folder, locked while the context lasts.
+
+    Raises ValueError where the folder holds a run and resume is False, where its configuration differs in
+    what matters, or where another process trains in it; OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
+        self.path, self.config, self.resume = Path(path), config, resume
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics = self.path / "metrics.csv"
+
+    def __enter__(self) -> "RunFolder":
+        self._check()
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / ".lock", "a", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise ValueError(
+                f"another process trains in {self.path}; wait for it, or choose another folder"
+            ) from None
+        self._check()  # again, now that nobody else can write
+        write_atomically(self.path / "config.json", self.config.to_json().encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def _check(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file; choose another folder for the run")
+        if not (self.path / "config.json").exists():
+            if list_checkpoints(self.checkpoints):
+                raise ValueError(f"{self.path} has checkpoints but no config.json; choose another folder")
+            return
+        if not self.resume:
+            raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or choose another folder")
+        changed = differences(load_config(self.path / "config.json"), self.config)
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run of another configuration ({'; '.join(changed)}); "
+                "resume it without these changes, or choose another folder"
+            )
+
+    def latest(self) -> Checkpoint | None:
+        """The newest intact checkpoint."""
+        found = latest(self.checkpoints)
+        return found[1] if found else None
+
+    def need_space(self, size: int) -> None:
+        """Raise OSError before training where the disk has no room for two checkpoints of `size` bytes."""
+        free = shutil.disk_usage(self.path).free
+        if free < 2 * size:
+            raise OSError(f"{self.path}: {free >> 20} MiB free, two checkpoints need {2 * size >> 20} MiB; free some")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to metrics.csv, with its header where the file is new."""
+        fresh = not self.metrics.exists()
+        with open(self.metrics, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="")
+            if fresh:
+                writer.writeheader()
+            writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
+
+    def forget_after(self, step: int) -> None:
+        """Drop rows of steps that will be done again, and a row cut off by a crash."""
+        if not self.metrics.exists():
+            return
+        with open(self.metrics, newline="", encoding="utf-8") as file:
+            kept = [r for r in csv.DictReader(file) if _whole(r) and int(r["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(self.metrics, text.getvalue().encode())
+
+
+def _whole(row: dict[Any, Any]) -> bool:
+    return set(row) == set(COLUMNS) and None not in row.values() and row["step"].isdigit()
+
+
+class StopSignals:
+    """While the context lasts, SIGTERM and Ctrl-C set `received` instead of ending the process.
+
+    A second Ctrl-C ends it at once. Outside the main thread signals are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> "StopSignals":
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the folder of a run."""
+    return os.path.isdir(path / "checkpoints")

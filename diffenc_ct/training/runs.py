@@ -1,0 +1,101 @@
+"""Opening what was trained: the folder of a run, a checkpoint file, or a pretrained example by name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffenc_ct.data import Dataset
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.training.checkpoints import (
+    Checkpoint,
+    best,
+    checkpoint_path,
+    latest,
+    read_checkpoint,
+    write_checkpoint,
+)
+from diffenc_ct.training.config import Config
+from diffenc_ct.training.state import restore_model
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A trained model with its configuration, step and data shape; `folder` is where results belong."""
+
+    model: DiffEnc
+    config: Config
+    step: int
+    shape: tuple[int, ...]
+    folder: Path
+
+    def check(self, data: Dataset) -> None:
+        """Raise ValueError where data are not of the kind that the model was trained on."""
+        if data.shape != self.shape or data.levels != self.model.levels:
+            raise ValueError(
+                f"the model was trained on examples of shape {self.shape} and {self.model.levels or 'no'} levels, but "
+                f"data {data.name!r} have shape {data.shape} and {data.levels or 'no'} levels; give it data of its kind"
+            )
+
+
+def pretrained_names() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/weights.safetensors"))
+
+
+def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> DiffEnc:
+    """The model of a run, in evaluation mode on the CPU.
+
+    run: a run's folder, a checkpoint file, or a name of pretrained_names(). weights: "ema", "raw", or the rate of an
+    average as text. checkpoint: "latest", "best" or a step. Nothing in the files is executed, except that a
+    configuration with plug-ins imports the modules it names.
+    Raises FileNotFoundError or ValueError (CorruptCheckpoint) naming cause and remedy.
+    """
+    return open_run(run, weights=weights, checkpoint=checkpoint).model
+
+
+def open_run(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> OpenedRun:
+    """As `load`, with what else is known about the model."""
+    saved, folder = _find(run, str(checkpoint))
+    config = Config.from_dict(saved.config, where=f"configuration of {run}")
+    return OpenedRun(restore_model(saved, weights), config, saved.step, saved.shape, folder)
+
+
+def export(run: str | Path, folder: Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> Path:
+    """Write one set of weights of a run, without optimiser, to FOLDER/weights.safetensors; also its config.json."""
+    saved, _ = _find(run, str(checkpoint))
+    tensors = {f"ema/export/{name}": t for name, t in restore_model(saved, weights).state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "weights.safetensors"
+    write_checkpoint(path, Checkpoint(tensors, saved.config, saved.step, saved.shape, saved.levels, saved.metrics))
+    (folder / "config.json").write_text(Config.from_dict(saved.config).to_json(), encoding="utf-8")
+    return path
+
+
+def _find(run: str | Path, which: str) -> tuple[Checkpoint, Path]:
+    path = Path(run)
+    if path.is_file():
+        return read_checkpoint(path), path.parent
+    packaged = PRETRAINED / str(run) / "weights.safetensors"
+    if not path.exists() and packaged.exists():
+        return read_checkpoint(packaged), Path("runs") / str(run)
+    if (path / "weights.safetensors").exists():
+        return read_checkpoint(path / "weights.safetensors"), path
+    folder = path / "checkpoints"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no run at {run}; give the folder of a run, a checkpoint file, or one of the pretrained models "
+            f"({', '.join(pretrained_names()) or 'none installed'})"
+        )
+    if which == "latest":
+        found = latest(folder)
+    elif which == "best":
+        scored = best(folder)
+        found = (scored, read_checkpoint(scored)) if scored else None
+    elif which.isdigit() and checkpoint_path(folder, int(which)).exists():
+        found = (checkpoint_path(folder, int(which)), read_checkpoint(checkpoint_path(folder, int(which))))
+    else:
+        raise ValueError(f"checkpoint={which!r} is not in {folder}; use latest, best or the step of a file there")
+    if found is None:
+        raise FileNotFoundError(f"no intact checkpoint in {folder}; train with: diffenc train --run {run} --resume")
+    return found[1], path
