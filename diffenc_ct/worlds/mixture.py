@@ -1,0 +1,116 @@
+"""The mixture world: x ~ sum_k w_k N(mu_k, s^2 I) and any encoder x_t = a(gamma) x.
+
+z given component k is N(alpha a mu_k, v I) with v = alpha^2 a^2 s^2 + sigma^2, so with r_k(z) its posterior weight
+
+    log q_t(z) = logsumexp_k (ln w_k + ln N(z; alpha a mu_k, v I))
+    E[x | z] = sum_k r_k(z) (mu_k + (alpha a s^2 / v) (z - alpha a mu_k))
+    tr Cov(x | z) = d s^2 sigma^2 / v + (sigma^2 / v)^2 (sum_k r_k ||mu_k||^2 - ||sum_k r_k mu_k||^2)
+
+Reference: Bayes' rule; theory/worlds.py proves each formula.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffenc_ct.encoders import Encoder, IdentityEncoder
+from diffenc_ct.model import Heads
+from diffenc_ct.process import normal_like
+from diffenc_ct.schedules import alpha, expand, sigma2
+from diffenc_ct.worlds._world import World
+
+
+class MixtureWorld(World):
+    """x ~ sum_k weights_k N(means_k, deviation^2 I), with an encoder x_t = a(gamma) x.
+
+    means (K, *data): with real images as means it is a world of images whose exact likelihood is known.
+    encoder: identity, non-trainable, or any that multiplies x by a number. weights: uniform unless given.
+    """
+
+    def __init__(
+        self,
+        means: Tensor,
+        deviation: float,
+        encoder: Encoder | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        super().__init__(IdentityEncoder() if encoder is None else encoder)
+        if means.ndim < 2 or deviation <= 0:
+            raise ValueError(
+                f"means {tuple(means.shape)} must be (K, *data) and deviation={deviation} positive"
+            )
+        self.shape = means.shape[1:]
+        self.register_buffer("means", means.flatten(1))
+        weights = torch.ones(len(means)) if weights is None else weights
+        self.register_buffer("log_weights", (weights / weights.sum()).log().to(means))
+        self.means: Tensor
+        self.log_weights: Tensor
+        self.deviation = deviation
+
+    @property
+    def dimensions(self) -> int:
+        return self.means.shape[1]
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n draws of x, (n, *data)."""
+        choice = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)
+        mean = self.means[choice]
+        return (mean + self.deviation * normal_like(mean, generator)).unflatten(1, self.shape)
+
+    def factor(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """a(gamma) and a' = da/dlambda, (batch,) each."""
+        encoding = self.encoder(torch.ones_like(gamma)[:, None], gamma)
+        return encoding.value[:, 0], encoding.rate[:, 0]
+
+    def _components(self, z: Tensor, scale: Tensor, variance: Tensor) -> Tensor:
+        """log w_k N(z; scale mu_k, variance I), (batch, K)."""
+        means, flat = self.means.to(z), z.flatten(1)
+        squared = (
+            (flat**2).sum(1, keepdim=True)
+            - 2 * scale * (flat @ means.mT)
+            + scale**2 * (means**2).sum(1)
+        )
+        log_normal = -0.5 * (
+            squared / variance + self.dimensions * torch.log(2 * math.pi * variance)
+        )
+        return self.log_weights.to(z) + log_normal
+
+    def _scales(self, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        a, rate = self.factor(gamma)
+        scale = (alpha(gamma) * a)[:, None]
+        return a, rate, scale, scale**2 * self.deviation**2 + sigma2(gamma)[:, None]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) of the data in nats, (batch,)."""
+        one = torch.ones(len(x), 1, dtype=x.dtype, device=x.device)
+        return self._components(x, one, one * self.deviation**2).logsumexp(1)
+
+    def log_q(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """log q_t(z) in nats, (batch,). Theorem: worlds.mixture_score."""
+        _, _, scale, variance = self._scales(gamma.expand(len(z)))
+        return self._components(z, scale, variance).logsumexp(1)
+
+    def posterior_mean(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """E[x | z], of z's shape. Theorem: worlds.mixture_posterior."""
+        _, _, scale, variance = self._scales(gamma.expand(len(z)))
+        weights = self._components(z, scale, variance).softmax(1)
+        gain = scale * self.deviation**2 / variance
+        mean = weights @ self.means.to(z)
+        return (mean + gain * (z.flatten(1) - scale * mean)).unflatten(1, z.shape[1:])
+
+    def posterior_variance(self, z: Tensor, gamma: Tensor) -> Tensor:
+        """tr Cov(x | z), (batch,): within and between components. Theorem: worlds.mixture_posterior."""
+        _, _, scale, variance = self._scales(gamma.expand(len(z)))
+        weights, means = self._components(z, scale, variance).softmax(1), self.means.to(z)
+        within = (self.deviation**2 * sigma2(gamma) / variance[:, 0]) * self.dimensions
+        # A component's posterior mean moves with mu_k by the factor sigma^2 / v.
+        shrink = (sigma2(gamma) / variance[:, 0]) ** 2
+        spread = weights @ (means**2).sum(1) - ((weights @ means) ** 2).sum(1)
+        return within + shrink * spread
+
+    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+        """E[x_t | z] = a E[x | z] and E[x_t' | z] = a' E[x | z]. Theorem: worlds.mixture_posterior."""
+        a, rate = self.factor(gamma.expand(len(z)))
+        x = self.posterior_mean(z, gamma)
+        return Heads(expand(a, z) * x, expand(rate, z) * x)
