@@ -129,6 +129,10 @@ class TrainingConfig:
     noise_level: float | Literal["tight"] = _field(
         1.0, "eta of the ELBO: a number, or tight (eta^2 = 1 + 2 sigma^2)"
     )
+    ends_fraction: float = _field(
+        1.0,
+        "part of each batch on which reconstruction and latent loss are estimated: below 1 saves encoder evaluations",
+    )
     precision: Literal["float32", "bf16"] = _field("float32", "arithmetic inside the networks")
     channels_last: bool = _field(False, "memory format of images and convolutions")
     on_nan: Literal["stop", "skip"] = _field(

@@ -22,7 +22,14 @@ from diffenc_ct.process import normal_like
 from diffenc_ct.training.checkpoints import checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config
 from diffenc_ct.training.evaluation import evaluate, parse_noise_level
-from diffenc_ct.training.randomness import DEPTH, DROPOUT, NOISE, batch_indices, derived_seed, generator_for
+from diffenc_ct.training.randomness import (
+    DEPTH,
+    DROPOUT,
+    NOISE,
+    batch_indices,
+    derived_seed,
+    generator_for,
+)
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.state import State
 
@@ -64,7 +71,9 @@ def train(
     device = torch.device(device)
     if data is None:
         named = config.data
-        data = load_dataset(named.name, root=named.root, levels=named.levels, download=named.download)
+        data = load_dataset(
+            named.name, root=named.root, levels=named.levels, download=named.download
+        )
     with RunFolder(run, config, resume=resume) as folder, StopSignals() as signals:
         state = State.fresh(config, data, device)
         if (saved := folder.latest()) is not None:
@@ -73,7 +82,11 @@ def train(
         metrics = {} if saved is None else saved.metrics
         speed = Meter(settings.batch_size)
         bar = tqdm(
-            total=settings.steps, initial=state.step, unit="step", disable=not progress, dynamic_ncols=True
+            total=settings.steps,
+            initial=state.step,
+            unit="step",
+            disable=not progress,
+            dynamic_ncols=True,
         )
         with bar:
             while state.step < settings.steps:
@@ -110,7 +123,9 @@ def train(
         return Summary(state.step, metrics, state.skipped, speed.overall())
 
 
-def training_step(state: State, config: Config, images: Tensor, device: torch.device) -> dict[str, float]:
+def training_step(
+    state: State, config: Config, images: Tensor, device: torch.device
+) -> dict[str, float]:
     """One optimiser step, in place; returns the ELBO's terms in bits per dimension and the gradient's norm.
 
     The batch is cut into `accumulate` parts whose depths and noise are those of the whole batch, so that the
@@ -121,7 +136,9 @@ def training_step(state: State, config: Config, images: Tensor, device: torch.de
     like = torch.empty(x.shape, device=device)
     if settings.channels_last and x.ndim == 4:
         x, like = (part.contiguous(memory_format=torch.channels_last) for part in (x, like))
-    t, _ = LowDiscrepancyDepths().draw(len(x), like=like, generator=generator_for(seed, DEPTH, step, device=device))
+    t, _ = LowDiscrepancyDepths().draw(
+        len(x), like=like, generator=generator_for(seed, DEPTH, step, device=device)
+    )
     generator = generator_for(seed, NOISE, step, device=device)
     noise, noise_0 = normal_like(like, generator), normal_like(like, generator)
     torch.manual_seed(derived_seed(seed, DROPOUT, step))
@@ -141,9 +158,12 @@ def training_step(state: State, config: Config, images: Tensor, device: torch.de
                 t=t_,
                 noise=noise_,
                 noise_0=noise_0_,
+                ends_fraction=settings.ends_fraction,
             ).bits_per_dimension()
         (terms.total.sum() / len(x)).backward()
-        sums += torch.stack([terms.reconstruction.sum(), terms.diffusion.sum(), terms.latent.sum()]).detach()
+        sums += torch.stack(
+            [terms.reconstruction.sum(), terms.diffusion.sum(), terms.latent.sum()]
+        ).detach()
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     names = ("reconstruction", "diffusion", "latent", "gradient_norm")
@@ -176,10 +196,14 @@ def learning_rate(config: Config, step: int) -> float:
     return rate
 
 
-def save(state: State, config: Config, data: Dataset, folder: RunFolder, metrics: dict[str, float]) -> None:
+def save(
+    state: State, config: Config, data: Dataset, folder: RunFolder, metrics: dict[str, float]
+) -> None:
     """Write the checkpoint of this step and delete those no longer kept."""
     try:
-        write_checkpoint(checkpoint_path(folder.checkpoints, state.step), state.checkpoint(config, data, metrics))
+        write_checkpoint(
+            checkpoint_path(folder.checkpoints, state.step), state.checkpoint(config, data, metrics)
+        )
     except OSError as error:
         raise TrainingStopped(
             f"the checkpoint of step {state.step} cannot be written ({error}); the one before is intact. "
@@ -222,7 +246,9 @@ class Meter:
 
     def row(self) -> dict[str, float]:
         """Means since the last call."""
-        finite = [terms for terms in self.recent if all(math.isfinite(value) for value in terms.values())]
+        finite = [
+            terms for terms in self.recent if all(math.isfinite(value) for value in terms.values())
+        ]
         names = finite[0] if finite else {}
         means = {name: sum(terms[name] for terms in finite) / len(finite) for name in names}
         self.recent = []

@@ -36,7 +36,7 @@ def _digits() -> Config:
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.999,), clip=1.0),
         training=TrainingConfig(
             steps=1500,
-            batch_size=128,
+            batch_size=64,
             log_every=25,
             eval_every=500,
             eval_examples=360,
@@ -48,14 +48,17 @@ def _digits() -> Config:
 def _mnist_small(kind: str) -> Config:
     return Config(
         data=DataConfig(name="mnist"),
-        encoder=_encoder(kind, width=32, layers=2, groups=16),
-        network=NetworkConfig("score-unet", {"width": 32, "layers": 2}),
+        encoder=_encoder(kind, width=32, layers=2, groups=16, dropout=0.0),
+        network=NetworkConfig("score-unet", {"width": 32, "layers": 2, "dropout": 0.0}),
+        optimizer=OptimizerConfig(learning_rate=1e-3, decay="cosine", ema=(0.99,), clip=1.0),
         training=TrainingConfig(
-            steps=3000,
+            steps=1500,
             batch_size=64,
+            accumulate=4,
+            ends_fraction=0.125,
             log_every=20,
             eval_every=500,
-            eval_examples=256,
+            eval_examples=512,
             save_every=250,
         ),
     )
