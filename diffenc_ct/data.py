@@ -215,9 +215,8 @@ def _from_folder(path: Path, levels: int | None) -> Dataset:
         held_out = _test_size(len(names), path)
         test = [images[name] for name in names[:held_out]]
         train = [images[name] for name in names[held_out:]]
-    return Dataset(
-        str(path), *(torch.from_numpy(np.stack(part)) for part in (train, test)), levels=256
-    )
+    stacked = [torch.from_numpy(np.stack(part)) for part in (train, test)]
+    return Dataset(str(path), stacked[0], stacked[1], 256)
 
 
 def _from_arrays(path: Path, levels: int | None) -> Dataset:

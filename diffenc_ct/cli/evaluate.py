@@ -27,19 +27,45 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or the name of a pretrained model")
-    parser.add_argument("--draws", type=int, default=1, help="draws of depth and noise an image (default 1)")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="folder of a run, a checkpoint file, or the name of a pretrained model",
+    )
+    parser.add_argument(
+        "--draws", type=int, default=1, help="draws of depth and noise an image (default 1)"
+    )
     parser.add_argument("--depth", type=int, help="number of steps T (default: infinite)")
-    parser.add_argument("--ratio", type=float, default=1.0, help="variance ratio w of the steps, with --depth (default 1)")
-    parser.add_argument("--noise-level", default="1", help="eta: a number, or tight for eta^2 = 1 + 2 sigma^2 (default 1)")
-    parser.add_argument("--weights", default="ema", help="ema, raw, or the rate of an average (default ema)")
-    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step (default latest)")
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="which examples (default test)")
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        default=1.0,
+        help="variance ratio w of the steps, with --depth (default 1)",
+    )
+    parser.add_argument(
+        "--noise-level",
+        default="1",
+        help="eta: a number, or tight for eta^2 = 1 + 2 sigma^2 (default 1)",
+    )
+    parser.add_argument(
+        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train"), default="test", help="which examples (default test)"
+    )
     parser.add_argument("--examples", type=int, help="only the first so many examples")
-    parser.add_argument("--batch-size", type=int, default=250, help="examples at a time (default 250)")
+    parser.add_argument(
+        "--batch-size", type=int, default=250, help="examples at a time (default 250)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
     parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
-    parser.add_argument("--out", help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it")
+    parser.add_argument(
+        "--out",
+        help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it",
+    )
     add_device(parser)
 
 
@@ -64,10 +90,24 @@ def run(arguments: argparse.Namespace) -> int:
     )
     facts: dict[str, Any] = {
         name: getattr(arguments, name)
-        for name in ("run", "split", "draws", "depth", "ratio", "noise_level", "weights", "seed", "batch_size")
+        for name in (
+            "run",
+            "split",
+            "draws",
+            "depth",
+            "ratio",
+            "noise_level",
+            "weights",
+            "seed",
+            "batch_size",
+        )
     }
     result = report(evaluation, step=opened.step, **facts) | {"baselines": baselines(data)}
-    depth = "infinite depth" if arguments.depth is None else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
+    depth = (
+        "infinite depth"
+        if arguments.depth is None
+        else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
+    )
     print(
         f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "
         f"{arguments.draws} draw{'s' if arguments.draws > 1 else ''}, {depth}, noise level {arguments.noise_level}"
@@ -96,9 +136,18 @@ def plot(result: dict[str, Any], path: Path) -> None:
     rows = result["loss_by_depth"]
     figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     axes.errorbar(
-        [row["t"] for row in rows], [row["bpd"] for row in rows], [row["error"] for row in rows], fmt="o-", ms=3
+        [row["t"] for row in rows],
+        [row["bpd"] for row in rows],
+        [row["error"] for row in rows],
+        fmt="o-",
+        ms=3,
     )
-    axes.set(xlabel="depth t", ylabel="diffusion loss, bits per dimension per unit of t", xlim=(0, 1), ylim=(0, None))
+    axes.set(
+        xlabel="depth t",
+        ylabel="diffusion loss, bits per dimension per unit of t",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
     total = result["bits_per_dimension"]["diffusion"]
     axes.set_title(f"mean {total['mean']:.4f} ± {total['standard_error']:.4f}", fontsize=10)
     figure.savefig(path, dpi=150)

@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm
 
 from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.training.config import DataConfig, leaves
+from diffenc_ct.training.config import Config, DataConfig
+from diffenc_ct.training.settings import leaves
 
 # Settings with a flag of their own name and section left out; the others are --section-name.
 SHORT = {
@@ -40,18 +41,25 @@ def flag_of(name: str) -> str:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting of the configuration, grouped by section."""
     groups: dict[str, Any] = {}
-    for name, (item, hint) in leaves().items():
+    for name, (item, hint) in leaves(Config).items():
         section = name.split(".")[0]
         if section not in groups:
             groups[section] = parser.add_argument_group(f"{section} settings")
         default = item.default if item.default is not item.default_factory else None
         text = item.metadata["help"]
-        shown = default if isinstance(default, str | int | float | tuple) and default is not True else None
+        shown = (
+            default
+            if isinstance(default, str | int | float | tuple) and default is not True
+            else None
+        )
         if shown is not None and shown is not False:
             shown = " ".join(f"{v:g}" for v in shown) if isinstance(shown, tuple) else shown
             text += f" (default {shown})"
         kind = typing.get_origin(hint)
-        extra: dict[str, Any] = {"type": _converter(hint), "metavar": name.rsplit(".", 1)[-1].upper()}
+        extra: dict[str, Any] = {
+            "type": _converter(hint),
+            "metavar": name.rsplit(".", 1)[-1].upper(),
+        }
         if hint is bool:
             extra = {"action": argparse.BooleanOptionalAction}
         elif kind is typing.Literal:
@@ -61,7 +69,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         elif kind is dict:
             extra = {"nargs": "*", "metavar": "NAME=VALUE", "type": _pair}
         groups[section].add_argument(
-            flag_of(name), dest=f"set:{name}", default=argparse.SUPPRESS, help=text.replace("%", "%%"), **extra
+            flag_of(name),
+            dest=f"set:{name}",
+            default=argparse.SUPPRESS,
+            help=text.replace("%", "%%"),
+            **extra,
         )
 
 
@@ -78,7 +90,13 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def _converter(hint: Any) -> Callable[[str], Any]:
     choices = typing.get_args(hint)
     union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    number = int if hint is int or int in choices else float if hint is float or float in choices else str
+    number = (
+        int
+        if hint is int or int in choices
+        else float
+        if hint is float or float in choices
+        else str
+    )
 
     def convert(text: str) -> Any:
         if union and type(None) in choices and text.lower() == "none":
@@ -115,8 +133,12 @@ def _scalar(text: str) -> bool | int | float | str | None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """--device and --threads."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU where there is one")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU where there is one"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=None, help="CPU threads (default: all cores)"
+    )
 
 
 def use_device(arguments: argparse.Namespace) -> torch.device:
@@ -139,12 +161,16 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
 
 def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
     """The data set of a configuration, from another root where one is given."""
-    return load_dataset(config.name, root=root or config.root, levels=config.levels, download=config.download)
+    return load_dataset(
+        config.name, root=root or config.root, levels=config.levels, download=config.download
+    )
 
 
 def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """A progress bar on standard error for a loop."""
-    return lambda items: tqdm(items, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr, leave=False)
+    return lambda items: tqdm(
+        items, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr, leave=False
+    )
 
 
 def output_path(given: str | None, run: Path, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,14 +28,28 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or the name of a pretrained model")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="folder of a run, a checkpoint file, or the name of a pretrained model",
+    )
     parser.add_argument("--count", type=int, default=64, help="how many (default 64)")
-    parser.add_argument("--steps", type=int, default=256, help="steps of the ancestral sampler (default 256)")
-    parser.add_argument("--noise-level", default="1", help="eta of the steps: a number, or tight (default 1)")
-    parser.add_argument("--weights", default="ema", help="ema, raw, or the rate of an average (default ema)")
-    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step (default latest)")
+    parser.add_argument(
+        "--steps", type=int, default=256, help="steps of the ancestral sampler (default 256)"
+    )
+    parser.add_argument(
+        "--noise-level", default="1", help="eta of the steps: a number, or tight (default 1)"
+    )
+    parser.add_argument(
+        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    parser.add_argument("--out", help="where to write the PNG (default RUN/samples.png); the .npz goes beside it")
+    parser.add_argument(
+        "--out", help="where to write the PNG (default RUN/samples.png); the .npz goes beside it"
+    )
     add_device(parser)
 
 
@@ -58,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     if len(opened.shape) == 3 and opened.shape[0] in (1, 3):
         image_grid(samples, opened.model.levels).save(path)
         written.append(str(path))
-    print(f"{len(samples)} samples of {arguments.run} at step {opened.step}: wrote {' and '.join(written)}")
+    print(
+        f"{len(samples)} samples of {arguments.run} at step {opened.step}: wrote {' and '.join(written)}"
+    )
     return 0
 
 
@@ -89,4 +104,6 @@ def image_grid(samples: Tensor, levels: int | None, *, scale: int | None = None)
     array = grid[0].numpy() if channels == 1 else grid.permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(array))
     factor = max(1, 512 // picture.width) if scale is None else scale
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return picture.resize(
+        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
+    )

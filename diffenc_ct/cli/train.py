@@ -38,8 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--preset", help=f"a named configuration: {', '.join(PRESETS)}")
     source.add_argument("--config", help="a .json or .toml configuration file")
     parser.add_argument("--run", help="folder of the run (default runs/DATA-ENCODER)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, if there is one")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and stop")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in the folder, if there is one"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be trained, and stop"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no configuration")
     add_device(parser)
     add_settings(parser)
@@ -51,12 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     if settings.get("encoder.kind") in ("identity", "non-trainable"):
         settings = {"encoder.network.kind": "auto", "encoder.network.options": {}} | settings
     config = replace(_base(arguments), settings)
-    folder = Path(arguments.run or f"runs/{Path(config.data.name).stem}-{config.encoder.kind.split(':')[-1]}")
+    folder = Path(
+        arguments.run or f"runs/{Path(config.data.name).stem}-{config.encoder.kind.split(':')[-1]}"
+    )
     device = use_device(arguments)
     data = load_data(config.data)
     if not arguments.quiet:
         model = build_model(config, data)
-        parts = {"network": [model.network], "encoder": [model.encoder], "schedule": [model.schedule]}
+        parts = {
+            "network": model.network,
+            "encoder": model.encoder,
+            "schedule": model.schedule,
+        }
         counts = ", ".join(f"{name} {count_parameters(part):,}" for name, part in parts.items())
         print(json.dumps(config.to_dict(), indent=1))
         print(
@@ -66,7 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.dry_run:
         return 0
-    summary = train(config, folder, resume=arguments.resume, device=device, data=data, progress=not arguments.quiet)
+    summary = train(
+        config,
+        folder,
+        resume=arguments.resume,
+        device=device,
+        data=data,
+        progress=not arguments.quiet,
+    )
     metrics = summary.metrics
     print(
         f"{folder}: {summary.steps} steps, {summary.images_per_second:.1f} images/s"

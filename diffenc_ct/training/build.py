@@ -30,7 +30,8 @@ from diffenc_ct.schedules import (
     PolynomialSchedule,
     Schedule,
 )
-from diffenc_ct.training.config import Config, NetworkConfig, suggest
+from diffenc_ct.training.config import Config, NetworkConfig
+from diffenc_ct.training.settings import suggest
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": LinearSchedule,
@@ -95,7 +96,10 @@ def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
     part = config.encoder
     if "network" in inspect.signature(_named("encoder", part.kind, ENCODERS)).parameters:
         inner = {**facts, "bounded": True}
-        facts = {**facts, "network": _network("encoder.network", part.network, inner, "encoder-unet")}
+        facts = {
+            **facts,
+            "network": _network("encoder.network", part.network, inner, "encoder-unet"),
+        }
     elif part.network != NetworkConfig():
         raise ValueError(f"encoder.network is set but encoder {part.kind!r} has none; remove it")
     encoder = _build("encoder", part.kind, ENCODERS, part.options, facts)
@@ -118,7 +122,9 @@ def _named(where: str, kind: str, known: Mapping[str, Callable[..., Any]]) -> Ca
     if ":" in kind:
         return _import(where, kind)
     if kind not in known:
-        raise ValueError(f"unknown {where} {kind!r}{suggest(kind, [*known, 'package.module:Class'])}")
+        raise ValueError(
+            f"unknown {where} {kind!r}{suggest(kind, [*known, 'package.module:Class'])}"
+        )
     return known[kind]
 
 

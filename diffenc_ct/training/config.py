@@ -6,14 +6,13 @@ configuration is never half understood.
 """
 
 import dataclasses
-import difflib
 import json
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from diffenc_ct.training.settings import leaves, read
 
 try:
     import tomllib
@@ -23,7 +22,6 @@ except ModuleNotFoundError:  # Python 3.10
 VERSION = 1
 
 Option = bool | int | float | str | None
-T = TypeVar("T")
 
 
 def _field(default: Any, help: str, *, free: bool = False) -> Any:
@@ -217,7 +215,7 @@ class Config:
                 f"{where} has version {version!r}, this program reads version {VERSION}; "
                 "use the diffenc_ct release that wrote it, or write the configuration anew"
             )
-        return _read(cls, values, where)
+        return read(cls, values, where)
 
     def to_json(self) -> str:
         """The text of a configuration file."""
@@ -237,19 +235,6 @@ def load_config(path: str | Path) -> Config:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no table of keys; see `diffenc train --help` for the keys")
     return Config.from_dict(values, where=str(path))
-
-
-def leaves(kind: type = Config, prefix: str = "") -> dict[str, tuple[dataclasses.Field, Any]]:
-    """Every setting by its dotted name, with its dataclass field and type."""
-    found: dict[str, tuple[dataclasses.Field, Any]] = {}
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        name, hint = prefix + item.name, hints[item.name]
-        if dataclasses.is_dataclass(hint):
-            found.update(leaves(typing.cast(type, hint), name + "."))
-        else:
-            found[name] = (item, hint)
-    return found
 
 
 def replace(config: Config, settings: Mapping[str, Any]) -> Config:
@@ -273,77 +258,16 @@ def differences(old: Config, new: Config) -> list[str]:
             item = getattr(item, part)
         return item
 
-    free = {name for name, (item, _) in leaves().items() if item.metadata.get("free")}
+    free = {name for name, (item, _) in leaves(Config).items() if item.metadata.get("free")}
     if new.optimizer.decay != "constant":
         free.discard("training.steps")  # a decaying rate depends on where it ends
     return [
         f"{name}: {value(old, name)!r} -> {value(new, name)!r}"
-        for name in leaves()
+        for name in leaves(Config)
         if name not in free and value(old, name) != value(new, name)
     ]
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' or the list of what is known."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
 
 
 def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
     if not holds:
         raise ValueError(f"{name} = {value!r}; it must be {allowed}")
-
-
-def _read(kind: type[T], values: Any, where: str) -> T:
-    """Build a dataclass from a mapping, checking names and types all the way down."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: expected a table of keys, found {values!r}")
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            raise ValueError(f"{where}: unknown key {name!r}{suggest(str(name), hints)}")
-    return kind(
-        **{name: _convert(hints[name], value, f"{where}: {name}") for name, value in values.items()}
-    )
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _read(typing.cast(type, hint), value, where)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        for choice in arguments:
-            try:
-                return _convert(choice, value, where)
-            except ValueError:
-                continue
-    elif origin is Literal and value in arguments:
-        return value
-    elif origin is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(arguments[0], item, where) for item in value)
-    elif origin is dict and isinstance(value, Mapping):
-        return {
-            str(name): _convert(arguments[1], item, f"{where}.{name}")
-            for name, item in value.items()
-        }
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise ValueError(f"{where} = {value!r}; expected {describe(hint)}")
-
-
-def describe(hint: Any) -> str:
-    """A type in words, for messages."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return " or ".join(repr(item) for item in arguments)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(describe(item) for item in arguments)
-    if origin is tuple:
-        return f"a list of {describe(arguments[0])}"
-    if hint is type(None):
-        return "none"
-    names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
-    return names.get(hint, "a table")

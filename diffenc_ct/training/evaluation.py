@@ -55,7 +55,12 @@ class Evaluation:
             if len(values) > 1:
                 error = values.std().item() / math.sqrt(len(values))
                 rows.append(
-                    {"t": (i + 0.5) / bins, "bpd": values.mean().item(), "error": error, "count": len(values)}
+                    {
+                        "t": (i + 0.5) / bins,
+                        "bpd": values.mean().item(),
+                        "error": error,
+                        "count": len(values),
+                    }
                 )
         return rows
 
@@ -138,7 +143,8 @@ def report(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:
         **facts,
         "images": len(evaluation.terms["total"]),
         "bits_per_dimension": {
-            term: {"mean": evaluation.mean(term), "standard_error": evaluation.error(term)} for term in TERMS
+            term: {"mean": evaluation.mean(term), "standard_error": evaluation.error(term)}
+            for term in TERMS
         },
         "loss_by_depth": evaluation.by_depth(),
     }

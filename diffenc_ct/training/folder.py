@@ -1,9 +1,9 @@
 """The folder of a run: one owner at a time, one configuration for life.
 
-    RUN/config.json    the configuration
-    RUN/metrics.csv    a row every training.log_every steps, and every evaluation
-    RUN/checkpoints/   see checkpoints.py
-    RUN/.lock          held by the process that trains
+RUN/config.json    the configuration
+RUN/metrics.csv    a row every training.log_every steps, and every evaluation
+RUN/checkpoints/   see checkpoints.py
+RUN/.lock          held by the process that trains
 """
 
 import csv
@@ -54,7 +54,10 @@ class RunFolder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._lock.close()
 
@@ -63,10 +66,14 @@ class RunFolder:
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
         if not (self.path / "config.json").exists():
             if list_checkpoints(self.checkpoints):
-                raise ValueError(f"{self.path} has checkpoints but no config.json; choose another folder")
+                raise ValueError(
+                    f"{self.path} has checkpoints but no config.json; choose another folder"
+                )
             return
         if not self.resume:
-            raise ValueError(f"{self.path} holds a run already; add --resume to go on with it, or choose another folder")
+            raise ValueError(
+                f"{self.path} holds a run already; add --resume to go on with it, or choose another folder"
+            )
         changed = differences(load_config(self.path / "config.json"), self.config)
         if changed:
             raise ValueError(
@@ -83,7 +90,9 @@ class RunFolder:
         """Raise OSError before training where the disk has no room for two checkpoints of `size` bytes."""
         free = shutil.disk_usage(self.path).free
         if free < 2 * size:
-            raise OSError(f"{self.path}: {free >> 20} MiB free, two checkpoints need {2 * size >> 20} MiB; free some")
+            raise OSError(
+                f"{self.path}: {free >> 20} MiB free, two checkpoints need {2 * size >> 20} MiB; free some"
+            )
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.csv, with its header where the file is new."""
@@ -92,7 +101,9 @@ class RunFolder:
             writer = csv.DictWriter(file, COLUMNS, restval="")
             if fresh:
                 writer.writeheader()
-            writer.writerow({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()})
+            writer.writerow(
+                {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
+            )
 
     def forget_after(self, step: int) -> None:
         """Drop rows of steps that will be done again, and a row cut off by a crash."""
@@ -133,7 +144,10 @@ class StopSignals:
         self.received = signal.Signals(number)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)

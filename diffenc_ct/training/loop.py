@@ -22,6 +22,7 @@ from diffenc_ct.process import normal_like
 from diffenc_ct.training.checkpoints import checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config
 from diffenc_ct.training.evaluation import evaluate, parse_noise_level
+from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,
@@ -30,7 +31,6 @@ from diffenc_ct.training.randomness import (
     derived_seed,
     generator_for,
 )
-from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.state import State
 
 

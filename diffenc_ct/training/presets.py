@@ -17,8 +17,8 @@ from diffenc_ct.training.config import (
     NetworkConfig,
     OptimizerConfig,
     TrainingConfig,
-    suggest,
 )
+from diffenc_ct.training.settings import suggest
 
 
 def _encoder(kind: str, network: str = "encoder-unet", **options: Any) -> EncoderConfig:

@@ -54,20 +54,29 @@ def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "late
     return open_run(run, weights=weights, checkpoint=checkpoint).model
 
 
-def open_run(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> OpenedRun:
+def open_run(
+    run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest"
+) -> OpenedRun:
     """As `load`, with what else is known about the model."""
     saved, folder = _find(run, str(checkpoint))
     config = Config.from_dict(saved.config, where=f"configuration of {run}")
     return OpenedRun(restore_model(saved, weights), config, saved.step, saved.shape, folder)
 
 
-def export(run: str | Path, folder: Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> Path:
+def export(
+    run: str | Path, folder: Path, *, weights: str = "ema", checkpoint: str | int = "latest"
+) -> Path:
     """Write one set of weights of a run, without optimiser, to FOLDER/weights.safetensors; also its config.json."""
     saved, _ = _find(run, str(checkpoint))
-    tensors = {f"ema/export/{name}": t for name, t in restore_model(saved, weights).state_dict().items()}
+    tensors = {
+        f"ema/export/{name}": t for name, t in restore_model(saved, weights).state_dict().items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
-    write_checkpoint(path, Checkpoint(tensors, saved.config, saved.step, saved.shape, saved.levels, saved.metrics))
+    write_checkpoint(
+        path,
+        Checkpoint(tensors, saved.config, saved.step, saved.shape, saved.levels, saved.metrics),
+    )
     (folder / "config.json").write_text(Config.from_dict(saved.config).to_json(), encoding="utf-8")
     return path
 
@@ -93,9 +102,16 @@ def _find(run: str | Path, which: str) -> tuple[Checkpoint, Path]:
         scored = best(folder)
         found = (scored, read_checkpoint(scored)) if scored else None
     elif which.isdigit() and checkpoint_path(folder, int(which)).exists():
-        found = (checkpoint_path(folder, int(which)), read_checkpoint(checkpoint_path(folder, int(which))))
+        found = (
+            checkpoint_path(folder, int(which)),
+            read_checkpoint(checkpoint_path(folder, int(which))),
+        )
     else:
-        raise ValueError(f"checkpoint={which!r} is not in {folder}; use latest, best or the step of a file there")
+        raise ValueError(
+            f"checkpoint={which!r} is not in {folder}; use latest, best or the step of a file there"
+        )
     if found is None:
-        raise FileNotFoundError(f"no intact checkpoint in {folder}; train with: diffenc train --run {run} --resume")
+        raise FileNotFoundError(
+            f"no intact checkpoint in {folder}; train with: diffenc train --run {run} --resume"
+        )
     return found[1], path

@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +32,9 @@ class State:
         model = build_model(config, data).to(device)
         if config.training.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        averages = {rate: copy.deepcopy(model).requires_grad_(False).eval() for rate in config.optimizer.ema}
+        averages = {
+            rate: copy.deepcopy(model).requires_grad_(False).eval() for rate in config.optimizer.ema
+        }
         return cls(model, averages, make_optimizer(model, config.optimizer))
 
     @property
@@ -49,7 +50,9 @@ class State:
         with torch.no_grad():
             for rate, averaged in self.averages.items():
                 now = min(rate, (1 + self.step) / (10 + self.step))
-                get_ema_multi_avg_fn(now)(list(averaged.parameters()), list(self.model.parameters()), None)
+                get_ema_multi_avg_fn(now)(
+                    list(averaged.parameters()), list(self.model.parameters()), None
+                )
                 for mine, theirs in zip(averaged.buffers(), self.model.buffers(), strict=True):
                     mine.copy_(theirs)
 
@@ -61,7 +64,13 @@ class State:
         for name, parameter in self.model.named_parameters():
             tensors |= _prefixed(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
         return Checkpoint(
-            tensors, config.to_dict(), self.step, data.shape, data.levels, dict(metrics), self.skipped
+            tensors,
+            config.to_dict(),
+            self.step,
+            data.shape,
+            data.levels,
+            dict(metrics),
+            self.skipped,
         )
 
     def restore(self, saved: Checkpoint) -> None:
@@ -82,7 +91,8 @@ class State:
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """AdamW with decoupled weight decay on everything but biases, as the authors have it."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (plain if re.search(r"(^|\.)bias$", name) else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
@@ -107,7 +117,9 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
     tensors = saved.under(choices[weights]) if weights in choices else {}
     if not tensors:
         have = [name for name, prefix in choices.items() if saved.under(prefix)]
-        raise ValueError(f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}")
+        raise ValueError(
+            f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}"
+        )
     model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
     model.load_state_dict(as_plain(tensors))
     return model.eval()
@@ -117,6 +129,6 @@ def _prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def count_parameters(parts: Iterable[nn.Module]) -> int:
+def count_parameters(part: nn.Module) -> int:
     """Number of trainable numbers."""
-    return sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
+    return sum(p.numel() for p in part.parameters() if p.requires_grad)
