@@ -159,7 +159,10 @@ def _build(
 def _import(where: str, path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        part = getattr(importlib.import_module(module), name)
+        if not callable(part):
+            raise AttributeError(f"{name} is no class")
+        return part
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{where} {path!r} cannot be imported ({error}); write package.module:Class of an importable module"

@@ -9,8 +9,6 @@ RUN/.lock          held by the process that trains
 import csv
 import fcntl
 import io
-import os
-import shutil
 import signal
 import threading
 from pathlib import Path
@@ -50,6 +48,8 @@ class RunFolder:
                 f"another process trains in {self.path}; wait for it, or choose another folder"
             ) from None
         self._check()  # again, now that nobody else can write
+        for leftover in self.checkpoints.glob(".*.part"):
+            leftover.unlink()
         write_atomically(self.path / "config.json", self.config.to_json().encode())
         return self
 
@@ -85,14 +85,6 @@ class RunFolder:
         """The newest intact checkpoint."""
         found = latest(self.checkpoints)
         return found[1] if found else None
-
-    def need_space(self, size: int) -> None:
-        """Raise OSError before training where the disk has no room for two checkpoints of `size` bytes."""
-        free = shutil.disk_usage(self.path).free
-        if free < 2 * size:
-            raise OSError(
-                f"{self.path}: {free >> 20} MiB free, two checkpoints need {2 * size >> 20} MiB; free some"
-            )
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.csv, with its header where the file is new."""
@@ -151,8 +143,3 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-
-
-def is_run(path: Path) -> bool:
-    """Whether a path is the folder of a run."""
-    return os.path.isdir(path / "checkpoints")
