@@ -39,8 +39,10 @@ def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
     gamma has shape (batch,) and each example's output may depend on its own gamma only. Works inside
     autograd: both results carry gradients.
     """
-    with forward_ad.dual_level():
-        dual = forward_ad.make_dual(gamma, -torch.ones_like(gamma))
+    # Inference mode would drop the tangent without a word: leave it, keeping gradients off if they were.
+    grad = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(grad), forward_ad.dual_level():
+        dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))
         value, rate = forward_ad.unpack_dual(function(x, dual))
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)
 
