@@ -1,9 +1,8 @@
 r"""What the heads learn, how tight the ELBO is, and the noise level that makes it tightest.
 
 Residuals of optimal heads: $r = x_t - E[x_t|z]$ and $r' = x_t' - E[x_t'|z]$, with $a = E\|r\|^2$, $c = E\,r\cdot r'$
-and $b = E\|r'\|^2$;
-$R(\eta^2)$ is the rate of $L_{\infty,\eta}$ per unit of $\lambda$ with these heads, $e = \eta^2$ and
-$\kappa = (1+e)/2$. The section goes on in `_tight_encoders`, `_directions` (noise levels that differ by direction),
+and $b = E\|r'\|^2$; $R(\eta^2)$ is the rate of
+$L_{\infty,\eta}$ per unit of $\lambda$ with these heads, $e = \eta^2$ and $\kappa = (1+e)/2$. The section goes on in `_tight_encoders`, `_directions` (noise levels that differ by direction),
 `_finite_depth`, `_gaussian_depth` and `_grids`.
 """
 

@@ -1,4 +1,4 @@
-r"""The exact likelihood of the probability-flow ODE, and the bounds that turn a density into probabilities of levels."""
+r"""The likelihood of the probability-flow ODE, and the bounds that turn a density into probabilities of levels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Closed-form worlds: Gaussian data with a linear encoder, and Gaussian mixtures.
 
-$x \sim N(m, S)$ and $x_t = A(\lambda) x$ with $A' = dA/d\lambda$; $V = \alpha^2 A^2 S + \sigma^2$ is the variance of $z_t$.
-Formulas are for one eigendirection; where $A$ and $S$ share no basis the matrix form is proved as well.
+$x \sim N(m, S)$ and $x_t = A(\lambda) x$ with $A' = dA/d\lambda$; $V = \alpha^2 A^2 S + \sigma^2$ is the variance of
+$z_t$. Formulas are for one eigendirection; where $A$ and $S$ share no basis the matrix form is proved as well.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import sympy as sp
 from sympy import Expr, Matrix
 
 from theory._core import Formula, Theorem
+from theory._linear_world import THEOREMS as LINEAR_FLOW
+from theory._mixture_world import THEOREMS as MIXTURE
+from theory._moments import gaussian_integral, mean_over
 from theory._notation import (
     alpha,
     alpha2,
     g,
-    gamma,
-    gaussian_integral,
     lam,
     log_normal,
     rho,
     sigma,
     sigma2,
-    t,
     z,
 )
 
@@ -41,7 +41,7 @@ def _log_joint(weight: int = 1) -> Expr:
     return log_normal(x, m, S) + weight * log_normal(z, _a * A * x, _s**2)
 
 
-def posterior_mean(gain: Expr | None = None) -> Expr:
+def posteriormean_over(gain: Expr | None = None) -> Expr:
     """E[x|z]."""
     gain = _a * A * S / _V if gain is None else gain
     return m + gain * (z - _a * A * m)
@@ -52,7 +52,7 @@ def _density(variance: Expr = _V) -> Expr:
 
 
 def _posterior(gain: Expr | None = None) -> tuple[Expr, ...]:
-    mean = posterior_mean(gain)
+    mean = posteriormean_over(gain)
     return (
         sp.diff(_log_joint(), x).subs(x, mean),
         -1 / sp.diff(_log_joint(), x, 2) - S * _s**2 / _V,
@@ -89,20 +89,14 @@ def _noises() -> tuple[tuple[sp.Symbol, ...], Expr, Expr]:
     return noises, data, _a * A * data + _s * noises[1]
 
 
-def _mean(polynomial: Expr, noises: tuple[sp.Symbol, ...]) -> Expr:
-    moment = {0: 1, 1: 0, 2: 1}
-    terms = sp.Poly(sp.expand(polynomial), *noises).terms()
-    return sum(c * sp.prod(moment[n] for n in powers) for powers, c in terms)
-
-
 def _covariances(slope: int = 1) -> tuple[Expr, ...]:
     noises, data, latent = _noises()
-    off = data - posterior_mean().subs(z, latent)
+    off = data - posteriormean_over().subs(z, latent)
     a, b, c = covariances()
     return (
-        _mean((A * off) ** 2, noises) - a,
-        _mean((rate * off) ** 2, noises) - b,
-        _mean(A * rate * off**2, noises) - slope * c,
+        mean_over((A * off) ** 2, noises) - a,
+        mean_over((rate * off) ** 2, noises) - b,
+        mean_over(A * rate * off**2, noises) - slope * c,
     )
 
 
@@ -115,10 +109,10 @@ def integrand() -> Expr:
 def _integrand(kappa: Expr | None = None) -> Expr:
     noises, data, latent = _noises()
     kappa = (1 + e) / 2 if kappa is None else kappa
-    known = posterior_mean().subs(z, latent)
+    known = posteriormean_over().subs(z, latent)
     heads = A * known, rate * known
     off = kappa * (A * data - heads[0]) + rate * data - heads[1]
-    return _a**2 / _s**2 / (2 * e) * _mean(off**2, noises) - integrand()
+    return _a**2 / _s**2 / (2 * e) * mean_over(off**2, noises) - integrand()
 
 
 _as, _ss = sp.symbols("alpha_s sigma_s", positive=True)
@@ -134,10 +128,10 @@ def step_ratio(bias: int = 1) -> Expr:
 
 def _step(bias: int = 1, sign: int = 1) -> Expr:
     noises, data, latent = _noises()
-    known = posterior_mean().subs(z, latent)
+    known = posteriormean_over().subs(z, latent)
     ahead = (A + sign * _delta * rate) * known
     off = _as * (_As * data - ahead) - rho * _ss / _s * _a * (A * data - A * known)
-    return _mean(off**2, noises) / (_ss**2 * (1 - rho**2)) - step_ratio(bias)
+    return mean_over(off**2, noises) / (_ss**2 * (1 - rho**2)) - step_ratio(bias)
 
 
 def _information(cross: int = 1) -> tuple[Expr, ...]:
@@ -162,94 +156,26 @@ def _matrix_information(cross: int = 1) -> tuple[Expr, ...]:
     return (sp.cancel(value - snr * (a / 2 + cross * c)),)
 
 
-_w = sp.symbols("w1 w2", positive=True)
-_ms, _Ss = sp.symbols("m1 m2", real=True), sp.symbols("S1 S2", positive=True)
+def ends(centred: bool = False, noise: int = 1) -> tuple[Expr, Expr]:
+    """E L_0 and E L_1."""
+    second = S if centred else S + m**2
+    snr = _a**2 / _s**2
+    start = (sp.log(2 * sp.pi / snr) + noise + snr * (1 - A) ** 2 * second) / 2
+    return start, (_a**2 * A**2 * second + _s**2 - 1 - sp.log(_s**2)) / 2
 
 
-def mixture(shared: bool = False) -> tuple[Expr, Expr, Expr]:
-    """q_t(z), its score, and E[x|z], of a mixture of two Gaussians."""
-    parts, scores, means = [], [], []
-    for weight, mean, spread in zip(_w, _ms, _Ss, strict=True):
-        variance = _a**2 * A**2 * spread + _s**2
-        off = z - _a * A * mean
-        parts.append(weight * sp.exp(log_normal(z, _a * A * mean, variance)))
-        scores.append(-off / variance)
-        means.append(mean + _a * A * spread / variance * off)
-    total = sum(parts)
-    shares = _w if shared else [p / total for p in parts]
-    score = sum(share * each for share, each in zip(shares, scores, strict=True))
-    known = sum(share * each for share, each in zip(shares, means, strict=True))
-    return total, score, known
-
-
-def _mixture_score(shared: bool = False) -> tuple[Expr, ...]:
-    total, score, _ = mixture(shared)
-    return (total.diff(z) - total * score,)
-
-
-def _mixture_posterior(shared: bool = False, power: int = 2) -> tuple[Expr, ...]:
-    total, _, known = mixture(shared)
-    source = sp.Symbol("k", real=True)
-    joint = sp.S.Zero
-    for weight, mean, spread in zip(_w, _ms, _Ss, strict=True):
-        tilted = log_normal(x, mean, spread) + log_normal(z, _a * A * x, _s**2) + source * x
-        joint += weight * sp.exp(gaussian_integral(tilted, x))
-    bayes = joint.diff(source).subs(source, 0) - known * joint.subs(source, 0)
-    tweedie = _a * A * known * total - z * total - _s**power * total.diff(z)
-    return _collect(bayes), _collect(tweedie)
-
-
-def _collect(expression: Expr) -> Expr:
-    """Exponentials of the same component have equal exponents and prefactors: bring them to one form."""
-    form = sp.expand(expression)
-    form = form.replace(lambda u: isinstance(u, sp.exp), lambda u: _split(u.args[0]))
-    return sp.simplify(form)
-
-
-def _split(exponent: Expr) -> Expr:
-    logs = sum(u for u in sp.Add.make_args(sp.expand(exponent)) if u.has(sp.log))
-    rest = sp.together(sp.expand(exponent) - logs)
-    return sp.exp(sp.factor(rest)) * sp.powdenest(sp.expand(sp.exp(logs)), force=True)
-
-
-def _flow_pieces() -> tuple[Expr, Expr, Expr, Expr]:
-    """Mean and variance of z_t along the schedule, and the optimal heads at z."""
-    scale = sp.Function("A", positive=True)
-    here, a, s = scale(-gamma(t)), alpha(gamma(t)), sigma(gamma(t))
-    slope = scale(lam).diff(lam).subs(lam, -gamma(t)).doit()
-    variance = a**2 * here**2 * S + s**2
-    known = m + a * here * S / variance * (z - a * here * m)
-    return a * here * m, variance, here * known, slope * known
-
-
-def _linear_flow(sign: int = -1) -> tuple[Expr, ...]:
-    centre, variance, x_hat, r_hat = _flow_pieces()
-    a, s2 = alpha(gamma(t)), sigma2(gamma(t))
-    drift = -z / 2 + (z - a * x_hat) / (2 * s2) + sign * a / s2 * r_hat
-    drift = s2 * gamma(t).diff(t) * drift
-    growth = variance.diff(t) / (2 * variance)
+def _ends(centred: bool = False, noise: int = 1) -> tuple[Expr, ...]:
+    noises, data, latent = _noises()
+    width = _s / _a
+    start = sp.log(2 * sp.pi * width**2) / 2 + (data - latent / _a) ** 2 / (2 * width**2)
+    point = _a * A * data + _s * sp.Symbol("n3", real=True)
+    logs = log_normal(x, _a * A * data, _s**2) - log_normal(x, 0, 1)
+    end = logs.subs(x, point)
+    start_claim, end_claim = ends(centred, noise)
+    three = (*noises, sp.Symbol("n3", real=True))
     return (
-        drift.diff(z) - growth,
-        drift.subs(z, centre) - centre.diff(t),
-        drift.diff(z, 2),
-        growth - sp.log(variance).diff(t) / 2,
-    )
-
-
-def _euler(power: int = 2) -> tuple[Expr, ...]:
-    """One Euler step of dz = (F z + c) dt, and the KL of what it made from the exact Gaussian."""
-    F, c, h, mean = sp.symbols("F c h mu", real=True)
-    start, spread, target, width = sp.symbols("v s n r", positive=True)
-    noise = sp.Symbol("n1", real=True)
-    moved = (1 + h * F) * (mean + sp.sqrt(start) * noise) + h * c
-    average = _mean(moved, (noise,))
-    point = m + spread * noise
-    logs = log_normal(point, m, spread**2) - log_normal(point, target, width**2)
-    kl = sp.log(width / spread) + (spread**2 + (m - target) ** 2) / (2 * width**power) - sp.S.Half
-    return (
-        average - ((1 + h * F) * mean + h * c),
-        _mean((moved - average) ** 2, (noise,)) - (1 + h * F) ** 2 * start,
-        sp.expand_log(_mean(sp.expand_log(logs), (noise,)) - kl),
+        sp.expand_log(mean_over(start, noises) - start_claim),
+        sp.expand_log(mean_over(sp.expand(sp.expand_log(end)), three) - end_claim),
     )
 
 
@@ -282,7 +208,7 @@ THEOREMS = (
         },
         formula=lambda: Formula(
             (z, m, S, A, rate, g),
-            sp.Tuple(_at(A * posterior_mean()), _at(rate * posterior_mean())),
+            sp.Tuple(_at(A * posteriormean_over()), _at(rate * posteriormean_over())),
         ),
     ),
     Theorem(
@@ -346,53 +272,18 @@ THEOREMS = (
         formula=lambda: Formula((S, A, g), sp.log(1 + alpha2(g) / sigma2(g) * A**2 * S) / 2),
     ),
     Theorem(
-        name="worlds.mixture_score",
-        statement=r"q_t(z) = \sum_i w_i N(z; \alpha A m_i, V_i), \qquad \nabla \log q_t = \sum_i \pi_i(z)"
-        r" \frac{\alpha A m_i - z}{V_i}, \qquad \pi_i \propto w_i N(z; \alpha A m_i, V_i)",
-        assumptions=r"Two components written out, one direction; $A = 1$ (identity) or $\alpha^2$ (non-trainable)"
-        r" or any other.",
-        proof="Derivative of a logarithm of a sum.",
-        residual=_mixture_score,
-        controls={"prior weights for responsibilities": lambda: _mixture_score(shared=True)},
-        formula=lambda: Formula(
-            (z, *_w, *_ms, *_Ss, A, g),
-            sp.Tuple(_at(sp.log(mixture()[0])), _at(mixture()[1])),
-        ),
-    ),
-    Theorem(
-        name="worlds.mixture_posterior",
-        statement=r"E[x|z] = \sum_i \pi_i(z) \left[m_i + \frac{\alpha A S_i}{V_i} (z - \alpha A m_i)\right] = \frac{z +"
-        r" \sigma^2 \nabla\log q_t}{\alpha A}",
-        assumptions=r"Two components written out, one direction.",
-        proof=r"Bayes' rule with a source $e^{kx}$, differentiated at $k = 0$; and Tweedie's formula.",
-        residual=_mixture_posterior,
+        name="worlds.gaussian_ends",
+        statement=r"E L_0 = \tfrac12 \left[\ln 2\pi + \gamma_0 + 1 + \mathrm{SNR} (1 - A)^2 (S + m^2)\right],"
+        r" \qquad E L_1 = \tfrac12 \left[\alpha^2 A^2 (S + m^2) + \sigma^2 - 1 - \ln\sigma^2\right]",
+        assumptions=_WORLD + r" Continuous decoder $N(z_0/\alpha_0, e^{\gamma_0})$.",
+        proof="Second moments of data and noise.",
+        residual=_ends,
         controls={
-            "prior weights for responsibilities": lambda: _mixture_posterior(shared=True),
-            "sigma for sigma^2": lambda: _mixture_posterior(power=1),
+            "variance for second moment": lambda: _ends(centred=True),
+            "decoder's noise forgotten": lambda: _ends(noise=0),
         },
-        formula=lambda: Formula((z, *_w, *_ms, *_Ss, A, g), _at(mixture()[2])),
+        formula=lambda: Formula((m, S, A, g), sp.Tuple(*map(_at, ends()))),
     ),
-    Theorem(
-        name="worlds.linear_flow",
-        statement=r"z_t = \alpha_t A_t m + \sqrt{V_t/V_s}\,(z_s - \alpha_s A_s m), \qquad \int_s^t \nabla\cdot"
-        r" f\,du = \tfrac12 \ln \frac{V_t}{V_s}",
-        assumptions=r"Gaussian data, $x_t = A(\lambda) x$ with any $A$, any $\gamma(t)$, optimal paired heads; one"
-        r" direction.",
-        proof=r"The probability flow is affine in $z$: its slope is $\dot V/(2V)$, and the mean moves with it. So"
-        r" the ODE's likelihood is the analytic density of $z_0$.",
-        residual=_linear_flow,
-        controls={
-            "sign of r_hat": lambda: _linear_flow(sign=1),
-            "no r_hat": lambda: _linear_flow(0),
-        },
-    ),
-    Theorem(
-        name="worlds.linear_solver",
-        statement=r"\mu \to (1 + hF)\mu + hc, \quad v \to (1 + hF)^2 v; \qquad KL(N(m, s^2)\|N(n, r^2)) = \ln\frac rs +"
-        r" \frac{s^2 + (m - n)^2}{2r^2} - \tfrac12",
-        assumptions=r"One direction, one Euler step of $dz = (Fz + c)\,dt$; any Runge-Kutta step is affine too.",
-        proof="Moments of an affine image; expected log ratio.",
-        residual=_euler,
-        controls={"r for r^2": lambda: _euler(power=1)},
-    ),
+    *LINEAR_FLOW,
+    *MIXTURE,
 )
