@@ -31,9 +31,9 @@ def read_idx(path: Path) -> np.ndarray:
         raise ValueError(
             f"{found} is truncated or no gzip file ({error}); fetch it again"
         ) from error
-    if len(data) < 4 or data[:3] != b"\0\0\x08":
+    header = 4 + 4 * data[3] if len(data) > 3 else 4
+    if data[:3] != b"\0\0\x08" or len(data) < header:
         raise ValueError(f"{found} is no IDX file of unsigned bytes; fetch it again")
-    header = 4 + 4 * data[3]
     shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
     if len(data) - header != int(np.prod(shape)):
         raise ValueError(
