@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffenc_ct.nets.norm_silu import norm_silu
+
 _EPSILON = 1e-6
 
 
@@ -75,7 +77,8 @@ class DepthEmbedding(nn.Module):
 
     def forward(self, gamma: Tensor) -> Tensor:
         low, high = self.gamma_range
-        position = 1000.0 * (gamma - low) / (high - low)
+        # The order of the authors' operations: a phase of 1000 radians shows float32's rounding.
+        position = (gamma - low) / (high - low) * 1000.0
         half = self.width // 2
         decay = torch.arange(half, dtype=gamma.dtype, device=gamma.device)
         phases = position[:, None] * torch.exp(decay * (-math.log(10000.0) / (half - 1)))
@@ -103,9 +106,9 @@ class ResnetBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(norm_silu(self.norm1, x))
         h = h + self.project(condition)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.conv2(self.dropout(norm_silu(self.norm2, h)))
         return h + (x if self.shortcut is None else self.shortcut(x))
 
 

@@ -25,6 +25,7 @@ from diffenc_ct.nets.blocks import (
     lecun_,
     zero_,
 )
+from diffenc_ct.nets.norm_silu import norm_silu
 
 Body = Literal["flat", "pooled", "multiresolution"]
 Pooling = Literal["max", "convolution", "none"]
@@ -270,7 +271,7 @@ class ScoreUNet(nn.Module):
         condition = self.embed(gamma)
         features = torch.cat([z, fourier_features(z, 6, 8)], dim=1) if self.fourier else z
         h = self.body(self.conv_in(features), condition)
-        out = self.conv_out(F.silu(self.norm_out(h)))
+        out = self.conv_out(norm_silu(self.norm_out, h))
         return torch.cat([out[:, : self.channels] + z, out[:, self.channels :]], dim=1)
 
 
@@ -325,7 +326,7 @@ class EncoderUNet(nn.Module):
 
     def forward(self, x: Tensor, gamma: Tensor) -> Tensor:
         h = self.body(self.conv_in(x), self.embed(gamma))
-        y = self.conv_out(F.silu(self.norm_out(h)))
+        y = self.conv_out(norm_silu(self.norm_out, h))
         low, high = self.embed.gamma_range
         u = ((gamma - low) / (high - low)).reshape(-1, 1, 1, 1)
         if "start" in self.damping:
