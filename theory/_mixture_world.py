@@ -6,8 +6,7 @@ import sympy as sp
 from sympy import Expr
 
 from theory._core import Formula, Theorem
-from theory._moments import gaussian_integral
-from theory._notation import alpha, g, log_normal, sigma, x, z
+from theory._notation import Density, alpha, g, log_normal, sigma, x, z
 
 A = sp.Symbol("A", positive=True)
 _a, _s = sp.symbols("alpha sigma", positive=True)
@@ -46,11 +45,13 @@ def _mixture_posterior(shared: bool = False, power: int = 2) -> tuple[Expr, ...]
     residuals, bayes, tweedie = [], sp.S.Zero, sp.S.Zero
     for part, share, mean, spread in zip(parts, shares, _ms, _Ss, strict=True):
         density, score, known = component(mean, spread)
-        tilted = log_normal(x, mean, spread) + log_normal(z, _a * A * x, _s**2) + source * x
-        log_joint = gaussian_integral(tilted, x)
-        residuals += [log_joint.subs(source, 0) - density, density.diff(z) - score]
+        plain = Density.normal(x, mean, spread) * Density.normal(z, _a * A * x, _s**2)
+        variance = _a**2 * A**2 * spread + _s**2
+        residuals += plain.integrate(x).minus(Density.normal(z, _a * A * mean, variance))
+        residuals.append(density.diff(z) - score)
+        log_joint = Density(plain.exponent + source * x, plain.weight).integrate(x).exponent
         spread_here = log_joint.diff(source, 2).subs(source, 0)
-        residuals.append(spread_here - spread * _s**2 / (_a**2 * A**2 * spread + _s**2))
+        residuals.append(spread_here - spread * _s**2 / variance)
         bayes += part * log_joint.diff(source).subs(source, 0) / sum(parts) - share * known
         tweedie += _a * A * share * known - part / sum(parts) * (z + _s**power * score)
     return (*residuals, bayes, tweedie, _mixture_variance())
@@ -95,6 +96,7 @@ THEOREMS = (
         proof="Derivative of a logarithm of a sum.",
         residual=_mixture_score,
         controls={"prior weights for responsibilities": lambda: _mixture_score(shared=True)},
+        computed_by=("diffenc_ct.worlds.MixtureWorld.log_q",),
         formula=lambda: Formula(
             (z, *_w, *_ms, *_Ss, A, g),
             sp.Tuple(sp.log(mixture()[0]).subs(_BOTH), mixture()[1].subs(_BOTH)),
@@ -112,6 +114,11 @@ THEOREMS = (
             "variances between components added in full": lambda: _mixture_variance(between=0),
             "sigma for sigma^2": lambda: _mixture_posterior(power=1),
         },
+        computed_by=(
+            "diffenc_ct.worlds.MixtureWorld.posterior_mean",
+            "diffenc_ct.worlds.MixtureWorld.posterior_variance",
+            "diffenc_ct.worlds.MixtureWorld.heads",
+        ),
         formula=lambda: Formula((z, *_w, *_ms, _Ss[0], A, g), _posterior_formula()),
     ),
 )

@@ -76,6 +76,7 @@ THEOREMS = (
             "1 + sigma^2": lambda: _tight(1 + sigma2(g)),
             "the paper's noise level": lambda: _tight(sp.S.One),
         },
+        computed_by=("diffenc_ct.process.NonTrainableNoiseLevel",),
         formula=lambda: Formula((g,), 1 + 2 * sigma2(g)),
     ),
     Theorem(

@@ -1,9 +1,9 @@
 r"""What the heads learn, how tight the ELBO is, and the noise level that makes it tightest.
 
 Residuals of optimal heads: $r = x_t - E[x_t|z]$ and $r' = x_t' - E[x_t'|z]$, with $a = E\|r\|^2$, $c = E\,r\cdot r'$
-and $b = E\|r'\|^2$; $R(\eta^2)$ is the rate of
-$L_{\infty,\eta}$ per unit of $\lambda$ with these heads, $e = \eta^2$ and $\kappa = (1+e)/2$. The section goes on in `_tight_encoders`, `_directions` (noise levels that differ by direction),
-`_finite_depth`, `_gaussian_depth` and `_grids`.
+and $b = E\|r'\|^2$; $R(\eta^2)$ is the rate of $L_{\infty,\eta}$ per unit of $\lambda$ with these heads,
+$e = \eta^2$ and $\kappa = (1+e)/2$. The section goes on in `_tight_encoders`, `_directions` (noise levels that differ
+by direction), `_finite_depth`, `_gaussian_depth` and `_grids`.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ HEADS = (
             "sign of the rate": lambda: optimal_head(rate=-1),
             "1 for 1 + sigma^2": lambda: optimal_head(share=0),
         },
+        computed_by=("diffenc_ct.worlds.World.model",),
     ),
     Theorem(
         name="calibration.tweedie",
@@ -190,7 +191,11 @@ TIGHTNESS = (
             "gap without the half": lambda: _gap(share=sp.S.One),
             "another noise level": lambda: _gap(level=sp.Integer(2)),
         },
-        formula=lambda: Formula((snr, b), snr * b / 2),
+        computed_by=(
+            "diffenc_ct.worlds.GaussianWorld.gap",
+            "diffenc_ct.worlds.GaussianWorld.gap_rate",
+        ),
+        formula=lambda: Formula((snr, a, b, c, eta2), rate_at_optimum(eta2) - INFORMATION),
     ),
     Theorem(
         name="calibration.optimal_noise_level",
@@ -207,6 +212,7 @@ TIGHTNESS = (
                 remaining=snr * (a * (STAR - 1) / 4 + c / 2)
             ),
         },
+        computed_by=("diffenc_ct.worlds.GaussianWorld.optimal_noise_level_squared",),
         formula=lambda: Formula((snr, a, b, c), sp.Tuple(STAR, REMAINING)),
     ),
     Theorem(

@@ -8,7 +8,7 @@ import sympy as sp
 from sympy import Expr, Matrix
 
 from theory._core import Formula, Theorem
-from theory._notation import alpha, lam, normal, sigma, t
+from theory._notation import alpha, lam, sigma, t
 from theory._prior import Prior
 
 _A, _S = alpha(-lam), sigma(-lam)
@@ -63,7 +63,9 @@ def _tied_error(weight: int = 2) -> tuple[Expr, ...]:
     prior, s2 = _observed((encoded,)), _S**2
     off = prior.mean(encoded.diff(lam)) - s2 * prior.mean(encoded)
     z, k, mean, spread = sp.symbols("z k m s", positive=True)
-    transform = sp.integrate(sp.exp(k * z) * normal(z, mean, spread**2), (z, -sp.oo, sp.oo))
+    exponent = k * z - (z - mean) ** 2 / (2 * spread**2)
+    density = sp.exp(exponent) / (sp.sqrt(2 * sp.pi) * spread)
+    transform = sp.integrate(density, (z, -sp.oo, sp.oo))
     return (
         _tied(encoded, s2) - _A / (weight * (1 + s2)) * off,
         sp.simplify(transform - sp.exp(k * mean + k**2 * spread**2 / 2)),

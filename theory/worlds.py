@@ -12,8 +12,9 @@ from sympy import Expr, Matrix
 from theory._core import Formula, Theorem
 from theory._linear_world import THEOREMS as LINEAR_FLOW
 from theory._mixture_world import THEOREMS as MIXTURE
-from theory._moments import gaussian_integral, mean_over
+from theory._moments import mean_over
 from theory._notation import (
+    Density,
     alpha,
     alpha2,
     g,
@@ -37,43 +38,47 @@ def _at(expression: Expr) -> Expr:
     return expression.subs(_BOTH)
 
 
-def _log_joint(weight: int = 1) -> Expr:
-    return log_normal(x, m, S) + weight * log_normal(z, _a * A * x, _s**2)
+def _joint() -> Density:
+    return Density.normal(x, m, S) * Density.normal(z, _a * A * x, _s**2)
 
 
-def posteriormean_over(gain: Expr | None = None) -> Expr:
+def posterior_mean(gain: Expr | None = None) -> Expr:
     """E[x|z]."""
     gain = _a * A * S / _V if gain is None else gain
     return m + gain * (z - _a * A * m)
 
 
-def _density(variance: Expr = _V) -> Expr:
-    return gaussian_integral(_log_joint(), x) - log_normal(z, _a * A * m, variance)
+def _density(variance: Expr = _V) -> tuple[Expr, ...]:
+    return _joint().integrate(x).minus(Density.normal(z, _a * A * m, variance))
 
 
 def _posterior(gain: Expr | None = None) -> tuple[Expr, ...]:
-    mean = posteriormean_over(gain)
+    log_joint = _joint().exponent
     return (
-        sp.diff(_log_joint(), x).subs(x, mean),
-        -1 / sp.diff(_log_joint(), x, 2) - S * _s**2 / _V,
+        sp.diff(log_joint, x).subs(x, posterior_mean(gain)),
+        -1 / sp.diff(log_joint, x, 2) - S * _s**2 / _V,
         *_matrix_posterior(),
     )
 
 
-def _matrix_world() -> tuple[Matrix, Matrix, Matrix]:
-    prior = Matrix([[S, sp.Symbol("S12")], [sp.Symbol("S12"), sp.Symbol("S22", positive=True)]])
+def _matrix_world() -> tuple[Matrix, Matrix]:
+    both, other = sp.Symbol("S12", real=True), sp.Symbol("S22", positive=True)
     encoder = Matrix(2, 2, sp.symbols("A11 A12 A21 A22", real=True))
-    return prior, encoder, _a**2 * encoder * prior * encoder.T + _s**2 * sp.eye(2)
+    return Matrix([[S, both], [both, other]]), encoder
 
 
 def _matrix_posterior(transpose: bool = True) -> tuple[Expr, ...]:
-    """S - G alpha A S with G = alpha S A^T V^-1 inverts S^-1 + SNR A^T A."""
-    prior, encoder, variance = _matrix_world()
+    """(S - alpha^2 S A^T V^-1 A S) (S^-1 + SNR A^T A) = I, times the determinants."""
+    prior, encoder = _matrix_world()
     turned = encoder.T if transpose else encoder
-    inverse = variance.adjugate() / variance.det()
-    cov = prior - _a**2 * prior * turned * inverse * encoder * prior
-    precision = prior.adjugate() / prior.det() + _a**2 / _s**2 * encoder.T * encoder
-    return tuple(sp.cancel(each) for each in cov * precision - sp.eye(2))
+    variance = _a**2 * encoder * prior * encoder.T + _s**2 * sp.eye(2)
+    known = encoder.T * encoder * _a**2 / _s**2
+    # The product is I + S known - alpha^2 S A^T V^-1 A (I + S known).
+    ahead = sp.eye(2) + prior * known
+    inverse = variance.adjugate()
+    product = variance.det() * (ahead - sp.eye(2))
+    product -= _a**2 * prior * turned * inverse * encoder * ahead
+    return tuple(sp.expand(each * _s**2) for each in product)
 
 
 def covariances() -> tuple[Expr, Expr, Expr]:
@@ -91,7 +96,7 @@ def _noises() -> tuple[tuple[sp.Symbol, ...], Expr, Expr]:
 
 def _covariances(slope: int = 1) -> tuple[Expr, ...]:
     noises, data, latent = _noises()
-    off = data - posteriormean_over().subs(z, latent)
+    off = data - posterior_mean().subs(z, latent)
     a, b, c = covariances()
     return (
         mean_over((A * off) ** 2, noises) - a,
@@ -109,7 +114,7 @@ def integrand() -> Expr:
 def _integrand(kappa: Expr | None = None) -> Expr:
     noises, data, latent = _noises()
     kappa = (1 + e) / 2 if kappa is None else kappa
-    known = posteriormean_over().subs(z, latent)
+    known = posterior_mean().subs(z, latent)
     heads = A * known, rate * known
     off = kappa * (A * data - heads[0]) + rate * data - heads[1]
     return _a**2 / _s**2 / (2 * e) * mean_over(off**2, noises) - integrand()
@@ -128,7 +133,7 @@ def step_ratio(bias: int = 1) -> Expr:
 
 def _step(bias: int = 1, sign: int = 1) -> Expr:
     noises, data, latent = _noises()
-    known = posteriormean_over().subs(z, latent)
+    known = posterior_mean().subs(z, latent)
     ahead = (A + sign * _delta * rate) * known
     off = _as * (_As * data - ahead) - rho * _ss / _s * _a * (A * data - A * known)
     return mean_over(off**2, noises) / (_ss**2 * (1 - rho**2)) - step_ratio(bias)
@@ -140,20 +145,22 @@ def _information(cross: int = 1) -> tuple[Expr, ...]:
     value = sp.log(1 + snr * scale**2 * S) / 2
     spread = S / (1 + snr * scale**2 * S)
     expected = snr * (scale**2 / 2 + cross * scale * scale.diff(lam)) * spread
-    return value.diff(lam) - expected, *_matrix_information(cross)
+    return value.diff(lam) - expected, _matrix_information(cross)
 
 
-def _matrix_information(cross: int = 1) -> tuple[Expr, ...]:
-    prior, encoder, _ = _matrix_world()
+def _matrix_information(cross: int = 1) -> Expr:
+    """Jacobi's formula against the traces, times the determinant of I + SNR A S A^T."""
+    prior, encoder = _matrix_world()
     slope = Matrix(2, 2, sp.symbols("B11 B12 B21 B22", real=True))
     snr = sp.Symbol("SNR", positive=True)
-    inside = sp.eye(2) + snr * encoder * prior * encoder.T
-    change = snr * encoder * prior * encoder.T
-    change += snr * (slope * prior * encoder.T + encoder * prior * slope.T)
-    value = (inside.adjugate() * change).trace() / (2 * inside.det())
-    cov = prior - snr * prior * encoder.T * inside.adjugate() * encoder * prior / inside.det()
-    a, c = (encoder * cov * encoder.T).trace(), (encoder * cov * slope.T).trace()
-    return (sp.cancel(value - snr * (a / 2 + cross * c)),)
+    signal = snr * encoder * prior * encoder.T
+    inside = sp.eye(2) + signal
+    moved = snr * (slope * prior * encoder.T + encoder * prior * slope.T)
+    value = (inside.adjugate() * (signal + moved)).trace() / 2
+    # A Cov(x|z) = (I + SNR A S A^T)^-1 A S
+    known = inside.adjugate() * encoder * prior
+    a, c = (known * encoder.T).trace(), (known * slope.T).trace()
+    return sp.expand(value - snr * (a / 2 + cross * c))
 
 
 def ends(centred: bool = False, noise: int = 1) -> tuple[Expr, Expr]:
@@ -190,6 +197,10 @@ THEOREMS = (
             "alpha for alpha^2": lambda: _density(_a * A**2 * S + _s**2),
             "A for A^2": lambda: _density(_a**2 * A * S + _s**2),
         },
+        computed_by=(
+            "diffenc_ct.worlds.GaussianWorld.marginal",
+            "diffenc_ct.worlds.GaussianWorld.log_q",
+        ),
         formula=lambda: Formula((z, m, S, A, g), _at(log_normal(z, _a * A * m, _V))),
     ),
     Theorem(
@@ -206,9 +217,13 @@ THEOREMS = (
             "gain over sigma^2": lambda: _posterior(_a * A * S / _s**2),
             "A for its transpose": lambda: _matrix_posterior(transpose=False),
         },
+        computed_by=(
+            "diffenc_ct.worlds.GaussianWorld.heads",
+            "diffenc_ct.worlds.GaussianWorld.posterior_covariance",
+        ),
         formula=lambda: Formula(
             (z, m, S, A, rate, g),
-            sp.Tuple(_at(A * posteriormean_over()), _at(rate * posteriormean_over())),
+            sp.Tuple(_at(A * posterior_mean()), _at(rate * posterior_mean())),
         ),
     ),
     Theorem(
@@ -219,6 +234,7 @@ THEOREMS = (
         proof="Second moments of the residuals over data and noise.",
         residual=_covariances,
         controls={"sign of c": lambda: _covariances(slope=-1)},
+        computed_by=("diffenc_ct.worlds.GaussianWorld.covariances",),
         formula=lambda: Formula((S, A, rate, g), sp.Tuple(*map(_at, covariances()))),
     ),
     Theorem(
@@ -228,6 +244,7 @@ THEOREMS = (
         proof=r"$\frac{\mathrm{SNR}}{2\eta^2} E[(\kappa r + r')^2]$ by second moments.",
         residual=_integrand,
         controls={"kappa = 1": lambda: _integrand(kappa=sp.S.One)},
+        computed_by=("diffenc_ct.worlds.GaussianWorld.infinite_depth_rate",),
         formula=lambda: Formula((S, A, rate, e, g), _at(integrand())),
     ),
     Theorem(
@@ -244,6 +261,10 @@ THEOREMS = (
             "bias of the tangent forgotten": lambda: _step(bias=0),
             "rate by gamma": lambda: _step(sign=-1),
         },
+        computed_by=(
+            "diffenc_ct.worlds.GaussianWorld.step_excess",
+            "diffenc_ct.worlds.GaussianWorld.finite_depth_loss",
+        ),
         formula=lambda: Formula(
             (m, S, _As, A, rate, rho, sp.Symbol("gamma_s", real=True), g),
             _at(
@@ -269,6 +290,7 @@ THEOREMS = (
             "moving input forgotten": lambda: _information(cross=0),
             "sign of c": lambda: _information(cross=-1),
         },
+        computed_by=("diffenc_ct.worlds.GaussianWorld.mutual_information",),
         formula=lambda: Formula((S, A, g), sp.log(1 + alpha2(g) / sigma2(g) * A**2 * S) / 2),
     ),
     Theorem(
@@ -282,6 +304,10 @@ THEOREMS = (
             "variance for second moment": lambda: _ends(centred=True),
             "decoder's noise forgotten": lambda: _ends(noise=0),
         },
+        computed_by=(
+            "diffenc_ct.worlds.GaussianWorld.reconstruction_loss",
+            "diffenc_ct.worlds.GaussianWorld.latent_loss",
+        ),
         formula=lambda: Formula((m, S, A, g), sp.Tuple(*map(_at, ends()))),
     ),
     *LINEAR_FLOW,
