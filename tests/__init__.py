@@ -1,0 +1,1 @@
+"""The tests; shared parts: strategies, conformance, mutants."""

@@ -1,0 +1,85 @@
+"""What any schedule and any encoder must satisfy, as functions that a user calls on their own class.
+
+    from tests.conformance import check_encoder, check_schedule
+    check_schedule(MySchedule())
+    check_encoder(MyEncoder(), x)           # x (batch, *data), float64
+
+Each raises AssertionError with what is wrong. Modules are checked in float64: convert them first (`module.double()`).
+"""
+
+import torch
+from torch import Tensor
+
+from diffenc_ct.encoders import Encoder, Encoding
+from diffenc_ct.schedules import Schedule, SchedulePoint
+
+
+def check_schedule(schedule: Schedule, *, points: int = 41, tolerance: float = 1e-9) -> None:
+    """gamma(t) increases on [0, 1] and `rate` is its derivative; shapes and dtype are t's, scalars included."""
+    t = torch.linspace(0, 1, points, dtype=torch.float64, requires_grad=True)
+    point = schedule(t)
+    assert isinstance(point, SchedulePoint), f"forward returned {type(point).__name__}"
+    for name in ("gamma", "rate"):
+        value = getattr(point, name)
+        assert value.shape == t.shape, f"{name} has shape {tuple(value.shape)}, t {tuple(t.shape)}"
+        assert value.dtype == t.dtype, f"{name} is {value.dtype}, t is {t.dtype}"
+    assert (point.gamma.diff() > 0).all(), "gamma(t) does not increase"
+    assert (point.rate[1:-1] > 0).all(), "the rate gamma'(t) is not positive inside (0, 1)"
+    (derivative,) = torch.autograd.grad(point.gamma.sum(), t)
+    error = (point.rate - derivative).abs().max() / derivative.abs().max()
+    assert error <= tolerance, f"rate is not dgamma/dt: relative error {error:.1e}"
+    for i in (0, points // 3, points - 1):
+        alone = schedule(t[i].detach())
+        assert alone.gamma.shape == (), "a scalar t must give a scalar gamma"
+        same = (alone.gamma - point.gamma[i]).abs() + (alone.rate - point.rate[i]).abs()
+        assert same <= 1e-12 * point.rate.max(), "gamma(t) depends on the other t of the batch"
+
+
+def _finite_difference(encoder: Encoder, x: Tensor, gamma: Tensor, step: float) -> Tensor:
+    """d encode / d lambda, lambda = -gamma, by central differences of sixth order."""
+    rate = torch.zeros_like(x)
+    for k, weight in ((1, 3 / 4), (2, -3 / 20), (3, 1 / 60)):
+        up, down = encoder.encode(x, gamma - k * step), encoder.encode(x, gamma + k * step)
+        rate = rate + weight * (up - down) / step
+    return rate
+
+
+def check_encoder(
+    encoder: Encoder,
+    x: Tensor,
+    *,
+    gammas: tuple[float, ...] = (-12.0, -3.0, -0.5, 0.7, 4.0),
+    step: float = 0.02,
+    tolerance: float = 1e-8,
+    becomes_data: bool = True,
+) -> None:
+    """The encoder returns x_t and dx_t/dlambda, one example at a time, and tends to x at small depth.
+
+    step: of the finite differences, for networks that vary fast in gamma take a smaller one. becomes_data: x_t -> x
+    as gamma -> -inf, which decoding without an encoder relies on.
+    """
+    assert x.dtype == torch.float64, "finite differences need float64"
+    for value in gammas:
+        gamma = torch.full((len(x),), value, dtype=x.dtype)
+        gamma = gamma + 0.1 * torch.arange(len(x), dtype=x.dtype)
+        encoding = encoder(x, gamma)
+        assert isinstance(encoding, Encoding), f"forward returned {type(encoding).__name__}"
+        for name in ("value", "rate"):
+            part = getattr(encoding, name)
+            assert part.shape == x.shape, f"{name} has shape {tuple(part.shape)}, x {tuple(x.shape)}"
+            assert part.dtype == x.dtype, f"{name} is {part.dtype}, x is {x.dtype}"
+        same = (encoding.value - encoder.encode(x, gamma)).abs().max()
+        assert same <= 1e-12, f"forward and encode disagree by {same:.1e} at gamma = {value}"
+        expected = _finite_difference(encoder, x, gamma, step)
+        error = (encoding.rate - expected).abs().max() / (1 + expected.abs().max())
+        assert error <= tolerance, f"rate is not dx_t/dlambda at gamma = {value}: error {error:.1e}"
+        for i in range(len(x)):
+            alone = encoder(x[i : i + 1], gamma[i : i + 1])
+            apart = (alone.value[0] - encoding.value[i]).abs().max()
+            apart = apart + (alone.rate[0] - encoding.rate[i]).abs().max()
+            assert apart <= 1e-10, f"example {i} depends on the others of its batch"
+        factor = encoder.rate_factor(gamma)
+        assert factor.shape == gamma.shape, "rate_factor must have gamma's shape"
+    if becomes_data:
+        moved = (encoder.encode(x, torch.full((len(x),), -25.0, dtype=x.dtype)) - x).abs().max()
+        assert moved <= 1e-8 * (1 + x.abs().max()), f"x_t does not tend to x at small depth: {moved:.1e}"

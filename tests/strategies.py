@@ -1,0 +1,346 @@
+"""All hypothesis strategies: schedules, encoders, networks, noise levels, shapes, dtypes, models, worlds.
+
+Numbers that make a mathematical difference (end points, depths, noise levels, kinds) are drawn by hypothesis; tensors
+come from a drawn seed. Everything is float64 unless a test says otherwise.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import diffenc_ct as dc
+from diffenc_ct.process import marginal
+from diffenc_ct.schedules import expand, sigma2
+from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
+
+# Relative tolerance of an identity by dtype.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5}
+
+dtypes = st.sampled_from(list(TOLERANCE))
+seeds = st.integers(0, 2**31 - 1)
+batches = st.integers(1, 4)
+shapes = st.sampled_from([(1,), (3,), (1, 2, 2), (2, 1, 3)])
+levels = st.sampled_from([2, 3, 17, 256])
+predictions = st.sampled_from(["v", "x", "eps"])
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float | None = None) -> None:
+    """Equal shape and dtype; equal values relative to the larger of 1 and the largest magnitude."""
+    assert actual.dtype == expected.dtype, (actual.dtype, expected.dtype)
+    tolerance = TOLERANCE[actual.dtype] if tolerance is None else tolerance
+    scale = max(1.0, float(expected.detach().abs().max())) if expected.numel() else 1.0
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=generator(seed)).to(dtype)
+
+
+def randomise(module: nn.Module, seed: int, scale: float = 0.5) -> nn.Module:
+    """Every parameter drawn anew, in float64."""
+    module, g = module.double(), generator(seed)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(scale * torch.randn(p.shape, dtype=p.dtype, generator=g))
+    return module
+
+
+# Schedules --------------------------------------------------------------------------------------
+
+
+class WavySchedule(dc.Schedule):
+    """A user's schedule: gamma_min + width (t + a sin(2 pi t) / (2 pi)), |a| < 1."""
+
+    def __init__(self, gamma_min: float, gamma_max: float, a: float) -> None:
+        super().__init__()
+        self.gamma_min, self.gamma_max, self.a = gamma_min, gamma_max, a
+
+    def forward(self, t: Tensor) -> dc.SchedulePoint:
+        width, turn = self.gamma_max - self.gamma_min, 2 * math.pi
+        gamma = self.gamma_min + width * (t + self.a * torch.sin(turn * t) / turn)
+        return dc.SchedulePoint(gamma, width * (1 + self.a * torch.cos(turn * t)))
+
+
+def monotone(gamma_min: float, gamma_max: float, seed: int) -> dc.MonotoneSchedule:
+    schedule, g = dc.MonotoneSchedule(gamma_min, gamma_max, hidden=8).double(), generator(seed)
+    with torch.no_grad():
+        for p in schedule.parameters():
+            p.copy_(torch.randn(p.shape, dtype=p.dtype, generator=g))
+    return schedule
+
+
+@st.composite
+def schedules(draw, low: float = -13.3, high: float = 5.0, pinned: bool = False) -> dc.Schedule:
+    """Any schedule between end points gamma_0 in [low, low + 8] and gamma_1 in [high - 4, high]; exactly (low, high)
+    where `pinned`."""
+    a = low if pinned else draw(st.floats(low, low + 8))
+    b = high if pinned else draw(st.floats(high - 4, high))
+    kind = draw(st.sampled_from(["linear", "polynomial", "monotone", "wavy", "learned"]))
+    if kind == "linear":
+        return dc.LinearSchedule(a, b)
+    if kind == "learned":
+        # Its parameters are stored in float32 by construction.
+        schedule = dc.LearnedLinearSchedule(a, b).double()
+        with torch.no_grad():
+            schedule.start.fill_(a)
+            schedule.slope.fill_(draw(st.sampled_from([1.0, -1.0])) * (b - a))
+        return schedule
+    if kind == "polynomial":
+        degree, weight = draw(st.integers(1, 10)), draw(st.floats(0, 0.9))
+        return dc.PolynomialSchedule(a, b, degree=degree, weight=weight)
+    if kind == "monotone":
+        return monotone(a, b, draw(seeds))
+    return WavySchedule(a, b, draw(st.floats(-0.9, 0.9)))
+
+
+depths = st.floats(0, 1)
+gammas = st.floats(-15, 8)
+
+
+# Networks and encoders ----------------------------------------------------------------------------
+
+
+class RandomNetwork(nn.Module):
+    """A smooth nonlinear net(z, gamma) that mixes all dimensions; `multiple` times the channels out."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int, *, multiple: int = 1) -> None:
+        super().__init__()
+        d, self.out = math.prod(shape), (multiple * shape[0], *shape[1:])
+        self.first, self.second = nn.Linear(d + 2, 6), nn.Linear(6, multiple * d)
+        randomise(self, seed, 0.7)
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        g = gamma[:, None] / 6
+        h = torch.tanh(self.first(torch.cat([z.flatten(1), g, torch.cos(g)], 1)))
+        return self.second(h).unflatten(1, self.out)
+
+
+class BoundedNetwork(RandomNetwork):
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        return torch.tanh(super().forward(z, gamma))
+
+
+class HeadsNetwork(nn.Module):
+    """A network that returns Heads itself."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int) -> None:
+        super().__init__()
+        self.x, self.r = RandomNetwork(shape, seed), RandomNetwork(shape, seed + 1)
+
+    def forward(self, z: Tensor, gamma: Tensor) -> dc.Heads:
+        return dc.Heads(self.x(z, gamma), self.r(z, gamma))
+
+
+class UserEncoder(dc.Encoder):
+    """A user's encoder with `encode` alone: x_t = x + sigma^2 (tanh(W x + u gamma / 8) - x / 3)."""
+
+    def __init__(self, shape: tuple[int, ...], seed: int) -> None:
+        super().__init__()
+        self.mix = RandomNetwork(shape, seed)
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        return x + expand(sigma2(gamma), x) * (torch.tanh(self.mix(x, gamma)) - x / 3)
+
+
+ENCODERS = ("identity", "nontrainable", "trainable", "user")
+
+
+def make_encoder(kind: str, shape: tuple[int, ...], seed: int) -> dc.Encoder:
+    return {
+        "identity": lambda: dc.IdentityEncoder(),
+        "nontrainable": lambda: dc.NonTrainableEncoder(),
+        "trainable": lambda: dc.TrainableEncoder(BoundedNetwork(shape, seed)),
+        "user": lambda: UserEncoder(shape, seed),
+    }[kind]()
+
+
+@st.composite
+def encoders(draw, shape: tuple[int, ...], kinds: tuple[str, ...] = ENCODERS) -> dc.Encoder:
+    return make_encoder(draw(st.sampled_from(kinds)), shape, draw(seeds))
+
+
+# Noise levels -------------------------------------------------------------------------------------
+
+
+@st.composite
+def noise_levels(draw) -> dc.NoiseLevel:
+    """Positive noise levels of every class."""
+    kind = draw(st.sampled_from(["one", "constant", "nontrainable", "table", "function"]))
+    if kind == "one":
+        return dc.ConstantNoiseLevel(1.0)
+    if kind == "constant":
+        return dc.ConstantNoiseLevel(draw(st.floats(0.3, 2)))
+    if kind == "nontrainable":
+        return dc.NonTrainableNoiseLevel()
+    if kind == "table":
+        n, seed = draw(st.integers(2, 5)), draw(seeds)
+        gamma = torch.linspace(-9, 4, n, dtype=torch.float64)
+        return dc.TabulatedNoiseLevel(gamma, 0.5 + normal(seed, n).abs())
+    a, b = draw(st.floats(0.5, 1.5)), draw(st.floats(-0.4, 0.4))
+    return dc.FunctionNoiseLevel(lambda gamma: a + b * torch.sin(gamma / 3))
+
+
+# Models -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """A random model with scaled data x, noise, two depths s < t (batch,) and their gammas."""
+
+    model: dc.DiffEnc
+    x: Tensor
+    noise: Tensor
+    s: Tensor
+    t: Tensor
+    noise_level: dc.NoiseLevel
+
+    @property
+    def gamma_s(self) -> Tensor:
+        return self.model.schedule(self.s).gamma
+
+    @property
+    def gamma_t(self) -> Tensor:
+        return self.model.schedule(self.t).gamma
+
+    @property
+    def encoding(self) -> dc.Encoding:
+        return self.model.encoder(self.x, self.gamma_t)
+
+    @property
+    def x_s(self) -> Tensor:
+        return self.model.encoder.encode(self.x, self.gamma_s)
+
+    @property
+    def z_t(self) -> Tensor:
+        return marginal(self.encoding.value, self.gamma_t).sample(noise=self.noise)
+
+
+HEADS = ("single", "paired", "head", "heads")
+
+
+def make_model(
+    schedule: dc.Schedule,
+    encoder: dc.Encoder,
+    shape: tuple[int, ...],
+    seed: int,
+    *,
+    prediction: str = "v",
+    heads: str = "single",
+    levels: int | None = None,
+) -> dc.DiffEnc:
+    """heads: single, paired, head (a separate second network) or heads (a network that returns Heads)."""
+    if heads == "heads":
+        network: nn.Module = HeadsNetwork(shape, seed)
+        return dc.DiffEnc(schedule, encoder, network, levels=levels, prediction="heads")
+    network = RandomNetwork(shape, seed, multiple=2 if heads == "paired" else 1)
+    return dc.DiffEnc(
+        schedule,
+        encoder,
+        network,
+        levels=levels,
+        prediction=prediction,
+        heads="paired" if heads == "paired" else "single",
+        head=RandomNetwork(shape, seed + 1) if heads == "head" else None,
+    )
+
+
+@st.composite
+def cases(
+    draw,
+    kinds: tuple[str, ...] = ENCODERS,
+    heads: tuple[str, ...] = HEADS,
+    prediction: st.SearchStrategy[str] = predictions,
+    low: float = -8.0,
+) -> Case:
+    shape, batch, seed = draw(shapes), draw(batches), draw(seeds)
+    model = make_model(
+        draw(schedules(low=low)),
+        draw(encoders(shape, kinds)),
+        shape,
+        seed,
+        prediction=draw(prediction),
+        heads=draw(st.sampled_from(heads)),
+    )
+    pair = torch.rand(2, batch, dtype=torch.float64, generator=generator(seed)).sort(0).values
+    # Keep s and t apart: their limit has tests of its own.
+    s, t = 0.9 * pair[0], 0.9 * pair[1] + 0.1
+    x, noise = normal(seed + 2, batch, *shape).clamp(-2, 2), normal(seed + 3, batch, *shape)
+    return Case(model, x, noise, s, t, draw(noise_levels()))
+
+
+# Worlds -------------------------------------------------------------------------------------------
+
+
+def random_matrix_encoder(d: int, seed: int) -> LinearEncoder:
+    """A(gamma) = I + sigma^2 (W + V sin(gamma / 3)): not symmetric, A and A' do not commute."""
+    W, V = 0.4 * normal(seed, d, d), 0.4 * normal(seed + 1, d, d)
+    eye = torch.eye(d, dtype=torch.float64)
+
+    def matrix(gamma: Tensor) -> Tensor:
+        g = gamma[:, None, None]
+        return eye + sigma2(g) * (W + V * torch.sin(g / 3))
+
+    return LinearEncoder(matrix)
+
+
+WORLD_ENCODERS = ("identity", "nontrainable", "matrix")
+
+
+def make_gaussian_world(d: int, kind: str, seed: int) -> GaussianWorld:
+    root = normal(seed, d, d)
+    covariance = root @ root.mT / d + 0.2 * torch.eye(d, dtype=torch.float64)
+    encoder = random_matrix_encoder(d, seed + 2) if kind == "matrix" else make_encoder(kind, (d,), 0)
+    return GaussianWorld(0.7 * normal(seed + 1, d), covariance, encoder)
+
+
+@st.composite
+def gaussian_worlds(
+    draw, kinds: tuple[str, ...] = WORLD_ENCODERS, d: st.SearchStrategy[int] = st.integers(1, 3)
+) -> GaussianWorld:
+    return make_gaussian_world(draw(d), draw(st.sampled_from(kinds)), draw(seeds))
+
+
+class ScaleEncoder(dc.Encoder):
+    """A user's scalar encoder: x_t = x (1 - sigma^2 (0.6 + 0.3 sin(gamma / 2)))."""
+
+    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+        return x * expand(1 - sigma2(gamma) * (0.6 + 0.3 * torch.sin(gamma / 2)), x)
+
+
+@st.composite
+def mixture_worlds(draw, shape: tuple[int, ...] | None = None) -> MixtureWorld:
+    shape = draw(shapes) if shape is None else shape
+    components, seed = draw(st.integers(1, 4)), draw(seeds)
+    encoder = draw(
+        st.sampled_from([dc.IdentityEncoder(), dc.NonTrainableEncoder(), ScaleEncoder()])
+    )
+    weights = 0.2 + normal(seed + 1, components).abs()
+    return MixtureWorld(
+        normal(seed, components, *shape), draw(st.floats(0.2, 0.8)), encoder, weights
+    )
+
+
+worlds = st.one_of(gaussian_worlds(), mixture_worlds())
+
+
+# Exact expectations -------------------------------------------------------------------------------
+
+
+def cubature(n: int) -> Tensor:
+    """2n points of equal weight with which E[f(u)], u ~ N(0, I_n), is exact for every f of degree at most 3."""
+    eye = math.sqrt(n) * torch.eye(n, dtype=torch.float64)
+    return torch.cat([eye, -eye])
+
+
+def world_points(world: GaussianWorld) -> tuple[Tensor, Tensor]:
+    """Data and noise (4 d, d) with which expectations of quadratics over x ~ the world, eps ~ N(0, I) are exact."""
+    d = world.dimensions
+    u = cubature(2 * d)
+    return world.mean + u[:, :d] @ torch.linalg.cholesky(world.covariance).mT, u[:, d:]
