@@ -132,7 +132,9 @@ def reconstruction_loss(
     model: DiffEnc, x: Tensor, x_0: Tensor, gamma_0: Tensor, noise: Tensor
 ) -> Tensor:
     """L_0's estimate -log p(x | z_0) at z_0 = alpha_0 x_0 + sigma_0 noise, in nats, (batch,)."""
-    return -model.decode_log_prob(x, marginal(x_0, gamma_0).sample(noise=noise), gamma_0)
+    # u = z_0/alpha_0 at once: a product and a quotient by alpha_0 would round twice more.
+    u = x_0 + torch.exp(0.5 * gamma_0) * noise
+    return -model.decode_log_prob_scaled(x, u, gamma_0)
 
 
 def elbo(

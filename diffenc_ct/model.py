@@ -228,7 +228,10 @@ class DiffEnc(nn.Module):
 
     def decode_log_prob(self, x: Tensor, z_0: Tensor, gamma_0: Tensor) -> Tensor:
         """log p(x | z_0) in nats, (batch,); x as the data are given (levels or reals), gamma_0 a scalar."""
-        u = z_0 / alpha(gamma_0)
+        return self.decode_log_prob_scaled(x, z_0 / alpha(gamma_0), gamma_0)
+
+    def decode_log_prob_scaled(self, x: Tensor, u: Tensor, gamma_0: Tensor) -> Tensor:
+        """log p(x | z_0) in nats, (batch,), from u = z_0/alpha_0: what float32 resolves beside a level's edge."""
         if self.levels is None:
             return Gaussian(u, torch.exp(0.5 * gamma_0)).log_prob(x)
         nearby, precision = self._nearby(u, gamma_0), torch.exp(-gamma_0)
