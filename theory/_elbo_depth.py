@@ -6,12 +6,21 @@ import sympy as sp
 from sympy import Expr
 
 from theory._core import Formula, Theorem
-from theory._notation import g, gamma, rate, s, t, xhat, xrate, xt
-from theory._notation import alpha as _alpha
-from theory._notation import eta2 as _eta2
-from theory._notation import rhat as _rhat
-from theory._notation import sigma2 as _sigma2
-from theory._notation import z as _z
+from theory._notation import (
+    alpha,
+    eta2,
+    g,
+    gamma,
+    rate,
+    rhat,
+    s,
+    sigma2,
+    t,
+    xhat,
+    xrate,
+    xt,
+    z,
+)
 
 _h = sp.Symbol("delta", positive=True)
 _level = sp.Function("e", positive=True)  # eta^2 as a function of gamma
@@ -36,7 +45,7 @@ def _step_coefficients(trend: int = 1) -> tuple[Expr, Expr]:
     """
     here, there = gamma(t), gamma(t - _h)
     integral = sp.Integral(_level(g), (g, there, here))
-    error = _encoded(-there) - xhat - trend * (here - there) * _rhat
+    error = _encoded(-there) - xhat - trend * (here - there) * rhat
     error -= sp.exp(-(integral + here - there) / 2) * (_encoded(-here) - xhat)
     polynomial = _taylor(error, 2)
     noise = _taylor(1 - sp.exp(-integral), 2)
@@ -45,7 +54,7 @@ def _step_coefficients(trend: int = 1) -> tuple[Expr, Expr]:
     return quotient.subs(_h, 0), quotient.diff(_h).subs(_h, 0)
 
 
-def _claimed(slope_of_noise: Expr = sp.Integer(1), kappa_of_one: bool = False) -> tuple[Expr, Expr]:
+def _claimed(slope_of_noise: Expr = sp.S.One, kappa_of_one: bool = False) -> tuple[Expr, Expr]:
     """The integrand f_1 = gamma' k_1 and f_2 = gamma'^2 k_2 - gamma'' k_1 / 2, in a = x_t - x_hat, b = x_t' - r_hat."""
     lam = sp.Symbol("lambda", real=True)
     here = gamma(t)
@@ -56,7 +65,7 @@ def _claimed(slope_of_noise: Expr = sp.Integer(1), kappa_of_one: bool = False) -
     noise = _level(here)
     noise_slope = _level(g).diff(g).subs(g, here).doit()
     kappa = sp.Integer(1) if kappa_of_one else (1 + noise) / 2
-    a, b = _encoded(-here) - xhat, along(1) - _rhat
+    a, b = _encoded(-here) - xhat, along(1) - rhat
     u = kappa * a + b
     k_1 = sp.exp(-here) * u**2 / (2 * noise)
     bracket = along(2) - (kappa**2 + noise_slope / 2) * a
@@ -73,25 +82,27 @@ def _limit_residuals(trend: int = 1, **wrong: Expr | bool) -> tuple[Expr, Expr]:
 
 def _riemann(correction: Expr) -> tuple[Expr, Expr, Expr]:
     """delta f(t) - int_{t - delta}^t f = correction delta^2 f'(t) + O(delta^3), through derivatives at delta = 0."""
-    cell = _h * _any(t) - sp.Integral(_any(s), (s, t - _h, t)) - correction * _h**2 * _any(t).diff(t)
+    cell = (
+        _h * _any(t) - sp.Integral(_any(s), (s, t - _h, t)) - correction * _h**2 * _any(t).diff(t)
+    )
     return tuple(cell.diff(_h, order).subs(_h, 0).doit() for order in range(3))
 
 
 def _drift(kappa: Expr, noise_free: Expr, rate_: Expr) -> Expr:
-    beta = _sigma2(g) * rate
-    pull = _alpha(g) / _sigma2(g) * (kappa * noise_free + rate_)
-    return beta * (-_z / 2 + kappa * _z / _sigma2(g) - pull)
+    beta = sigma2(g) * rate
+    pull = alpha(g) / sigma2(g) * (kappa * noise_free + rate_)
+    return beta * (-z / 2 + kappa * z / sigma2(g) - pull)
 
 
-def _integrand(kappa: Expr = (1 + _eta2) / 2, noise: Expr = _eta2) -> Expr:
-    error = kappa * (xt - xhat) + (xrate - _rhat)
+def _integrand(kappa: Expr = (1 + eta2) / 2, noise: Expr = eta2) -> Expr:
+    error = kappa * (xt - xhat) + (xrate - rhat)
     return rate * sp.exp(-g) * error**2 / (2 * noise)
 
 
-def _girsanov(claimed: Expr, diffusion: Expr = _eta2) -> Expr:
-    kappa = (1 + _eta2) / 2
-    gap = _drift(kappa, xhat, _rhat) - _drift(kappa, xt, xrate)
-    return gap**2 / (2 * diffusion * _sigma2(g) * rate) - claimed
+def _girsanov(claimed: Expr, diffusion: Expr = eta2) -> Expr:
+    kappa = (1 + eta2) / 2
+    gap = _drift(kappa, xhat, rhat) - _drift(kappa, xt, xrate)
+    return gap**2 / (2 * diffusion * sigma2(g) * rate) - claimed
 
 
 def _invariance(power: int = 1) -> tuple[Expr, Expr]:
@@ -111,18 +122,29 @@ def _euler_lagrange(integrand: Expr) -> Expr:
 THEOREMS = (
     Theorem(
         name="elbo.infinite_depth_limit",
-        statement=r"\mathrm{KL}_{t \to t - 1/T} = \frac{f_1(t)}{T} + \frac{f_2(t)}{T^2} + O(T^{-3}), \quad L_T = L_\infty +"
-        r" \frac1T\left( \int_0^1 E[f_2]\,dt + \tfrac12\big[E[f_1]\big]_0^1 \right) + O(T^{-2}), \quad L_\infty = \int_0^1"
-        r" E[f_1]\,dt; \qquad f_1 = \gamma' k_1, \quad f_2 = \gamma'^2 k_2 - \tfrac12\gamma'' k_1, \quad k_1 ="
-        r" \frac{\mathrm{SNR}}{2\eta^2}\,\|u\|^2, \quad u = \kappa a + b, \quad k_2 = \frac{\mathrm{SNR}}{2\eta^2} \left\langle"
-        r" u,\; x_t'' - \left(\kappa^2 + \frac{d\kappa}{d\gamma}\right) a + \left(1 + \frac{\eta^2}{2} +"
-        r" \frac{1}{2\eta^2}\frac{d\eta^2}{d\gamma}\right) u \right\rangle",
-        assumptions=r"General smooth $\gamma(t)$, $\eta^2(\gamma)$ and $x_\phi(\lambda)$; any heads at $(z_t, t)$; $w = 1$; the"
-        r" uniform grid. For fixed $(x, z_t)$ and componentwise; the expectation over $q(z_t|x)$ at the same $t$ stays"
-        r" outside.",
-        proof=r"Taylor polynomials of $\Delta$, $S^2$ and SNR in the step, coefficient by coefficient. Then the sum over"
-        r" the grid against the integral: $\delta f(t) - \int_{t-\delta}^t f = \tfrac12\delta^2 f'(t) + O(\delta^3)$, which adds"
-        r" up to $\tfrac{1}{2T}[f]_0^1$.",
+        statement=(
+            r"\mathrm{KL}_{t \to t - 1/T} = \frac{f_1(t)}{T} + \frac{f_2(t)}{T^2} + O(T^{-3}),"
+            r" \qquad f_1 = \gamma' k_1, \qquad f_2 = \gamma'^2 k_2 - \tfrac12\gamma'' k_1"
+            "\n\n"
+            r"L_T = L_\infty + \frac1T\left( \int_0^1 E[f_2]\,dt + \tfrac12\big[E[f_1]\big]_0^1"
+            r" \right) + O(T^{-2}), \qquad L_\infty = \int_0^1 E[f_1]\,dt"
+            "\n\n"
+            r"k_1 = \frac{\mathrm{SNR}}{2\eta^2}\,\|u\|^2, \qquad u = \kappa a + b, \qquad k_2 ="
+            r" \frac{\mathrm{SNR}}{2\eta^2}\, u \cdot \left[ x_t'' - \left(\kappa^2 +"
+            r" \frac{d\kappa}{d\gamma}\right) a + \left(1 + \frac{\eta^2}{2} +"
+            r" \frac{1}{2\eta^2}\frac{d\eta^2}{d\gamma}\right) u \right]"
+        ),
+        assumptions=(
+            r"General smooth $\gamma(t)$, $\eta^2(\gamma)$ and $x_\phi(\lambda)$; any heads at"
+            " $(z_t, t)$; $w = 1$; the uniform grid. For fixed $(x, z_t)$ and componentwise; the"
+            " expectation over $q(z_t|x)$ at the same $t$ stays outside."
+        ),
+        proof=(
+            r"Taylor polynomials of $\Delta$, $S^2$ and SNR in the step, coefficient by"
+            r" coefficient. Then the sum over the grid against the integral: $\delta f(t) -"
+            r" \int_{t-\delta}^t f = \tfrac12\delta^2 f'(t) + O(\delta^3)$, which adds up to"
+            r" $\tfrac{1}{2T}[f]_0^1$."
+        ),
         residual=lambda: (*_limit_residuals(), *_riemann(sp.Rational(1, 2))),
         controls={
             "sign of lambda_s - lambda_t": lambda: _limit_residuals(trend=-1),
@@ -136,28 +158,45 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.girsanov",
-        statement=r"\frac{\|b_\eta - b_{Q,\eta}\|^2}{2\,\eta^2\beta} = \frac{\gamma'\,\mathrm{SNR}}{2\,\eta^2}\,\left\|\kappa\,(x_t -"
-        r" \hat x) + (x_t' - \hat r)\right\|^2",
-        assumptions=r"Any $\eta > 0$ and heads; componentwise. By Girsanov the integral of the left side is the divergence of"
-        r" the two path measures, which share the noise $\eta\sqrt\beta$.",
-        proof=r"$b_\eta - b_{Q,\eta} = \beta\,(\alpha/\sigma^2)(\kappa a + b)$ and $\beta\,\alpha^2/\sigma^4 ="
-        r" \gamma'\,\mathrm{SNR}$: the limit of the steps' divergences.",
+        statement=(
+            r"\frac{\|b_\eta - b_{Q,\eta}\|^2}{2\,\eta^2\beta} ="
+            r" \frac{\gamma'\,\mathrm{SNR}}{2\,\eta^2}\,\left\|\kappa\,(x_t - \hat x) + (x_t' -"
+            r" \hat r)\right\|^2"
+        ),
+        assumptions=(
+            r"Any $\eta > 0$ and heads; componentwise. By Girsanov the integral of the left side"
+            r" is the divergence of the two path measures, which share the noise $\eta\sqrt\beta$."
+        ),
+        proof=(
+            r"$b_\eta - b_{Q,\eta} = \beta\,(\alpha/\sigma^2)(\kappa a + b)$ and"
+            r" $\beta\,\alpha^2/\sigma^4 = \gamma'\,\mathrm{SNR}$: the limit of the steps'"
+            " divergences."
+        ),
         residual=lambda: _girsanov(_integrand()),
         controls={
             "eta missing in the diffusion": lambda: _girsanov(_integrand(), sp.Integer(1)),
             "kappa of eta = 1": lambda: _girsanov(_integrand(sp.Integer(1))),
-            "kappa = eta^2/2": lambda: _girsanov(_integrand(_eta2 / 2)),
+            "kappa = eta^2/2": lambda: _girsanov(_integrand(eta2 / 2)),
         },
         computed_by=("diffenc_ct.elbo.infinite_depth_integrand",),
-        formula=lambda: Formula((xt, xrate, xhat, _rhat, g, rate, _eta2), _integrand()),
+        formula=lambda: Formula((xt, xrate, xhat, rhat, g, rate, eta2), _integrand()),
     ),
     Theorem(
         name="elbo.schedule_invariance",
-        statement=r"\int_0^1 \gamma'(t)\,F(\gamma(t))\,dt = \int_{\gamma(0)}^{\gamma(1)} F(\gamma)\,d\gamma",
-        assumptions=r"$F(\gamma) = \tfrac12\,\mathrm{SNR}\,\eta^{-2}\,E\|\kappa a + b\|^2$ for an encoder, heads and $\eta$ that see"
-        r" depth only through $\gamma$; any differentiable $\gamma(t)$.",
-        proof=r"Both sides vanish for the empty interval and have the same derivative in its end. Equivalently the"
-        r" Euler-Lagrange expression of $\gamma' F(\gamma)$ vanishes: no schedule between the same ends is better.",
+        statement=(
+            r"\int_0^1 \gamma'(t)\,F(\gamma(t))\,dt = \int_{\gamma(0)}^{\gamma(1)}"
+            r" F(\gamma)\,d\gamma"
+        ),
+        assumptions=(
+            r"$F(\gamma) = \tfrac12\,\mathrm{SNR}\,\eta^{-2}\,E\|\kappa a + b\|^2$ for an encoder,"
+            r" heads and $\eta$ that see depth only through $\gamma$; any differentiable"
+            r" $\gamma(t)$."
+        ),
+        proof=(
+            "Both sides vanish for the empty interval and have the same derivative in its end."
+            r" Equivalently the Euler-Lagrange expression of $\gamma' F(\gamma)$ vanishes: no"
+            " schedule between the same ends is better."
+        ),
         residual=lambda: (*_invariance(), _euler_lagrange(_any(g))),
         controls={
             "an encoder that depends on t besides gamma": lambda: _euler_lagrange(_any(g, t)),

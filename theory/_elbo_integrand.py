@@ -24,6 +24,7 @@ from theory._notation import (
 _vhat, _epshat = sp.symbols("vhat epshat", real=True)
 _yrate = sp.Symbol("y'", real=True)
 _snr = sp.exp(-g)
+_SIGMA, _ALPHA2 = sigma(g), alpha2(g)
 
 
 def _noisy(encoded: Expr) -> Expr:
@@ -48,7 +49,7 @@ def _general(encoded: Expr, slope: Expr, estimate: Expr, trend: Expr) -> Expr:
     return rate * _snr / 2 * ((encoded - estimate) + (slope - trend)) ** 2
 
 
-def _vdm_forms(weight: Expr, v_weight: Expr = alpha2(g)) -> tuple[Expr, Expr]:
+def _vdm_forms(weight: Expr, v_weight: Expr = _ALPHA2) -> tuple[Expr, Expr]:
     v_form = rate * v_weight / 2 * (_velocity(x) - _vhat) ** 2
     x_form = rate * _snr / 2 * (x - _from_v(x)) ** 2
     noise = (_noisy(x) - alpha(g) * _from_v(x)) / sigma(g)
@@ -67,12 +68,12 @@ _mixed_rate = sigma2(g) * (_mixed - y + _yrate)
 _shrunk = alpha2(g) * x
 
 
-def _trainable(sign: int = 1, scale: Expr = sigma(g)) -> Expr:
+def _trainable(sign: int = 1, scale: Expr = _SIGMA) -> Expr:
     correction = scale * (_from_v(_mixed) - _mixed + y - sign * _yrate)
     return _diffenc(correction, _mixed, _mixed_rate)
 
 
-def _nontrainable(sign: int = 1, scale: Expr = sigma(g)) -> Expr:
+def _nontrainable(sign: int = 1, scale: Expr = _SIGMA) -> Expr:
     correction = sign * scale * (_from_v(_shrunk) - _shrunk)
     return _diffenc(correction, _shrunk, sigma2(g) * _shrunk)
 
@@ -97,29 +98,37 @@ def _split(factor: Expr) -> Expr:
 THEOREMS = (
     Theorem(
         name="elbo.single_head",
-        statement=r"\eta = 1,\; \hat r = c\,\hat x: \qquad \|(x_t - \hat x) + (x_t' - \hat r)\|^2 = \|x_t + x_t' - (1 + c)\,\hat"
-        r" x\|^2, \qquad c = \sigma^2 \text{ (DiffEnc)},\; 0 \text{ (VDM)}",
-        assumptions=r"Componentwise.",
+        statement=(
+            r"\eta = 1,\; \hat r = c\,\hat x: \qquad \|(x_t - \hat x) + (x_t' - \hat r)\|^2 ="
+            r" \|x_t + x_t' - (1 + c)\,\hat x\|^2, \qquad c = \sigma^2 \text{ (DiffEnc)},\; 0"
+            r" \text{ (VDM)}"
+        ),
+        assumptions="Componentwise.",
         proof="Collect the estimate.",
-        residual=lambda: _paper(xt, xrate, 1 + sigma2(g), xhat)
-        - _general(xt, xrate, xhat, sigma2(g) * xhat),
+        residual=lambda: (
+            _paper(xt, xrate, 1 + sigma2(g), xhat) - _general(xt, xrate, xhat, sigma2(g) * xhat)
+        ),
         controls={
-            "sign of sigma^2": lambda: _paper(xt, xrate, 1 - sigma2(g), xhat)
-            - _general(xt, xrate, xhat, sigma2(g) * xhat),
-            "alpha^2 for sigma^2": lambda: _paper(xt, xrate, 1 + alpha2(g), xhat)
-            - _general(xt, xrate, xhat, sigma2(g) * xhat),
+            "sign of sigma^2": lambda: (
+                _paper(xt, xrate, 1 - sigma2(g), xhat) - _general(xt, xrate, xhat, sigma2(g) * xhat)
+            ),
+            "alpha^2 for sigma^2": lambda: (
+                _paper(xt, xrate, 1 + alpha2(g), xhat) - _general(xt, xrate, xhat, sigma2(g) * xhat)
+            ),
         },
         computed_by=("diffenc_ct.elbo.infinite_depth_integrand",),
-        formula=lambda: Formula(
-            (xt, xrate, xhat, g, rate), _paper(xt, xrate, 1 + sigma2(g), xhat)
-        ),
+        formula=lambda: Formula((xt, xrate, xhat, g, rate), _paper(xt, xrate, 1 + sigma2(g), xhat)),
     ),
     Theorem(
         name="elbo.separate_head",
-        statement=r"\hat s \text{ for } \hat x,\;\; \hat r = (1 + c)\,\hat x - \hat s: \qquad (x_t - \hat s) + (x_t' - \hat r) = x_t +"
-        r" x_t' - (1 + c)\,\hat x",
-        assumptions=r"Any second head $\hat s$, $\eta = 1$; componentwise. The paper's ELBO of a checkpoint does not change"
-        r" when a head for $E[x_t|z_t]$ is added.",
+        statement=(
+            r"\hat s \text{ for } \hat x,\;\; \hat r = (1 + c)\,\hat x - \hat s: \qquad (x_t -"
+            r" \hat s) + (x_t' - \hat r) = x_t + x_t' - (1 + c)\,\hat x"
+        ),
+        assumptions=(
+            r"Any second head $\hat s$, $\eta = 1$; componentwise. The paper's ELBO of a"
+            " checkpoint does not change when a head for $E[x_t|z_t]$ is added."
+        ),
         proof=r"$\hat s$ cancels.",
         residual=lambda: _split(1 + sp.Symbol("c", nonnegative=True)),
         controls={"1 + c forgotten": lambda: _split(sp.Integer(1))},
@@ -128,23 +137,30 @@ THEOREMS = (
     Theorem(
         name="elbo.prediction_errors",
         statement=r"x_t - \hat x = \sigma\,(\hat v - v) = \frac\sigma\alpha\,(\hat\epsilon - \epsilon)",
-        assumptions=r"$z = \alpha x_t + \sigma\epsilon$ and $\hat x$ read from $\hat v$ or $\hat\epsilon$ at that $z$; componentwise.",
+        assumptions=(
+            r"$z = \alpha x_t + \sigma\epsilon$ and $\hat x$ read from $\hat v$ or $\hat\epsilon$"
+            " at that $z$; componentwise."
+        ),
         proof=r"Subtract $x_t = \alpha z - \sigma v = (z - \sigma\epsilon)/\alpha$.",
         residual=_errors,
         controls={"sign": lambda: _errors(-1)},
         computed_by=("diffenc_ct.model.DiffEnc.errors",),
         formula=lambda: Formula(
             (xt, eps, _vhat, _epshat, g),
-            sp.Tuple(
-                sigma(g) * (_vhat - _velocity(xt)), sigma(g) / alpha(g) * (_epshat - eps)
-            ),
+            sp.Tuple(sigma(g) * (_vhat - _velocity(xt)), sigma(g) / alpha(g) * (_epshat - eps)),
         ),
     ),
     Theorem(
         name="elbo.vdm_forms",
-        statement=r"\gamma'\,\mathrm{SNR}\,\|x - \hat x\|^2 = \gamma'\,\|\epsilon - \hat\epsilon\|^2 = \gamma'\alpha^2\,\|v - \hat v\|^2",
-        assumptions=r"Identity encoder; componentwise.",
-        proof=r"$x - \hat x = \sigma(\hat v - v) = (\sigma/\alpha)(\hat\epsilon - \epsilon)$ and $\mathrm{SNR} = \alpha^2/\sigma^2$.",
+        statement=(
+            r"\gamma'\,\mathrm{SNR}\,\|x - \hat x\|^2 = \gamma'\,\|\epsilon - \hat\epsilon\|^2 ="
+            r" \gamma'\alpha^2\,\|v - \hat v\|^2"
+        ),
+        assumptions="Identity encoder; componentwise.",
+        proof=(
+            r"$x - \hat x = \sigma(\hat v - v) = (\sigma/\alpha)(\hat\epsilon - \epsilon)$ and"
+            r" $\mathrm{SNR} = \alpha^2/\sigma^2$."
+        ),
         residual=lambda: _vdm_forms(sp.Integer(1)),
         controls={
             "alpha^2 on the noise's form": lambda: _vdm_forms(alpha2(g)),
@@ -157,9 +173,15 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.v_form_trainable",
-        statement=r"\gamma'\,\mathrm{SNR}\,\|x_t + x_t' - (1 + \sigma^2)\hat x\|^2 = \gamma'\alpha^2\left\|v - \hat v + \sigma\left(\hat x -"
-        r" x_t + y - \frac{dy}{d\lambda}\right)\right\|^2",
-        assumptions=r"$x_t = \alpha^2 x + \sigma^2 y$, any $y$ and $dy/d\lambda = -dy/d\gamma$; componentwise.",
+        statement=(
+            r"\gamma'\,\mathrm{SNR}\,\|x_t + x_t' - (1 + \sigma^2)\hat x\|^2 ="
+            r" \gamma'\alpha^2\left\|v - \hat v + \sigma\left(\hat x - x_t + y -"
+            r" \frac{dy}{d\lambda}\right)\right\|^2"
+        ),
+        assumptions=(
+            r"$x_t = \alpha^2 x + \sigma^2 y$, any $y$ and $dy/d\lambda = -dy/d\gamma$;"
+            " componentwise."
+        ),
         proof=r"Insert the rate: the norm's inside is $-\sigma$ times that on the right.",
         residual=_trainable,
         controls={
@@ -172,20 +194,17 @@ THEOREMS = (
             rate
             * alpha2(g)
             / 2
-            * (
-                _velocity(_mixed)
-                - _vhat
-                + sigma(g) * (_from_v(_mixed) - _mixed + y - _yrate)
-            )
-            ** 2,
+            * (_velocity(_mixed) - _vhat + sigma(g) * (_from_v(_mixed) - _mixed + y - _yrate)) ** 2,
         ),
     ),
     Theorem(
         name="elbo.v_form_nontrainable",
-        statement=r"\gamma'\,\mathrm{SNR}\,\|(1 + \sigma^2)(x_t - \hat x)\|^2 = \gamma'\alpha^2\left\|v - \hat v + \sigma\,(\hat x -"
-        r" x_t)\right\|^2",
+        statement=(
+            r"\gamma'\,\mathrm{SNR}\,\|(1 + \sigma^2)(x_t - \hat x)\|^2 = \gamma'\alpha^2\left\|v"
+            r" - \hat v + \sigma\,(\hat x - x_t)\right\|^2"
+        ),
         assumptions=r"$x_t = \alpha^2 x$, so $x_t' = \sigma^2 x_t$; componentwise.",
-        proof=r"The trainable form with $y = 0$.",
+        proof="The trainable form with $y = 0$.",
         residual=lambda: (
             _nontrainable(),
             _paper(_shrunk, sigma2(g) * _shrunk, 1 + sigma2(g), xhat)

@@ -13,6 +13,7 @@ _error = sp.Symbol("D2", positive=True)  # E||Delta||^2 / S^2
 _weight = sp.Symbol("omega", positive=True)
 _h = sp.Symbol("delta", positive=True)
 _f1, _f2, _limit, _slope = sp.symbols("f_1 f_2 L_inf A", positive=True)
+_TWO = sp.Integer(2)
 _steps = sp.Symbol("T", positive=True)
 
 
@@ -51,7 +52,7 @@ def _series(value: Expr, order: int) -> Expr:
     return value.diff(_h, order).subs(_h, 0) / sp.factorial(order)
 
 
-def _ratio_limit(second: Expr, factor: Expr = sp.Integer(2)) -> tuple[Expr, ...]:
+def _ratio_limit(second: Expr, factor: Expr = _TWO) -> tuple[Expr, ...]:
     """Coefficients in delta = 1/T of w* - 1 and of the step's cost d/2 ln w*."""
     ratio = 1 + 2 * (_h * _f1 + _h**2 * _f2) / d
     cost = d / 2 * sp.log(ratio)
@@ -79,9 +80,7 @@ def _per_dimension(mean_of_share: Expr) -> tuple[Expr, ...]:
     """One dimension's optimum, and ln m - ln w_i as its excess less a term of mean zero."""
     return (
         _cost(w).diff(w).subs(d, 1).subs(w, 1 + _error),
-        sp.expand_log(
-            sp.log(_mean) - sp.log(_best) - (_best / _mean - 1 - sp.log(_best / _mean))
-        )
+        sp.expand_log(sp.log(_mean) - sp.log(_best) - (_best / _mean - 1 - sp.log(_best / _mean)))
         + (_best / _mean - mean_of_share),
     )
 
@@ -89,11 +88,19 @@ def _per_dimension(mean_of_share: Expr) -> tuple[Expr, ...]:
 THEOREMS = (
     Theorem(
         name="elbo.optimal_ratio",
-        statement=r"w^* = 1 + \frac{E\|\Delta\|^2}{d\,S^2} \ge 1: \qquad \mathrm{cost}(w) - \mathrm{cost}(w^*) = \frac d2 \left(u - 1 -"
-        r" \ln u\right)\Big|_{u = w^*/w} \ge 0, \qquad \mathrm{cost}(w^*) = \frac d2 \ln w^*",
-        assumptions=r"General $d$ and $E\|\Delta\|^2 > 0$; $\mathrm{cost}(w) = \frac d2(1/w - 1 + \ln w) + E\|\Delta\|^2/(2wS^2)$.",
-        proof=r"$\mathrm{cost}'(w) = d (w - w^*)/(2w^2)$: one stationary point, a minimum. $u - 1 - \ln u$ has derivative $(u -"
-        r" 1)/u$ and is 0 at 1, so it is positive elsewhere.",
+        statement=(
+            r"w^* = 1 + \frac{E\|\Delta\|^2}{d\,S^2} \ge 1: \qquad \mathrm{cost}(w) -"
+            r" \mathrm{cost}(w^*) = \frac d2 \left(u - 1 - \ln u\right)\Big|_{u = w^*/w} \ge 0,"
+            r" \qquad \mathrm{cost}(w^*) = \frac d2 \ln w^*"
+        ),
+        assumptions=(
+            r"General $d$ and $E\|\Delta\|^2 > 0$; $\mathrm{cost}(w) = \frac d2(1/w - 1 + \ln w) +"
+            r" E\|\Delta\|^2/(2wS^2)$."
+        ),
+        proof=(
+            r"$\mathrm{cost}'(w) = d (w - w^*)/(2w^2)$: one stationary point, a minimum. $u - 1 -"
+            r" \ln u$ has derivative $(u - 1)/u$ and is 0 at 1, so it is positive elsewhere."
+        ),
         residual=lambda: _optimal(1 + _error / d, d * sp.log(_best) / 2),
         controls={
             "w* without its 1": lambda: _optimal(_error / d, d * sp.log(_best) / 2),
@@ -112,11 +119,15 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.optimal_ratio_per_dimension",
-        statement=r"w_i^* = 1 + \frac{E[\Delta_i^2]}{S^2}, \qquad \frac12\sum_i \ln w_i^* \le \frac d2 \ln w^*, \qquad w^* ="
-        r" \frac1d\sum_i w_i^*",
-        assumptions=r"A ratio for each of $d$ dimensions, which decouple; $m = w^*$ is their mean.",
-        proof=r"The optimum with $d = 1$. With $u_i = w_i^*/m$: $\ln m - \ln w_i^* = (u_i - 1 - \ln u_i) - (u_i - 1)$; the"
-        r" last term has mean 0 and the first is not negative.",
+        statement=(
+            r"w_i^* = 1 + \frac{E[\Delta_i^2]}{S^2}, \qquad \frac12\sum_i \ln w_i^* \le \frac d2"
+            r" \ln w^*, \qquad w^* = \frac1d\sum_i w_i^*"
+        ),
+        assumptions="A ratio for each of $d$ dimensions, which decouple; $m = w^*$ is their mean.",
+        proof=(
+            r"The optimum with $d = 1$. With $u_i = w_i^*/m$: $\ln m - \ln w_i^* = (u_i - 1 - \ln"
+            " u_i) - (u_i - 1)$; the last term has mean 0 and the first is not negative."
+        ),
         residual=lambda: _per_dimension(sp.Integer(1)),
         controls={"mean of u_i taken for 0": lambda: _per_dimension(sp.Integer(0))},
         computed_by=("diffenc_ct.calibration.optimal_ratio",),
@@ -124,12 +135,19 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.optimal_ratio_limit",
-        statement=r"w^* = 1 + \frac{2 E[f_1]}{d\,T} + O(T^{-2}), \qquad \frac d2 \ln w^* = \frac{E[f_1]}{T} +"
-        r" \frac{1}{T^2}\left(E[f_2] - \frac{E[f_1]^2}{d}\right) + O(T^{-3})",
-        assumptions=r"$E\|\Delta\|^2/(2S^2) = E[f_1]/T + E[f_2]/T^2 + O(T^{-3})$, the step's divergence at $w = 1$"
-        r" (elbo.infinite_depth_limit); general $d$.",
-        proof=r"Series of the logarithm. So $L_T$ at $w^*$ has the same limit, and its $1/T$ coefficient is lower by"
-        r" $\int E[f_1]^2 dt/d$.",
+        statement=(
+            r"w^* = 1 + \frac{2 E[f_1]}{d\,T} + O(T^{-2}), \qquad \frac d2 \ln w^* ="
+            r" \frac{E[f_1]}{T} + \frac{1}{T^2}\left(E[f_2] - \frac{E[f_1]^2}{d}\right) +"
+            " O(T^{-3})"
+        ),
+        assumptions=(
+            r"$E\|\Delta\|^2/(2S^2) = E[f_1]/T + E[f_2]/T^2 + O(T^{-3})$, the step's divergence at"
+            " $w = 1$ (elbo.infinite_depth_limit); general $d$."
+        ),
+        proof=(
+            "Series of the logarithm. So $L_T$ at $w^*$ has the same limit, and its $1/T$"
+            r" coefficient is lower by $\int E[f_1]^2 dt/d$."
+        ),
         residual=lambda: _ratio_limit(_f2 - _f1**2 / d),
         controls={
             "second order as at w = 1": lambda: _ratio_limit(_f2),
@@ -139,11 +157,16 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.fixed_ratio_divergence",
-        statement=r"\lim_{T \to \infty} \frac{L_T}{T} = \frac d2\left(\frac1w - 1 + \ln w\right) > 0 \;\text{ for every fixed }\; w \ne"
-        r" 1, \qquad L_T - T\,\frac d2\left(\frac1w - 1 + \ln w\right) \to \frac{L_\infty}{w}",
+        statement=(
+            r"\lim_{T \to \infty} \frac{L_T}{T} = \frac d2\left(\frac1w - 1 + \ln w\right) > 0"
+            r" \;\text{ for every fixed }\; w \ne 1, \qquad L_T - T\,\frac d2\left(\frac1w - 1 +"
+            r" \ln w\right) \to \frac{L_\infty}{w}"
+        ),
         assumptions=r"$L_T$ at $w = 1$ is $L_\infty + A/T + o(1/T)$ (elbo.infinite_depth_limit).",
-        proof=r"The first term of the step's divergence does not shrink with the step. $c(w) = 1/w - 1 + \ln w$ has $c(1) ="
-        r" 0$ and $c' = (w - 1)/w^2$, so it is positive elsewhere.",
+        proof=(
+            "The first term of the step's divergence does not shrink with the step. $c(w) = 1/w -"
+            r" 1 + \ln w$ has $c(1) = 0$ and $c' = (w - 1)/w^2$, so it is positive elsewhere."
+        ),
         residual=lambda: _divergence_rate(d * _mismatch(w) / 2, _limit / w),
         controls={
             "rate d c(w)": lambda: _divergence_rate(d * _mismatch(w), _limit / w),
@@ -153,18 +176,27 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.weighted_loss",
-        statement=r"w = \frac1\omega: \qquad \mathrm{KL}_w = \omega\,\frac{\|\Delta\|^2}{2 S^2} + \frac d2\left(\omega - 1 - \ln"
-        r" \omega\right)",
-        assumptions=r"Any weight $\omega(t) > 0$, general $d$. The last term holds no parameter of the network: minimising a"
-        r" weighted loss at finite depth minimises an ELBO, of a model with another variance.",
+        statement=(
+            r"w = \frac1\omega: \qquad \mathrm{KL}_w = \omega\,\frac{\|\Delta\|^2}{2 S^2} + \frac"
+            r" d2\left(\omega - 1 - \ln \omega\right)"
+        ),
+        assumptions=(
+            r"Any weight $\omega(t) > 0$, general $d$. The last term holds no parameter of the"
+            " network: minimising a weighted loss at finite depth minimises an ELBO, of a model"
+            " with another variance."
+        ),
         proof=r"Insert $w = 1/\omega$ in the step's divergence.",
-        residual=lambda: sp.expand_log(_cost(1 / _weight))
-        - _weight * _error / 2
-        - d / 2 * (_weight - 1 - sp.log(_weight)),
-        controls={
-            "w = omega": lambda: sp.expand_log(_cost(_weight))
+        residual=lambda: (
+            sp.expand_log(_cost(1 / _weight))
             - _weight * _error / 2
-            - d / 2 * (_weight - 1 - sp.log(_weight)),
+            - d / 2 * (_weight - 1 - sp.log(_weight))
+        ),
+        controls={
+            "w = omega": lambda: (
+                sp.expand_log(_cost(_weight))
+                - _weight * _error / 2
+                - d / 2 * (_weight - 1 - sp.log(_weight))
+            ),
             "last term dropped": lambda: sp.expand_log(_cost(1 / _weight)) - _weight * _error / 2,
         },
         computed_by=("diffenc_ct.elbo.step_kl",),

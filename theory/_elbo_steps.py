@@ -69,9 +69,7 @@ def _claimed_delta() -> Expr:
     """alpha_s times the stable form, in which x_t' is added and taken away."""
     step, integral = gt - gs, -2 * sp.log(rho)
     keep = 1 - sp.exp(-(integral + step) / 2)
-    return alpha(gs) * (
-        keep * (xt - xhat) + (xs - xt - step * xrate) + step * (xrate - rhat)
-    )
+    return alpha(gs) * (keep * (xt - xhat) + (xs - xt - step * xrate) + step * (xrate - rhat))
 
 
 _D, _S2 = sp.Symbol("Delta", real=True), sp.Symbol("S2", positive=True)
@@ -112,7 +110,9 @@ def _bound(sign: int = 1) -> tuple[Expr, Expr]:
     split = (q_1 - p_1) + sp.Sum(q[i] - p[i], (i, 1, n)) - sign * decoder
     slack = (q_1 + steps_q) - posterior
     # Bayes: p(x, z) = p(z|x) p(x).
-    return ratio - split, (ratio - slack + evidence).subs(posterior, p_1 + steps_p + decoder - evidence)
+    return ratio - split, (ratio - slack + evidence).subs(
+        posterior, p_1 + steps_p + decoder - evidence
+    )
 
 
 def _latent(log_sign: int = 1) -> tuple[Expr, Expr]:
@@ -132,22 +132,35 @@ def _latent_loss() -> Expr:
 THEOREMS = (
     Theorem(
         name="elbo.bound",
-        statement=r"-\log p(x) = L_0 + L_1 + L_T - \mathrm{KL}\big(q(z_{0:1} \mid x)\,\|\,p(z_{0:1} \mid x)\big) \le L_0 + L_1 +"
-        r" L_T",
-        assumptions=r"Any $T$ steps, any densities with $q(z_{0:1}|x) = q(z_1|x)\prod_i q(z_{s_i}|z_{t_i}, x)$ and"
-        r" $p(x, z_{0:1}) = p(z_1)\prod_i p(z_{s_i}|z_{t_i})\,p(x|z_0)$; log densities are free symbols.",
-        proof=r"$\log q - \log p$ telescopes into the three terms; $p(x, z) = p(z|x)\,p(x)$ gives the slack, which is a"
-        r" divergence and so not negative. The expectation is linear and stays outside.",
+        statement=(
+            r"-\log p(x) = L_0 + L_1 + L_T - \mathrm{KL}\big(q(z_{0:1} \mid x)\,\|\,p(z_{0:1} \mid"
+            r" x)\big) \le L_0 + L_1 + L_T"
+        ),
+        assumptions=(
+            r"Any $T$ steps, any densities with $q(z_{0:1}|x) = q(z_1|x)\prod_i q(z_{s_i}|z_{t_i},"
+            r" x)$ and $p(x, z_{0:1}) = p(z_1)\prod_i p(z_{s_i}|z_{t_i})\,p(x|z_0)$; log densities"
+            " are free symbols."
+        ),
+        proof=(
+            r"$\log q - \log p$ telescopes into the three terms; $p(x, z) = p(z|x)\,p(x)$ gives"
+            " the slack, which is a divergence and so not negative. The expectation is linear and"
+            " stays outside."
+        ),
         residual=_bound,
         controls={"sign of the decoder's term": lambda: _bound(-1)},
         computed_by=("diffenc_ct.elbo.elbo",),
     ),
     Theorem(
         name="elbo.gaussian_kl",
-        statement=r"\mathrm{KL}\big(\mathcal N(\mu_1, S_1 I)\,\|\,\mathcal N(\mu_2, S_2 I)\big) = \frac d2\left(\frac{S_1}{S_2} - 1 -"
-        r" \ln\frac{S_1}{S_2}\right) + \frac{\|\mu_1 - \mu_2\|^2}{2 S_2}",
-        assumptions=r"General means and variances. Proved for one dimension: both densities are products over dimensions, so"
-        r" the divergence is the sum of $d$ such terms.",
+        statement=(
+            r"\mathrm{KL}\big(\mathcal N(\mu_1, S_1 I)\,\|\,\mathcal N(\mu_2, S_2 I)\big) = \frac"
+            r" d2\left(\frac{S_1}{S_2} - 1 - \ln\frac{S_1}{S_2}\right) + \frac{\|\mu_1 -"
+            r" \mu_2\|^2}{2 S_2}"
+        ),
+        assumptions=(
+            "General means and variances. Proved for one dimension: both densities are products"
+            " over dimensions, so the divergence is the sum of $d$ such terms."
+        ),
         proof=r"Integrate the difference of the log densities against $\mathcal N(\mu_1, S_1)$.",
         residual=_gaussian,
         controls={
@@ -155,16 +168,16 @@ THEOREMS = (
             "S_1 under the means": lambda: _gaussian(scale=_v1),
         },
         computed_by=("diffenc_ct.process.kl_divergence",),
-        formula=lambda: Formula(
-            (_m1, _v1, _m2, _v2), _closed(_m1, _v1, _m2, _v2)
-        ),
+        formula=lambda: Formula((_m1, _v1, _m2, _v2), _closed(_m1, _v1, _m2, _v2)),
     ),
     Theorem(
         name="elbo.latent_kl",
-        statement=r"L_1 = \mathrm{KL}\big(q(z_1 \mid x)\,\|\,\mathcal N(0, I)\big) = \frac d2\left(\sigma_1^2 - 1 - \ln"
-        r" \sigma_1^2\right) + \frac{\alpha_1^2}{2}\,\|x_1\|^2",
-        assumptions=r"$x_1$ is the encoded data at $t = 1$; one dimension, the rest by addition.",
-        proof=r"Integration, as for two Gaussians.",
+        statement=(
+            r"L_1 = \mathrm{KL}\big(q(z_1 \mid x)\,\|\,\mathcal N(0, I)\big) = \frac"
+            r" d2\left(\sigma_1^2 - 1 - \ln \sigma_1^2\right) + \frac{\alpha_1^2}{2}\,\|x_1\|^2"
+        ),
+        assumptions="$x_1$ is the encoded data at $t = 1$; one dimension, the rest by addition.",
+        proof="Integration, as for two Gaussians.",
         residual=_latent,
         controls={"sign of the logarithm": lambda: _latent(-1)},
         computed_by=("diffenc_ct.elbo.latent_loss",),
@@ -172,15 +185,25 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.mean_difference",
-        statement=r"\Delta = \mu_Q - \mu_P = \alpha_s (x_s - \hat x_s) - \rho\,\frac{\sigma_s}{\sigma_t}\,\alpha_t (x_t - \hat x)"
-        r" = \alpha_s \left[\left(1 - e^{-\int\kappa\,d\gamma}\right) a + (x_s - x_t - h\,x_t') + h\,b\right]",
-        assumptions=r"$h = \gamma_t - \gamma_s$, any $\rho$; componentwise. The last form has no cancellation as $h \to 0$.",
-        proof=r"$z_t$ cancels; $\rho\,\sigma_s\alpha_t/(\sigma_t\alpha_s) = \rho\,e^{-h/2} = e^{-\int\kappa\,d\gamma}$.",
+        statement=(
+            r"\Delta = \mu_Q - \mu_P = \alpha_s (x_s - \hat x_s) -"
+            r" \rho\,\frac{\sigma_s}{\sigma_t}\,\alpha_t (x_t - \hat x) = \alpha_s \left[\left(1 -"
+            r" e^{-\int\kappa\,d\gamma}\right) a + (x_s - x_t - h\,x_t') + h\,b\right]"
+        ),
+        assumptions=(
+            r"$h = \gamma_t - \gamma_s$, any $\rho$; componentwise. The last form has no"
+            r" cancellation as $h \to 0$."
+        ),
+        proof=(
+            r"$z_t$ cancels; $\rho\,\sigma_s\alpha_t/(\sigma_t\alpha_s) = \rho\,e^{-h/2} ="
+            r" e^{-\int\kappa\,d\gamma}$."
+        ),
         residual=lambda: _delta() - _claimed_delta(),
         controls={
             "sign of lambda_s - lambda_t": lambda: _delta(-1) - _claimed_delta(),
-            "the rate's error twice": lambda: _delta() - _claimed_delta()
-            - alpha(gs) * (gt - gs) * (xrate - rhat),
+            "the rate's error twice": lambda: (
+                _delta() - _claimed_delta() - alpha(gs) * (gt - gs) * (xrate - rhat)
+            ),
         },
         computed_by=("diffenc_ct.elbo.mean_difference",),
         formula=lambda: Formula(
@@ -189,10 +212,16 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.step_kl",
-        statement=r"\mathrm{KL}\big(q_\eta(z_s \mid z_t, x)\,\|\,p(z_s \mid z_t)\big) = \frac d2\left(\frac1w - 1 + \ln w\right) +"
-        r" \frac{\|\Delta\|^2}{2 w S^2}, \qquad S^2 = \sigma_s^2 (1 - \rho^2)",
-        assumptions=r"Any $\eta > 0$, heads, $w > 0$. One dimension; $d$ of them add up, also with a $w_i$ for each.",
-        proof=r"The divergence of Gaussians with variances $S^2$ and $w S^2$, by integration.",
+        statement=(
+            r"\mathrm{KL}\big(q_\eta(z_s \mid z_t, x)\,\|\,p(z_s \mid z_t)\big) = \frac"
+            r" d2\left(\frac1w - 1 + \ln w\right) + \frac{\|\Delta\|^2}{2 w S^2}, \qquad S^2 ="
+            r" \sigma_s^2 (1 - \rho^2)"
+        ),
+        assumptions=(
+            r"Any $\eta > 0$, heads, $w > 0$. One dimension; $d$ of them add up, also with a $w_i$"
+            " for each."
+        ),
+        proof="The divergence of Gaussians with variances $S^2$ and $w S^2$, by integration.",
         residual=lambda: _step(_mismatch(w), _D**2 / (2 * w * _S2)),
         controls={
             "1/w missing in the error": lambda: _step(_mismatch(w), _D**2 / (2 * _S2)),
@@ -204,12 +233,17 @@ THEOREMS = (
     ),
     Theorem(
         name="elbo.discrete_vdm",
-        statement=r"x_t = x,\; \eta = w = 1: \qquad \mathrm{KL} = \tfrac12\,\mathrm{expm1}(\gamma_t -"
-        r" \gamma_s)\,\|\epsilon - \hat\epsilon\|^2, \qquad L_T = \frac T2\,E_{i,\epsilon}\left[\mathrm{expm1}(\gamma_{t_i} -"
-        r" \gamma_{s_i})\,\|\epsilon - \hat\epsilon\|^2\right]",
-        assumptions=r"Identity encoder; $i$ uniform over the $T$ steps; componentwise.",
-        proof=r"$\Delta = \alpha_s (1 - e^{\gamma_s - \gamma_t})(x - \hat x)$ and $x - \hat x = -(\sigma_t/\alpha_t)(\epsilon -"
-        r" \hat\epsilon)$.",
+        statement=(
+            r"x_t = x,\; \eta = w = 1: \qquad \mathrm{KL} = \tfrac12\,\mathrm{expm1}(\gamma_t -"
+            r" \gamma_s)\,\|\epsilon - \hat\epsilon\|^2, \qquad L_T = \frac"
+            r" T2\,E_{i,\epsilon}\left[\mathrm{expm1}(\gamma_{t_i} - \gamma_{s_i})\,\|\epsilon -"
+            r" \hat\epsilon\|^2\right]"
+        ),
+        assumptions="Identity encoder; $i$ uniform over the $T$ steps; componentwise.",
+        proof=(
+            r"$\Delta = \alpha_s (1 - e^{\gamma_s - \gamma_t})(x - \hat x)$ and $x - \hat x ="
+            r" -(\sigma_t/\alpha_t)(\epsilon - \hat\epsilon)$."
+        ),
         residual=lambda: _discrete(gt - gs),
         controls={
             "s and t exchanged": lambda: _discrete(gs - gt),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Theorem
+from theory._core import Formula, Theorem
 from theory._moments import mean_over
-from theory._notation import alpha, gamma, lam, log_normal, sigma, sigma2, t, z
+from theory._notation import alpha, alpha2, g, gamma, lam, log_normal, sigma, sigma2, t, z
 
 S = sp.Symbol("S", positive=True)
 m = sp.Symbol("m", real=True)
@@ -35,6 +35,17 @@ def _linear_flow(sign: int = -1) -> tuple[Expr, ...]:
         drift.diff(z, 2),
         growth - sp.log(variance).diff(t) / 2,
     )
+
+
+def _flow_formula() -> Formula:
+    """dz/dt from the change of the centre and the variance, by lambda."""
+    A, slope, pace = sp.symbols("A A' gamma'", real=True)
+    a, a2, s2 = alpha(g), alpha2(g), sigma2(g)
+    variance = a2 * A**2 * S + s2
+    growth = (a2 * s2 * (A**2 * S - 1) + 2 * a2 * A * slope * S) / (2 * variance)
+    centre = a * m * (s2 * A / 2 + slope)
+    drift = -pace * (growth * (z - a * A * m) + centre)
+    return Formula((z, m, S, A, slope, g, pace), drift)
 
 
 def _euler(power: int = 2) -> tuple[Expr, ...]:
@@ -68,6 +79,8 @@ THEOREMS = (
             "sign of r_hat": lambda: _linear_flow(sign=1),
             "no r_hat": lambda: _linear_flow(0),
         },
+        computed_by=("diffenc_ct.dynamics.ProbabilityFlow",),
+        formula=_flow_formula,
     ),
     Theorem(
         name="worlds.linear_solver",

@@ -45,7 +45,7 @@ def _s2(time: Symbol) -> Expr:
     return sigma2(gamma(time))
 
 
-def _drift(point: Expr, follow: int = 1, half: Expr = sp.Rational(1, 2)) -> Expr:
+def _drift(point: Expr, follow: int = 1, half: Expr = sp.S.Half) -> Expr:
     return -half * beta(t) * point + follow * _a(t) * _x(t).diff(t)
 
 
@@ -58,7 +58,7 @@ def _moments(follow: int = 1, noise: int = 1) -> tuple[Expr, ...]:
     )
 
 
-def _fokker_planck(follow: int = 1, diffusion: Expr = sp.Rational(1, 2)) -> Expr:
+def _fokker_planck(follow: int = 1, diffusion: Expr = sp.S.Half) -> Expr:
     """[dq/dt + d(drift q)/dz - beta/2 d2q/dz2] / q for q = N(alpha x_t, sigma^2)."""
     log_q = log_normal(z, _a(t) * _x(t), _s2(t))
     drift, slope = _drift(z, follow), log_q.diff(z)
@@ -104,7 +104,9 @@ def _at_depth(depth: str) -> Symbol:
 
 
 def _marginal(point: Expr, depth: str) -> Density:
-    return Density.normal(point, _free("alpha", depth) * _at_depth(depth), _free("sigma", depth) ** 2)
+    return Density.normal(
+        point, _free("alpha", depth) * _at_depth(depth), _free("sigma", depth) ** 2
+    )
 
 
 def _marginalised(sign: int = 1) -> tuple[Expr, Expr]:
@@ -127,12 +129,20 @@ def _stable_variance(level: Expr, sign: int = 1) -> Expr:
 THEOREMS = (
     Theorem(
         name="process.forward_sde",
-        statement=r"dz = \left[ -\frac{\beta}{2}\,z + \alpha\,\frac{dx_t}{dt} \right] dt + \sqrt\beta\,dw, \quad"
-        r" z_0 \sim q(z_0 \mid x) \quad\Longrightarrow\quad E[z_t] = \alpha x_t, \quad \mathrm{Var}[z_t] = \sigma^2",
-        assumptions=r"General $\gamma(t)$ and encoder $x_\phi(\lambda)$, $dx_t/dt = -\gamma' x_t'$. Scalar: drift and noise"
-        r" act on each dimension alone.",
-        proof=r"The mean and variance equations of a linear diffusion, $m' = -\tfrac\beta2 m + \alpha\,dx_t/dt$ and"
-        r" $V' = -\beta V + \beta$, hold for $m = \alpha x_t$, $V = \sigma^2$, and so do the initial values.",
+        statement=(
+            r"dz = \left[ -\frac{\beta}{2}\,z + \alpha\,\frac{dx_t}{dt} \right] dt +"
+            r" \sqrt\beta\,dw, \quad z_0 \sim q(z_0 \mid x) \quad\Longrightarrow\quad E[z_t] ="
+            r" \alpha x_t, \quad \mathrm{Var}[z_t] = \sigma^2"
+        ),
+        assumptions=(
+            r"General $\gamma(t)$ and encoder $x_\phi(\lambda)$, $dx_t/dt = -\gamma' x_t'$."
+            " Scalar: drift and noise act on each dimension alone."
+        ),
+        proof=(
+            r"The mean and variance equations of a linear diffusion, $m' = -\tfrac\beta2 m +"
+            r" \alpha\,dx_t/dt$ and $V' = -\beta V + \beta$, hold for $m = \alpha x_t$, $V ="
+            r" \sigma^2$, and so do the initial values."
+        ),
         residual=_moments,
         controls={
             "sign of the encoder's drift": lambda: _moments(follow=-1),
@@ -146,10 +156,16 @@ THEOREMS = (
     ),
     Theorem(
         name="process.fokker_planck",
-        statement=r"\partial_t q + \partial_z\!\left[\left(-\frac\beta2 z + \alpha\frac{dx_t}{dt}\right) q\right] -"
-        r" \frac\beta2\,\partial_z^2 q = 0, \qquad q = \mathcal N(z;\, \alpha x_t, \sigma^2)",
-        assumptions=r"General $\gamma(t)$, $x_\phi(\lambda)$; the density of one dimension (the joint one is their product).",
-        proof=r"Divide by $q$: a quadratic in $z$ whose three coefficients vanish.",
+        statement=(
+            r"\partial_t q + \partial_z\!\left[\left(-\frac\beta2 z + \alpha\frac{dx_t}{dt}\right)"
+            r" q\right] - \frac\beta2\,\partial_z^2 q = 0, \qquad q = \mathcal N(z;\, \alpha x_t,"
+            r" \sigma^2)"
+        ),
+        assumptions=(
+            r"General $\gamma(t)$, $x_\phi(\lambda)$; the density of one dimension (the joint one"
+            " is their product)."
+        ),
+        proof="Divide by $q$: a quadratic in $z$ whose three coefficients vanish.",
         residual=_fokker_planck,
         controls={
             "sign of the encoder's drift": lambda: _fokker_planck(follow=-1),
@@ -159,9 +175,15 @@ THEOREMS = (
     ),
     Theorem(
         name="process.marginal",
-        statement=r"\int q(z_t \mid z_s, x)\, q(z_s \mid x)\, dz_s = q(z_t \mid x) = \mathcal N(\alpha_t x_t, \sigma_t^2 I)",
-        assumptions=r"Any $\alpha, \sigma > 0$ and $x_s, x_t$ at two depths; scalar as dimensions decouple.",
-        proof=r"Complete the square in $z_s$; the densities agree, normalisation included.",
+        statement=(
+            r"\int q(z_t \mid z_s, x)\, q(z_s \mid x)\, dz_s = q(z_t \mid x) = \mathcal N(\alpha_t"
+            r" x_t, \sigma_t^2 I)"
+        ),
+        assumptions=(
+            r"Any $\alpha, \sigma > 0$ and $x_s, x_t$ at two depths; scalar as dimensions"
+            " decouple."
+        ),
+        proof="Complete the square in $z_s$; the densities agree, normalisation included.",
         residual=_marginalised,
         controls={"sign of x_t - x_s in the transition": lambda: _marginalised(-1)},
         computed_by=("diffenc_ct.process.marginal",),
@@ -169,11 +191,15 @@ THEOREMS = (
     ),
     Theorem(
         name="process.transition",
-        statement=r"q(z_t \mid z_s, x) = \mathcal N\!\left(\alpha_{ts} z_s + \alpha_t (x_t - x_s),\;"
-        r" \sigma_{ts}^2 I\right)",
+        statement=(
+            r"q(z_t \mid z_s, x) = \mathcal N\!\left(\alpha_{ts} z_s + \alpha_t (x_t - x_s),\;"
+            r" \sigma_{ts}^2 I\right)"
+        ),
         assumptions=r"General $\gamma$, $x_\phi$; scalar as dimensions decouple.",
-        proof=r"At $t = s$ the mean is $z_s$ and the variance 0; in $t$ both obey the moment equations of the forward"
-        r" process, which have one solution.",
+        proof=(
+            "At $t = s$ the mean is $z_s$ and the variance 0; in $t$ both obey the moment"
+            " equations of the forward process, which have one solution."
+        ),
         residual=_transition,
         controls={"sign of x_t - x_s": lambda: _transition(-1)},
         computed_by=("diffenc_ct.process.transition",),
@@ -187,9 +213,18 @@ THEOREMS = (
     ),
     Theorem(
         name="process.transition_variance",
-        statement=r"\sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2 \sigma_s^2 = -\sigma_t^2\,\mathrm{expm1}(\gamma_s - \gamma_t)",
-        assumptions=r"Any $\gamma_s < \gamma_t$; the stable form keeps its digits as $\gamma_s \to \gamma_t$.",
-        proof=r"$\alpha_{ts}^2\sigma_s^2/\sigma_t^2 = \mathrm{SNR}_t/\mathrm{SNR}_s = e^{\gamma_s - \gamma_t}$.",
+        statement=(
+            r"\sigma_{ts}^2 = \sigma_t^2 - \alpha_{ts}^2 \sigma_s^2 ="
+            r" -\sigma_t^2\,\mathrm{expm1}(\gamma_s - \gamma_t)"
+        ),
+        assumptions=(
+            r"Any $\gamma_s < \gamma_t$; the stable form keeps its digits as $\gamma_s \to"
+            r" \gamma_t$."
+        ),
+        proof=(
+            r"$\alpha_{ts}^2\sigma_s^2/\sigma_t^2 = \mathrm{SNR}_t/\mathrm{SNR}_s = e^{\gamma_s -"
+            r" \gamma_t}$."
+        ),
         residual=lambda: _stable_variance(sigma2(gt)),
         controls={
             "sigma_s^2 for sigma_t^2": lambda: _stable_variance(sigma2(gs)),
@@ -200,9 +235,14 @@ THEOREMS = (
     ),
     Theorem(
         name="process.chapman_kolmogorov",
-        statement=r"\int q(z_t \mid z_s, x)\, q(z_s \mid z_r, x)\, dz_s = q(z_t \mid z_r, x), \qquad r < s < t",
+        statement=(
+            r"\int q(z_t \mid z_s, x)\, q(z_s \mid z_r, x)\, dz_s = q(z_t \mid z_r, x), \qquad r <"
+            " s < t"
+        ),
         assumptions=r"Any $\alpha, \sigma > 0$ and $x_r, x_s, x_t$; scalar as dimensions decouple.",
-        proof=r"Complete the square in $z_s$: transitions compose, so the process is Markov given $x$.",
+        proof=(
+            "Complete the square in $z_s$: transitions compose, so the process is Markov given $x$."
+        ),
         residual=_composed,
         controls={"sign of x_t - x_s in one of them": lambda: _composed(-1)},
         computed_by=("diffenc_ct.process.transition",),

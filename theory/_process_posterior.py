@@ -19,7 +19,6 @@ from theory._notation import (
     sigma2,
     xs,
     xt,
-    z,
     zs,
     zt,
 )
@@ -34,9 +33,7 @@ _bayes_rho = sp.exp(-(gt - gs) / 2)
 
 
 def _bayes_mean(shift: int = 1) -> Expr:
-    return (
-        _ats * _ss**2 / _st**2 * zt + _as * _sts2 / _st**2 * xt + shift * _as * (xs - xt)
-    )
+    return _ats * _ss**2 / _st**2 * zt + _as * _sts2 / _st**2 * xt + shift * _as * (xs - xt)
 
 
 def _bayes(mean: Expr, variance: Expr) -> tuple[Expr, Expr]:
@@ -123,20 +120,25 @@ def _rho_residuals(constant: Expr, tight: Expr) -> tuple[Expr, ...]:
 
 _CONSTANT = sp.exp(-(_eta**2) * (gt - gs) / 2)
 _TIGHT = sp.exp(-(gt - gs) / 2) * (1 + sp.exp(gs)) / (1 + sp.exp(gt))
-_MEAN_STD = sp.Tuple(
-    _mean(zt, xs, xt, (gs, gt), rho), sp.sqrt(sigma2(gs) * (1 - rho**2))
-)
+_MEAN_STD = sp.Tuple(_mean(zt, xs, xt, (gs, gt), rho), sp.sqrt(sigma2(gs) * (1 - rho**2)))
 
 THEOREMS = (
     Theorem(
         name="process.posterior",
-        statement=r"q(z_s \mid z_t, x) = \mathcal N(\mu_Q, \sigma_Q^2 I), \quad \mu_Q = \frac{\alpha_{ts}\sigma_s^2}{\sigma_t^2}"
-        r" z_t + \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} x_t + \alpha_s (x_s - x_t), \quad \sigma_Q^2 ="
-        r" \frac{\sigma_{ts}^2\sigma_s^2}{\sigma_t^2}",
-        assumptions=r"Any $\alpha, \sigma > 0$ (variance preservation is not used), any $x_s, x_t$; scalar as dimensions"
-        r" decouple.",
-        proof=r"Bayes: $q(z_t|z_s)\, q(z_s)/q(z_t)$ is $\mathcal N(z_s; \mu_Q, \sigma_Q^2)$,"
-        r" normalisation included.",
+        statement=(
+            r"q(z_s \mid z_t, x) = \mathcal N(\mu_Q, \sigma_Q^2 I), \quad \mu_Q ="
+            r" \frac{\alpha_{ts}\sigma_s^2}{\sigma_t^2} z_t +"
+            r" \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2} x_t + \alpha_s (x_s - x_t), \quad"
+            r" \sigma_Q^2 = \frac{\sigma_{ts}^2\sigma_s^2}{\sigma_t^2}"
+        ),
+        assumptions=(
+            r"Any $\alpha, \sigma > 0$ (variance preservation is not used), any $x_s, x_t$; scalar"
+            " as dimensions decouple."
+        ),
+        proof=(
+            r"Bayes: $q(z_t|z_s)\, q(z_s)/q(z_t)$ is $\mathcal N(z_s; \mu_Q, \sigma_Q^2)$,"
+            " normalisation included."
+        ),
         residual=lambda: _bayes(_bayes_mean(), _sts2 * _ss**2 / _st**2),
         controls={
             "sign of x_s - x_t": lambda: _bayes(_bayes_mean(-1), _sts2 * _ss**2 / _st**2),
@@ -153,8 +155,14 @@ THEOREMS = (
     ),
     Theorem(
         name="process.posterior_variance",
-        statement=r"\sigma_Q^2 = \frac{\sigma_{ts}^2\sigma_s^2}{\sigma_t^2} = -\sigma_s^2\,\mathrm{expm1}(\gamma_s - \gamma_t)",
-        assumptions=r"Any $\gamma_s < \gamma_t$; the stable form keeps its digits as $\gamma_s \to \gamma_t$.",
+        statement=(
+            r"\sigma_Q^2 = \frac{\sigma_{ts}^2\sigma_s^2}{\sigma_t^2} ="
+            r" -\sigma_s^2\,\mathrm{expm1}(\gamma_s - \gamma_t)"
+        ),
+        assumptions=(
+            r"Any $\gamma_s < \gamma_t$; the stable form keeps its digits as $\gamma_s \to"
+            r" \gamma_t$."
+        ),
         proof=r"$\sigma_{ts}^2/\sigma_t^2 = 1 - \mathrm{SNR}_t/\mathrm{SNR}_s$.",
         residual=lambda: _stable(sigma2(gs)),
         controls={
@@ -169,12 +177,20 @@ THEOREMS = (
     ),
     Theorem(
         name="process.noise_level",
-        statement=r"q_\eta(z_s \mid z_t, x) = \mathcal N\!\left(\alpha_s x_s + \rho\,\frac{\sigma_s}{\sigma_t}\,(z_t - \alpha_t"
-        r" x_t),\; \sigma_s^2 (1 - \rho^2) I\right) \;\Longrightarrow\; \int q_\eta(z_s \mid z_t, x)\, q(z_t \mid x)\, dz_t ="
-        r" q(z_s \mid x)",
-        assumptions=r"Every $\rho \in (0, 1)$, so every noise level $\eta(t)$; scalar as dimensions decouple.",
-        proof=r"Complete the square in $z_t$: the mean becomes $\alpha_s x_s$, the variance $\rho^2\sigma_s^2 + (1 -"
-        r" \rho^2)\sigma_s^2$.",
+        statement=(
+            r"q_\eta(z_s \mid z_t, x) = \mathcal N\!\left(\alpha_s x_s +"
+            r" \rho\,\frac{\sigma_s}{\sigma_t}\,(z_t - \alpha_t x_t),\; \sigma_s^2 (1 - \rho^2)"
+            r" I\right) \;\Longrightarrow\; \int q_\eta(z_s \mid z_t, x)\, q(z_t \mid x)\, dz_t ="
+            r" q(z_s \mid x)"
+        ),
+        assumptions=(
+            r"Every $\rho \in (0, 1)$, so every noise level $\eta(t)$; scalar as dimensions"
+            " decouple."
+        ),
+        proof=(
+            r"Complete the square in $z_t$: the mean becomes $\alpha_s x_s$, the variance"
+            r" $\rho^2\sigma_s^2 + (1 - \rho^2)\sigma_s^2$."
+        ),
         residual=lambda: _kept(sigma2(gs) * (1 - rho**2)),
         controls={
             "variance sigma_s^2 (1 - rho)": lambda: _kept(sigma2(gs) * (1 - rho)),
@@ -185,40 +201,53 @@ THEOREMS = (
     ),
     Theorem(
         name="process.noise_level_composition",
-        statement=r"\int q_\eta(z_r \mid z_s, x)\, q_\eta(z_s \mid z_t, x)\, dz_s = q_\eta(z_r \mid z_t, x), \qquad \rho_{rt} ="
-        r" \rho_{rs}\,\rho_{st}",
+        statement=(
+            r"\int q_\eta(z_r \mid z_s, x)\, q_\eta(z_s \mid z_t, x)\, dz_s = q_\eta(z_r \mid z_t,"
+            r" x), \qquad \rho_{rt} = \rho_{rs}\,\rho_{st}"
+        ),
         assumptions=r"Any $\rho_{rs}, \rho_{st}$; $r < s < t$; scalar as dimensions decouple.",
-        proof=r"Means are affine and variances add; the product rule is that of $\rho = e^{-\frac12\int\eta^2 d\gamma}$. So"
-        r" refining a grid does not change the process.",
+        proof=(
+            r"Means are affine and variances add; the product rule is that of $\rho ="
+            r" e^{-\frac12\int\eta^2 d\gamma}$. So refining a grid does not change the process."
+        ),
         residual=lambda: _composition(_rho_rs * _rho_st),
         controls={"rho added": lambda: _composition((_rho_rs + _rho_st) / 2)},
         computed_by=("diffenc_ct.process.posterior",),
     ),
     Theorem(
         name="process.noise_level_ends",
-        statement=r"\eta = 1,\; \rho = e^{-(\gamma_t - \gamma_s)/2}:\; q_\eta = q(z_s \mid z_t, x); \qquad \eta = 0,\;"
-        r" \rho = 1:\; z_s = \alpha_s x_s + \sigma_s \epsilon \;\text{ for }\; z_t = \alpha_t x_t + \sigma_t \epsilon",
+        statement=(
+            r"\eta = 1,\; \rho = e^{-(\gamma_t - \gamma_s)/2}:\; q_\eta = q(z_s \mid z_t, x);"
+            r" \qquad \eta = 0,\; \rho = 1:\; z_s = \alpha_s x_s + \sigma_s \epsilon \;\text{ for"
+            r" }\; z_t = \alpha_t x_t + \sigma_t \epsilon"
+        ),
         assumptions=r"Scalar as dimensions decouple. $\eta = 0$ is DDIM with an encoder.",
-        proof=r"$\rho\,\sigma_s/\sigma_t = \alpha_{ts}\sigma_s^2/\sigma_t^2$ at $\eta = 1$; at $\eta = 0$ the variance is 0.",
+        proof=(
+            r"$\rho\,\sigma_s/\sigma_t = \alpha_{ts}\sigma_s^2/\sigma_t^2$ at $\eta = 1$; at $\eta"
+            " = 0$ the variance is 0."
+        ),
         residual=lambda: (*_ends(_bayes_rho), *_deterministic(sp.Integer(1))),
         controls={
             "rho = exp(-(gamma_t - gamma_s))": lambda: _ends(_bayes_rho**2),
             "rho < 1 at eta = 0": lambda: _deterministic(rho),
         },
         computed_by=("diffenc_ct.process.posterior",),
-        formula=lambda: Formula(
-            (zt, xs, xt, gs, gt), _MEAN_STD.subs(rho, _bayes_rho)
-        ),
+        formula=lambda: Formula((zt, xs, xt, gs, gt), _MEAN_STD.subs(rho, _bayes_rho)),
     ),
     Theorem(
         name="process.noise_level_rho",
-        statement=r"\rho(s, t) = \exp\!\left(-\frac12 \int_{\gamma_s}^{\gamma_t} \eta^2\, d\gamma\right); \quad \eta"
-        r" \text{ constant: } e^{-\eta^2 (\gamma_t - \gamma_s)/2}; \quad \eta^2 = 1 + 2\sigma^2:\; e^{-(\gamma_t -"
-        r" \gamma_s)/2}\,\frac{\alpha_t^2}{\alpha_s^2}",
+        statement=(
+            r"\rho(s, t) = \exp\!\left(-\frac12 \int_{\gamma_s}^{\gamma_t} \eta^2\,"
+            r" d\gamma\right); \quad \eta \text{ constant: } e^{-\eta^2 (\gamma_t - \gamma_s)/2};"
+            r" \quad \eta^2 = 1 + 2\sigma^2:\; e^{-(\gamma_t -"
+            r" \gamma_s)/2}\,\frac{\alpha_t^2}{\alpha_s^2}"
+        ),
         assumptions=r"$\eta^2$ a function of $\gamma$.",
-        proof=r"Additivity of the integral: its derivative in the middle point vanishes. The closed forms have the right"
-        r" logarithmic derivative in $\gamma_t$ and are 1 at $\gamma_t = \gamma_s$ ($\int\sigma^2 d\gamma ="
-        r" \mathrm{softplus}(\gamma)$).",
+        proof=(
+            "Additivity of the integral: its derivative in the middle point vanishes. The closed"
+            r" forms have the right logarithmic derivative in $\gamma_t$ and are 1 at $\gamma_t ="
+            r" \gamma_s$ ($\int\sigma^2 d\gamma = \mathrm{softplus}(\gamma)$)."
+        ),
         residual=lambda: _rho_residuals(_CONSTANT, _TIGHT),
         controls={
             "eta for eta^2": lambda: _rho_residuals(_rho_of(_eta), _TIGHT),

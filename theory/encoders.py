@@ -53,7 +53,10 @@ _v, _e = sp.symbols("vhat epshat", real=True)
 THEOREMS = (
     Theorem(
         name="encoders.time_rate",
-        statement=r"\frac{dx_t}{dt} = -\gamma'\,x_t', \qquad x_t' = \frac{dx_t}{d\lambda} = -\frac{dx_t}{d\gamma}",
+        statement=(
+            r"\frac{dx_t}{dt} = -\gamma'\,x_t', \qquad x_t' = \frac{dx_t}{d\lambda} ="
+            r" -\frac{dx_t}{d\gamma}"
+        ),
         assumptions=r"Any encoder that depends on $t$ through $\lambda_t$, any $\gamma(t)$.",
         proof="Chain rule.",
         residual=lambda: _time_rate(1),
@@ -62,8 +65,11 @@ THEOREMS = (
     Theorem(
         name="encoders.identity",
         statement=r"x_t = x, \qquad x_t' = 0",
-        assumptions=r"Componentwise, as all encoders below are in $x$ and $y$.",
-        proof=r"The trainable encoder with $y = x$: $\alpha^2 x + \sigma^2 x = x$ and its rate $\sigma^2 (x_t - y) = 0$.",
+        assumptions="Componentwise, as all encoders below are in $x$ and $y$.",
+        proof=(
+            r"The trainable encoder with $y = x$: $\alpha^2 x + \sigma^2 x = x$ and its rate"
+            r" $\sigma^2 (x_t - y) = 0$."
+        ),
         residual=lambda: (
             _a2 * x + _s2 * x - x,
             (_a2 * x + _s2 * x).diff(lam),
@@ -78,7 +84,7 @@ THEOREMS = (
     Theorem(
         name="encoders.nontrainable",
         statement=r"x_t = \alpha^2 x, \qquad x_t' = \sigma^2 x_t",
-        assumptions=r"Componentwise.",
+        assumptions="Componentwise.",
         proof=r"$d\alpha^2/d\lambda = \alpha^2\sigma^2$.",
         residual=lambda: (_a2 * x).diff(lam) - _s2 * _a2 * x,
         controls={
@@ -91,19 +97,28 @@ THEOREMS = (
     ),
     Theorem(
         name="encoders.rate",
-        statement=r"x_t = \alpha^2 x + \sigma^2 y(x, \lambda), \qquad"
-        r" x_t' = \sigma^2 \left( x_t - y + \frac{dy}{d\lambda} \right)",
-        assumptions=r"$y(\lambda)$ any differentiable function; componentwise, since $y$ enters only by its value.",
-        proof=r"Product rule with $d\alpha^2/d\lambda = \alpha^2\sigma^2 = -d\sigma^2/d\lambda$, then"
-        r" $\alpha^2 (x - y) = x_t - y$.",
+        statement=(
+            r"x_t = \alpha^2 x + \sigma^2 y(x, \lambda), \qquad x_t' = \sigma^2 \left( x_t - y +"
+            r" \frac{dy}{d\lambda} \right)"
+        ),
+        assumptions=(
+            r"$y(\lambda)$ any differentiable function; componentwise, since $y$ enters only by"
+            " its value."
+        ),
+        proof=(
+            r"Product rule with $d\alpha^2/d\lambda = \alpha^2\sigma^2 = -d\sigma^2/d\lambda$,"
+            r" then $\alpha^2 (x - y) = x_t - y$."
+        ),
         residual=lambda: _trained.diff(lam) - _s2 * (_trained - _y(lam) + _rate_of_y),
         controls={
-            "sign of dy/dlambda": lambda: _trained.diff(lam)
-            - _s2 * (_trained - _y(lam) - _rate_of_y),
+            "sign of dy/dlambda": lambda: (
+                _trained.diff(lam) - _s2 * (_trained - _y(lam) - _rate_of_y)
+            ),
             "dy/dlambda missing": lambda: _trained.diff(lam) - _s2 * (_trained - _y(lam)),
             "y missing": lambda: _trained.diff(lam) - _s2 * (_trained + _rate_of_y),
-            "alpha^2 for sigma^2": lambda: _trained.diff(lam)
-            - _a2 * (_trained - _y(lam) + _rate_of_y),
+            "alpha^2 for sigma^2": lambda: (
+                _trained.diff(lam) - _a2 * (_trained - _y(lam) + _rate_of_y)
+            ),
         },
         computed_by=("diffenc_ct.encoders.TrainableEncoder",),
         formula=lambda: Formula(
@@ -116,20 +131,33 @@ THEOREMS = (
     ),
     Theorem(
         name="encoders.limits",
-        statement=r"\lim_{\lambda\to\infty} x_t = x, \qquad \lim_{\lambda\to\infty} x_t' = 0, \qquad x_t - x ="
-        r" \sigma^2 (y - x)",
-        assumptions=r"$y$ and $dy/d\lambda$ bounded (a $\tanh$ keeps $y$ in $(-1, 1)$), so they may be held fixed in the"
-        r" limit: every term carries the factor $\sigma^2$.",
-        proof=r"$\sigma^2 \to 0$ as $\lambda \to \infty$. So data can be decoded, and sampled, without the encoder.",
+        statement=(
+            r"\lim_{\lambda\to\infty} x_t = x, \qquad \lim_{\lambda\to\infty} x_t' = 0, \qquad x_t"
+            r" - x = \sigma^2 (y - x)"
+        ),
+        assumptions=(
+            r"$y$ and $dy/d\lambda$ bounded (a $\tanh$ keeps $y$ in $(-1, 1)$), so they may be"
+            r" held fixed in the limit: every term carries the factor $\sigma^2$."
+        ),
+        proof=(
+            r"$\sigma^2 \to 0$ as $\lambda \to \infty$. So data can be decoded, and sampled,"
+            " without the encoder."
+        ),
         residual=lambda: _limits(x, sp.oo),
         controls={"the noisy end, where x_t tends to y": lambda: _limits(x, -sp.oo)},
         computed_by=("diffenc_ct.encoders.TrainableEncoder",),
     ),
     Theorem(
         name="encoders.v_identity",
-        statement=r"z = \alpha x_t + \sigma\epsilon,\; v = \alpha\epsilon - \sigma x_t \quad\Longrightarrow\quad"
-        r" x_t = \alpha z - \sigma v, \quad \epsilon = \sigma z + \alpha v, \quad x_t = \frac{z - \sigma\epsilon}{\alpha}",
-        assumptions=r"Componentwise; $\alpha^2 + \sigma^2 = 1$. The same maps turn $\hat v$ and $\hat\epsilon$ into $\hat x$.",
+        statement=(
+            r"z = \alpha x_t + \sigma\epsilon,\; v = \alpha\epsilon - \sigma x_t"
+            r" \quad\Longrightarrow\quad x_t = \alpha z - \sigma v, \quad \epsilon = \sigma z +"
+            r" \alpha v, \quad x_t = \frac{z - \sigma\epsilon}{\alpha}"
+        ),
+        assumptions=(
+            r"Componentwise; $\alpha^2 + \sigma^2 = 1$. The same maps turn $\hat v$ and"
+            r" $\hat\epsilon$ into $\hat x$."
+        ),
         proof=r"$(x_t, \epsilon) \mapsto (z, v)$ is a rotation; apply its transpose.",
         residual=_conversions,
         controls={"sign in v": lambda: _conversions(-1)},

@@ -1,7 +1,8 @@
-r"""The model replaces what the posterior knows, $x_t$ and its rate $x_t'$, by two estimates from $z_t$, $\hat x$ and $\hat r$.
-With the estimate at the lower depth, $\hat x_s = \hat x + (\lambda_s - \lambda_t)\,\hat r$, a reverse step is the posterior
-with $\hat x_s, \hat x$ in place of $x_s, x_t$. A single head has $\hat r = \sigma^2 \hat x$ (0 for the identity encoder); paired
-heads give both. Below, $\kappa = (1 + \eta^2)/2$.
+r"""The model replaces what the posterior knows, $x_t$ and its rate $x_t'$, by two estimates from
+$z_t$, $\hat x$ and $\hat r$. With the estimate at the lower depth, $\hat x_s = \hat x + (\lambda_s -
+\lambda_t)\,\hat r$, a reverse step is the posterior with $\hat x_s, \hat x$ in place of $x_s, x_t$. A
+single head has $\hat r = \sigma^2 \hat x$ (0 for the identity encoder); paired heads give both. Below,
+$\kappa = (1 + \eta^2)/2$.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import sympy as sp
 from sympy import Expr
 
 from theory._core import Formula, Theorem
+from theory._decoder import THEOREMS as _DECODER
 from theory._notation import (
-    Density,
     alpha,
-    alpha2,
     beta,
     eta2,
     g,
@@ -28,7 +28,6 @@ from theory._notation import (
     sigma2,
     t,
     w,
-    x,
     xhat,
     xrate,
     xt,
@@ -36,20 +35,18 @@ from theory._notation import (
     zt,
 )
 
-_half = sp.Rational(1, 2)
 _level = sp.Function("e", positive=True)  # eta^2 as a function of gamma
 _encoded = sp.Function("x_phi", real=True)
+_LAST = sigma2(gt)
 _bayes_rho = sp.exp(-(gt - gs) / 2)
 
 
 def _reverse_mean(share: Expr, early: Expr, late: Expr, trend: int = 1) -> Expr:
     estimate = xhat + trend * (late - early) * rhat
-    return alpha(early) * estimate + share * sigma(early) / sigma(late) * (
-        zt - alpha(late) * xhat
-    )
+    return alpha(early) * estimate + share * sigma(early) / sigma(late) * (zt - alpha(late) * xhat)
 
 
-def _paper_mean(trend: int = 1, last: Expr = sigma2(gt)) -> Expr:
+def _paper_mean(trend: int = 1, last: Expr = _LAST) -> Expr:
     ratio = alpha(gt) / alpha(gs)
     remaining = sigma2(gt) - ratio**2 * sigma2(gs)
     return (
@@ -65,7 +62,7 @@ def _reverse_drift(level: Expr, speed: Expr, noise: Expr, heads: tuple[Expr, Exp
     return speed * (-z / 2 + kappa * z / sigma2(level) - pull)
 
 
-def _limit(kappa_noise: Expr, trend: int = 1, scale: Expr = sp.Integer(1)) -> tuple[Expr, ...]:
+def _limit(kappa_noise: Expr, trend: int = 1, scale: Expr = sp.S.One) -> tuple[Expr, ...]:
     """The reverse step as s -> t: values at s = t, then the derivatives in s there."""
     share = sp.exp(-sp.Integral(_level(g), (g, gamma(s), gamma(t))) / 2)
     mean = _reverse_mean(share, gamma(s), gamma(t), trend).subs(zt, z)
@@ -121,73 +118,82 @@ def _paper_drift(level: Expr) -> Expr:
     return paper - _reverse_drift(g, speed, sp.Integer(1), (xhat, sigma2(g) * xhat))
 
 
-def _decoder(variance: Expr) -> Expr:
-    """log q(z_0|x = a) - log q(z_0|x = b) less the difference of the two logits."""
-    a, b = sp.symbols("a b", real=True)
-
-    def logit(value: Expr) -> Expr:
-        return -((z / alpha(g) - value) ** 2) / (2 * variance)
-
-    def exponent(value: Expr) -> Expr:
-        return Density.normal(z, alpha(g) * value, sigma2(g)).exponent
-
-    return exponent(a) - exponent(b) - logit(a) + logit(b)
-
-
 _heads = (z, xhat, rhat, g, rate, eta2)
 
-THEOREMS = (
+THEOREMS: tuple[Theorem, ...] = (
     Theorem(
         name="model.reverse_mean",
-        statement=r"\alpha_s \hat x_s + \rho\,\frac{\sigma_s}{\sigma_t}\,(z_t - \alpha_t \hat x) \;\overset{\eta = 1}{=}\; \mu_P ="
-        r" \frac{\alpha_{ts}\sigma_s^2}{\sigma_t^2}\,z_t + \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2}\,\hat x + \alpha_s (\lambda_s"
-        r" - \lambda_t)\,\hat r",
-        assumptions=r"Any $\hat x, \hat r$; componentwise. For other $\eta$ the left side is the definition.",
-        proof=r"$\rho\,\sigma_s/\sigma_t = \alpha_{ts}\sigma_s^2/\sigma_t^2$ at $\eta = 1$; collect $\hat x$.",
+        statement=(
+            r"\alpha_s \hat x_s + \rho\,\frac{\sigma_s}{\sigma_t}\,(z_t - \alpha_t \hat x)"
+            r" \;\overset{\eta = 1}{=}\; \mu_P = \frac{\alpha_{ts}\sigma_s^2}{\sigma_t^2}\,z_t +"
+            r" \frac{\alpha_s\sigma_{ts}^2}{\sigma_t^2}\,\hat x + \alpha_s (\lambda_s -"
+            r" \lambda_t)\,\hat r"
+        ),
+        assumptions=(
+            r"Any $\hat x, \hat r$; componentwise. For other $\eta$ the left side is the"
+            " definition."
+        ),
+        proof=(
+            r"$\rho\,\sigma_s/\sigma_t = \alpha_{ts}\sigma_s^2/\sigma_t^2$ at $\eta = 1$; collect"
+            r" $\hat x$."
+        ),
         residual=lambda: _reverse_mean(_bayes_rho, gs, gt) - _paper_mean(),
         controls={
-            "sign of lambda_s - lambda_t": lambda: _reverse_mean(_bayes_rho, gs, gt)
-            - _paper_mean(-1),
-            "sigma_s^2 in the denominators": lambda: _reverse_mean(_bayes_rho, gs, gt)
-            - _paper_mean(last=sigma2(gs)),
+            "sign of lambda_s - lambda_t": lambda: (
+                _reverse_mean(_bayes_rho, gs, gt) - _paper_mean(-1)
+            ),
+            "sigma_s^2 in the denominators": lambda: (
+                _reverse_mean(_bayes_rho, gs, gt) - _paper_mean(last=sigma2(gs))
+            ),
             "rho of eta = 0": lambda: _reverse_mean(sp.Integer(1), gs, gt) - _paper_mean(),
         },
         computed_by=("diffenc_ct.model.DiffEnc.reverse",),
         formula=lambda: Formula(
             (zt, xhat, rhat, gs, gt, rho, w),
-            sp.Tuple(
-                _reverse_mean(rho, gs, gt), sp.sqrt(w * sigma2(gs) * (1 - rho**2))
-            ),
+            sp.Tuple(_reverse_mean(rho, gs, gt), sp.sqrt(w * sigma2(gs) * (1 - rho**2))),
         ),
     ),
     Theorem(
         name="model.reverse_limit",
-        statement=r"\lim_{s \to t} \frac{E[z_s \mid z_t] - z_t}{s - t} = b_\eta = \beta\left[-\frac z2 + \frac{\kappa z}{\sigma^2} -"
-        r" \frac{\alpha}{\sigma^2}(\kappa \hat x + \hat r)\right], \qquad \lim_{s \to t} \frac{\mathrm{Var}[z_s \mid z_t]}{t -"
-        r" s} = \eta^2\beta",
-        assumptions=r"General $\gamma(t)$ and $\eta^2(\gamma)$; $\hat x, \hat r$ any functions of $(z_t, t)$, fixed as $s \to t$;"
-        r" componentwise; variance ratio 1.",
-        proof=r"Mean and variance are $z_t$ and 0 at $s = t$, so the limits are derivatives in $s$, by Leibniz for the"
-        r" integral in $\rho$.",
+        statement=(
+            r"\lim_{s \to t} \frac{E[z_s \mid z_t] - z_t}{s - t} = b_\eta = \beta\left[-\frac z2 +"
+            r" \frac{\kappa z}{\sigma^2} - \frac{\alpha}{\sigma^2}(\kappa \hat x + \hat r)\right],"
+            r" \qquad \lim_{s \to t} \frac{\mathrm{Var}[z_s \mid z_t]}{t - s} = \eta^2\beta"
+        ),
+        assumptions=(
+            r"General $\gamma(t)$ and $\eta^2(\gamma)$; $\hat x, \hat r$ any functions of $(z_t,"
+            r" t)$, fixed as $s \to t$; componentwise; variance ratio 1."
+        ),
+        proof=(
+            "Mean and variance are $z_t$ and 0 at $s = t$, so the limits are derivatives in $s$,"
+            r" by Leibniz for the integral in $\rho$."
+        ),
         residual=lambda: _limit(_level(gamma(t))),
         controls={
             "kappa of eta = 1": lambda: _limit(sp.Integer(1)),
             "sign of the rate": lambda: _limit(_level(gamma(t)), trend=-1),
-            "noise beta/2": lambda: _limit(_level(gamma(t)), scale=_half),
+            "noise beta/2": lambda: _limit(_level(gamma(t)), scale=sp.S.Half),
         },
         computed_by=("diffenc_ct.model.reverse_drift",),
-        formula=lambda: Formula(
-            _heads, _reverse_drift(g, sigma2(g) * rate, eta2, (xhat, rhat))
-        ),
+        formula=lambda: Formula(_heads, _reverse_drift(g, sigma2(g) * rate, eta2, (xhat, rhat))),
     ),
     Theorem(
         name="model.anderson",
-        statement=r"\partial_t q = -\partial_z (f q) + \tfrac{g^2}{2}\,\partial_z^2 q \;\Longrightarrow\; \partial_t q ="
-        r" -\partial_z (b\,q) - \tfrac{\eta^2 g^2}{2}\,\partial_z^2 q, \qquad b = f - \frac{1 + \eta^2}{2}\,g^2\,\partial_z"
-        r" \log q",
-        assumptions=r"Any drift $f(z, t)$ and positive density $q(z, t)$; the second equation is the Fokker-Planck equation"
-        r" of a diffusion run from $t = 1$ to $0$ with noise $\eta g$. Scalar; in more dimensions sum over them.",
-        proof=r"$q\,\partial_z\log q = \partial_z q$ turns the extra drift into $\tfrac{1+\eta^2}{2} g^2 \partial_z^2 q$.",
+        statement=(
+            r"\partial_t q = -\partial_z (f q) + \tfrac{g^2}{2}\,\partial_z^2 q"
+            r" \;\Longrightarrow\; \partial_t q = -\partial_z (b\,q) - \tfrac{\eta^2"
+            r" g^2}{2}\,\partial_z^2 q, \qquad b = f - \frac{1 + \eta^2}{2}\,g^2\,\partial_z \log"
+            " q"
+        ),
+        assumptions=(
+            "Any drift $f(z, t)$ and positive density $q(z, t)$; the second equation is the"
+            r" Fokker-Planck equation of a diffusion run from $t = 1$ to $0$ with noise $\eta g$."
+            " Scalar; in more dimensions sum over them."
+        ),
+        proof=(
+            r"$q\,\partial_z\log q = \partial_z q$ turns the extra drift into $\tfrac{1+\eta^2}{2}"
+            r" g^2 \partial_z^2 q$."
+        ),
         residual=lambda: _anderson((1 + eta2) / 2),
         controls={
             "Anderson's factor 1 at every eta": lambda: _anderson(sp.Integer(1)),
@@ -197,14 +203,21 @@ THEOREMS = (
     ),
     Theorem(
         name="model.time_reversal",
-        statement=r"b_{Q,\eta} = -\frac\beta2 z + \alpha\frac{dx_t}{dt} - \frac{1 + \eta^2}{2}\,\beta\,\nabla_z \log q(z \mid x)"
-        r" = \beta\left[-\frac z2 + \frac{\kappa z}{\sigma^2} - \frac{\alpha}{\sigma^2}(\kappa x_t + x_t')\right]"
-        r" \quad\text{keeps}\quad q(z_t \mid x)",
-        assumptions=r"General $\gamma(t)$, $x_\phi(\lambda)$, any $\eta^2$; run from $t = 1$ to 0 with noise $\eta\sqrt\beta$."
-        r" Scalar as dimensions decouple. In terms of the drift at $\eta = 1$ it is $b_{Q,1} + \tfrac{1-\eta^2}{2}\beta"
-        r" \nabla\log q$.",
-        proof=r"Insert the score $(\alpha x_t - z)/\sigma^2$; the reverse Fokker-Planck residual divided by $q$ is a"
-        r" quadratic in $z$ that vanishes.",
+        statement=(
+            r"b_{Q,\eta} = -\frac\beta2 z + \alpha\frac{dx_t}{dt} - \frac{1 +"
+            r" \eta^2}{2}\,\beta\,\nabla_z \log q(z \mid x) = \beta\left[-\frac z2 + \frac{\kappa"
+            r" z}{\sigma^2} - \frac{\alpha}{\sigma^2}(\kappa x_t + x_t')\right]"
+            r" \quad\text{keeps}\quad q(z_t \mid x)"
+        ),
+        assumptions=(
+            r"General $\gamma(t)$, $x_\phi(\lambda)$, any $\eta^2$; run from $t = 1$ to 0 with"
+            r" noise $\eta\sqrt\beta$. Scalar as dimensions decouple. In terms of the drift at"
+            r" $\eta = 1$ it is $b_{Q,1} + \tfrac{1-\eta^2}{2}\beta \nabla\log q$."
+        ),
+        proof=(
+            r"Insert the score $(\alpha x_t - z)/\sigma^2$; the reverse Fokker-Planck residual"
+            " divided by $q$ is a quadratic in $z$ that vanishes."
+        ),
         residual=lambda: (_from_forward(eta2), _conditional_reversal(eta2, eta2)),
         controls={
             "kappa of eta = 1": lambda: _conditional_reversal(sp.Integer(1), eta2),
@@ -222,9 +235,11 @@ THEOREMS = (
     ),
     Theorem(
         name="model.paper_drift",
-        statement=r"\eta = 1,\; \hat r = \sigma^2 \hat x: \qquad b = \beta\left[-\frac z2 + \frac{z}{\sigma^2} - \alpha\left("
-        r"\frac{1}{\sigma^2} + 1\right)\hat x\right]",
-        assumptions=r"Single head; componentwise.",
+        statement=(
+            r"\eta = 1,\; \hat r = \sigma^2 \hat x: \qquad b = \beta\left[-\frac z2 +"
+            r" \frac{z}{\sigma^2} - \alpha\left(\frac{1}{\sigma^2} + 1\right)\hat x\right]"
+        ),
+        assumptions="Single head; componentwise.",
         proof=r"$\kappa = 1$ and $(\hat x + \sigma^2\hat x)/\sigma^2 = (1/\sigma^2 + 1)\hat x$.",
         residual=lambda: _paper_drift(sp.Integer(1)),
         controls={
@@ -234,43 +249,8 @@ THEOREMS = (
         computed_by=("diffenc_ct.model.reverse_drift",),
         formula=lambda: Formula(
             (z, xhat, g, rate),
-            sigma2(g)
-            * rate
-            * (-z / 2 + z / sigma2(g) - alpha(g) * (1 / sigma2(g) + 1) * xhat),
+            sigma2(g) * rate * (-z / 2 + z / sigma2(g) - alpha(g) * (1 / sigma2(g) + 1) * xhat),
         ),
     ),
-    Theorem(
-        name="model.decoder",
-        statement=r"p(x = x_k \mid z_0) \propto q(z_0 \mid x_k): \qquad \mathrm{logit}_k = -\frac{(z_0/\alpha_0 - x_k)^2}{2"
-        r" e^{\gamma_0}}",
-        assumptions=r"One dimension (the decoder is a product over them); encoder at its limit, $x_0 = x$; uniform prior over"
-        r" levels.",
-        proof=r"$\sigma_0^2/\alpha_0^2 = e^{\gamma_0}$; only differences of logits matter.",
-        residual=lambda: _decoder(sp.exp(g)),
-        controls={
-            "sigma_0^2 for exp(gamma_0)": lambda: _decoder(sigma2(g)),
-            "sign of gamma_0": lambda: _decoder(sp.exp(-g)),
-        },
-        computed_by=("diffenc_ct.model.DiffEnc.decode_log_prob",),
-        formula=lambda: Formula((z, x, g), -((z / alpha(g) - x) ** 2) / (2 * sp.exp(g))),
-    ),
-    Theorem(
-        name="model.continuous_decoder",
-        statement=r"q(z_0 \mid x)\,\alpha_0 = \mathcal N\!\left(\frac{z_0}{\alpha_0};\, x, e^{\gamma_0}\right) = p(x \mid z_0)",
-        assumptions=r"One dimension; encoder at its limit, $x_0 = x$.",
-        proof=r"Change of variables $z_0 \mapsto z_0/\alpha_0$, symmetric in point and mean.",
-        residual=lambda: Density(
-            Density.normal(z, alpha(g) * x, sigma2(g)).exponent,
-            Density.normal(z, alpha(g) * x, sigma2(g)).weight * alpha2(g),
-        ).minus(Density.normal(x, z / alpha(g), sp.exp(g))),
-        controls={
-            "factor alpha_0 missing": lambda: Density.normal(z, alpha(g) * x, sigma2(g)).minus(
-                Density.normal(x, z / alpha(g), sp.exp(g))
-            ),
-        },
-        computed_by=("diffenc_ct.model.DiffEnc.decode_log_prob",),
-        formula=lambda: Formula(
-            (z, x, g), -((z / alpha(g) - x) ** 2) / (2 * sp.exp(g)) - sp.log(2 * sp.pi) / 2 - g / 2
-        ),
-    ),
+    *_DECODER,
 )

@@ -1,6 +1,6 @@
-r"""The schedule is an increasing function $\gamma(t)$, $\lambda = -\gamma = \log \mathrm{SNR}$. Everything else follows from
-variance preservation: $\alpha^2 = \mathrm{sigmoid}(-\gamma)$ and $\sigma^2 = \mathrm{sigmoid}(\gamma)$. A prime on a
-function of $t$ is $d/dt$; the drift and diffusion of the forward process are $-\beta/2$ and $\sqrt\beta$.
+r"""The schedule is an increasing function $\gamma(t)$, $\lambda = -\gamma = \log \mathrm{SNR}$.
+Everything else follows from variance preservation: $\alpha^2 = \mathrm{sigmoid}(-\gamma)$ and
+$\sigma^2 = \mathrm{sigmoid}(\gamma)$. A prime on a function of $t$ is $d/dt$; the drift and diffusion of the forward process are $-\beta/2$ and $\sqrt\beta$.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ THEOREMS = (
         controls={
             "sign of the drift": lambda: alpha(gamma(t)).diff(t) / alpha(gamma(t)) - beta(t) / 2,
             "factor 1/2 missing": lambda: alpha(gamma(t)).diff(t) / alpha(gamma(t)) + beta(t),
-            r"alpha^2 in place of sigma^2": lambda: alpha(gamma(t)).diff(t) / alpha(gamma(t))
-            + _a2 * _rate / 2,
+            r"alpha^2 in place of sigma^2": lambda: (
+                alpha(gamma(t)).diff(t) / alpha(gamma(t)) + _a2 * _rate / 2
+            ),
         },
         computed_by=("diffenc_ct.schedules.SchedulePoint.beta",),
         formula=lambda: Formula((g, rate), -sigma2(g) * rate / 2),
@@ -53,7 +54,10 @@ THEOREMS = (
         name="schedules.variance",
         statement=r"(\sigma^2)' = -(\alpha^2)' = \alpha^2 \sigma^2 \gamma' = \beta - \beta\sigma^2",
         assumptions=r"$\gamma(t)$ differentiable.",
-        proof=r"Derivative of the sigmoid, $\mathrm{sigmoid}' = \mathrm{sigmoid}\,(1 - \mathrm{sigmoid})$.",
+        proof=(
+            r"Derivative of the sigmoid, $\mathrm{sigmoid}' = \mathrm{sigmoid}\,(1 -"
+            r" \mathrm{sigmoid})$."
+        ),
         residual=lambda: (
             _s2.diff(t) - _a2 * _s2 * _rate,
             _s2.diff(t) + _a2.diff(t),
@@ -66,18 +70,24 @@ THEOREMS = (
     ),
     Theorem(
         name="schedules.beta",
-        statement=r"\beta = \sigma^2\gamma' = (\sigma^2)' - 2\,\frac{\alpha'}{\alpha}\,\sigma^2"
-        r" = \frac{d}{dt}\,\mathrm{softplus}(\gamma)",
+        statement=(
+            r"\beta = \sigma^2\gamma' = (\sigma^2)' - 2\,\frac{\alpha'}{\alpha}\,\sigma^2 ="
+            r" \frac{d}{dt}\,\mathrm{softplus}(\gamma)"
+        ),
         assumptions=r"$\gamma(t)$ differentiable.",
-        proof=r"The middle form is the diffusion that the variance equation of the forward process asks for; insert"
-        r" $\alpha'/\alpha$ and $(\sigma^2)'$. The last one is $-2\,(\log\alpha)'$.",
+        proof=(
+            "The middle form is the diffusion that the variance equation of the forward process"
+            r" asks for; insert $\alpha'/\alpha$ and $(\sigma^2)'$. The last one is"
+            r" $-2\,(\log\alpha)'$."
+        ),
         residual=lambda: (
             beta(t) - (_s2.diff(t) - 2 * alpha(gamma(t)).diff(t) / alpha(gamma(t)) * _s2),
             beta(t) - sp.log(1 + sp.exp(gamma(t))).diff(t),
         ),
         controls={
-            "factor 2 missing": lambda: beta(t)
-            - (_s2.diff(t) - alpha(gamma(t)).diff(t) / alpha(gamma(t)) * _s2),
+            "factor 2 missing": lambda: (
+                beta(t) - (_s2.diff(t) - alpha(gamma(t)).diff(t) / alpha(gamma(t)) * _s2)
+            ),
             "softplus(-gamma)": lambda: beta(t) - sp.log(1 + sp.exp(-gamma(t))).diff(t),
         },
         computed_by=("diffenc_ct.schedules.SchedulePoint.beta",),
@@ -85,10 +95,12 @@ THEOREMS = (
     ),
     Theorem(
         name="schedules.snr",
-        statement=r"\mathrm{SNR} = \frac{\alpha^2}{\sigma^2} = e^{-\gamma}, \qquad \mathrm{SNR}' = -\gamma'\,\mathrm{SNR}"
-        r" = -\frac{\beta\,\mathrm{SNR}}{\sigma^2}",
+        statement=(
+            r"\mathrm{SNR} = \frac{\alpha^2}{\sigma^2} = e^{-\gamma}, \qquad \mathrm{SNR}' ="
+            r" -\gamma'\,\mathrm{SNR} = -\frac{\beta\,\mathrm{SNR}}{\sigma^2}"
+        ),
         assumptions=r"$\gamma(t)$ differentiable.",
-        proof=r"The quotient of the two sigmoids; chain rule.",
+        proof="The quotient of the two sigmoids; chain rule.",
         residual=lambda: (
             _a2 / _s2 - sp.exp(-gamma(t)),
             (_a2 / _s2).diff(t) + _rate * _a2 / _s2,
@@ -103,10 +115,15 @@ THEOREMS = (
     ),
     Theorem(
         name="schedules.stable_forms",
-        statement=r"\alpha^2 = \mathrm{sigmoid}(-\gamma) = 1 - \sigma^2 = e^{-\mathrm{softplus}(\gamma)}, \qquad"
-        r" \sigma^2 = \mathrm{sigmoid}(\gamma) = \frac{1}{1 + \mathrm{SNR}} = e^{-\mathrm{softplus}(-\gamma)}",
-        assumptions=r"$\gamma$ real. The textbook forms $1 - \sigma^2$ and $1 - \alpha^2$ lose all digits in floating point at"
-        r" the ends; the code uses the others.",
+        statement=(
+            r"\alpha^2 = \mathrm{sigmoid}(-\gamma) = 1 - \sigma^2 ="
+            r" e^{-\mathrm{softplus}(\gamma)}, \qquad \sigma^2 = \mathrm{sigmoid}(\gamma) ="
+            r" \frac{1}{1 + \mathrm{SNR}} = e^{-\mathrm{softplus}(-\gamma)}"
+        ),
+        assumptions=(
+            r"$\gamma$ real. The textbook forms $1 - \sigma^2$ and $1 - \alpha^2$ lose all digits"
+            " in floating point at the ends; the code uses the others."
+        ),
         proof=r"Multiply numerator and denominator by $e^{\pm\gamma}$.",
         residual=lambda: (
             alpha2(g) - (1 - sigma2(g)),
@@ -130,10 +147,15 @@ THEOREMS = (
     ),
     Theorem(
         name="schedules.pinned",
-        statement=r"\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\,\frac{m(t) - m(0)}{m(1) - m(0)}, \qquad"
-        r" \gamma'(t) = \frac{(\gamma_1 - \gamma_0)\,m'(t)}{m(1) - m(0)}",
-        assumptions=r"$m$ any increasing differentiable function (a monotone network, a polynomial).",
-        proof=r"Evaluate at both ends and differentiate; $\gamma' > 0$ because $m' > 0$ and $m(1) > m(0)$.",
+        statement=(
+            r"\gamma(t) = \gamma_0 + (\gamma_1 - \gamma_0)\,\frac{m(t) - m(0)}{m(1) - m(0)},"
+            r" \qquad \gamma'(t) = \frac{(\gamma_1 - \gamma_0)\,m'(t)}{m(1) - m(0)}"
+        ),
+        assumptions="$m$ any increasing differentiable function (a monotone network, a polynomial).",
+        proof=(
+            r"Evaluate at both ends and differentiate; $\gamma' > 0$ because $m' > 0$ and $m(1) >"
+            " m(0)$."
+        ),
         residual=_pinned_residuals,
         controls={"rate not scaled by m(1) - m(0)": _pinned_without_scale},
         computed_by=("diffenc_ct.schedules.MonotoneSchedule",),

@@ -1,0 +1,70 @@
+"""Prove every theorem and run every control: ``python -m theory``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from theory import SECTIONS, Theorem, Verdict, check, sections, theorem, theorems
+from theory._page import render
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 if every proof holds and every control is caught, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m theory", description=__doc__)
+    parser.add_argument("--section", choices=SECTIONS, help="only this section")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that prove side by side")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the theory as Markdown")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: at least one process is needed")
+    if options.write:
+        options.write.write_text(render(sections()), encoding="utf-8")
+        print(f"wrote {options.write}")
+        return 0
+    chosen = [each for each in theorems() if options.section in (None, each.section)]
+    failed, section, seconds, controls = [], "", 0.0, 0
+    for each, verdict in zip(chosen, _verdicts(chosen, options.jobs), strict=True):
+        if each.section != section:
+            section = each.section
+            print(f"\n== {section} " + "=" * (76 - len(section)))
+        print(_report(each, verdict), flush=True)
+        seconds, controls = seconds + verdict.seconds, controls + len(verdict.controls)
+        if not verdict.holds:
+            failed.append(each.name)
+    print(f"\n{len(chosen)} theorems, {controls} controls, {seconds:.1f} s of processor time")
+    print(f"FAILED: {', '.join(failed)}" if failed else "all proved, every control caught")
+    return 1 if failed else 0
+
+
+def _verdicts(chosen: Sequence[Theorem], jobs: int) -> Iterator[Verdict]:
+    if jobs == 1:
+        yield from map(check, chosen)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(_check_by_name, [each.name for each in chosen])
+
+
+def _check_by_name(name: str) -> Verdict:
+    return check(theorem(name))
+
+
+def _report(each: Theorem, verdict: Verdict) -> str:
+    proof = "proved" if verdict.proved else "NOT PROVED"
+    lines = [
+        f"\n{each.name}: {proof} ({verdict.seconds:.2f} s)",
+        f"  {' '.join(each.statement.split())}",
+        f"  assuming: {each.assumptions}",
+    ]
+    lines += [
+        f"  control {'caught' if caught else 'NOT CAUGHT'}: {wrong}"
+        for wrong, caught in verdict.controls.items()
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
