@@ -38,14 +38,7 @@ SECTIONS = (
 
 def sections() -> dict[str, ModuleType]:
     """Section name -> module, in reading order."""
-    found = {}
-    for name in SECTIONS:
-        try:
-            found[name] = import_module(f"theory.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"theory.{name}":
-                raise
-    return found
+    return {name: import_module(f"theory.{name}") for name in SECTIONS}
 
 
 def theorems() -> tuple[Theorem, ...]:

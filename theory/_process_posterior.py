@@ -258,7 +258,7 @@ THEOREMS = (
         computed_by=(
             "diffenc_ct.process.NoiseLevel",
             "diffenc_ct.process.ConstantNoiseLevel",
-            "diffenc_ct.process.NonTrainableTight",
+            "diffenc_ct.process.NonTrainableNoiseLevel",
         ),
         formula=lambda: Formula((_eta, gs, gt), sp.Tuple(_CONSTANT, _TIGHT)),
     ),

@@ -1,6 +1,7 @@
 r"""The schedule is an increasing function $\gamma(t)$, $\lambda = -\gamma = \log \mathrm{SNR}$.
 Everything else follows from variance preservation: $\alpha^2 = \mathrm{sigmoid}(-\gamma)$ and
-$\sigma^2 = \mathrm{sigmoid}(\gamma)$. A prime on a function of $t$ is $d/dt$; the drift and diffusion of the forward process are $-\beta/2$ and $\sqrt\beta$.
+$\sigma^2 = \mathrm{sigmoid}(\gamma)$. A prime on a function of $t$ is $d/dt$; the drift and diffusion
+of the forward process are $-\beta/2$ and $\sqrt\beta$.
 """
 
 from __future__ import annotations
