@@ -1,7 +1,7 @@
 """The Gaussian world: x ~ N(m, S) and any linear encoder x_t = A x, x_t' = A' x (A' = dA/dlambda).
 
     q_t(z) = N(alpha A m, C),   C = alpha^2 A S A^T + sigma^2 I
-    E[x | z] = m + alpha S A^T C^-1 (z - alpha A m),     P = Cov(x | z) = S - alpha^2 S A^T C^-1 A S
+    E[x | z] = m + alpha S A^T C^-1 (z - alpha A m),     P = Cov(x | z) = (S^-1 + SNR A^T A)^-1
     a = tr A P A^T,   c = tr A' P A^T,   b = tr A' P A'^T       (covariances of x_t and x_t' given z)
     rate of L_inf,eta per unit of lambda = SNR/2 (kappa^2 a + 2 kappa c + b) / eta^2,   kappa = (1 + eta^2)/2
     I(x; z_t) = 1/2 ln det(I + SNR A S A^T)
@@ -117,10 +117,14 @@ class GaussianWorld(World):
         return Heads((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
 
     def posterior_covariance(self, gamma: Tensor) -> Tensor:
-        """P = Cov(x | z), (n, d, d)."""
-        A, _, _, gain = self._moments(gamma)
-        S = self.covariance.to(gamma)
-        return S - alpha(gamma)[:, None, None] * gain @ A @ S
+        """P = Cov(x | z), (n, d, d). Theorem: worlds.gaussian_posterior."""
+        # (S^-1 + SNR A^T A)^-1 through S = L L^T: where sigma is small, S - alpha^2 S A^T C^-1 A S loses all digits.
+        A, _ = self.maps(gamma)
+        L = torch.linalg.cholesky(self.covariance.to(gamma))
+        signal = A @ L
+        precision = torch.eye(self.dimensions, dtype=gamma.dtype, device=gamma.device)
+        precision = precision + snr(gamma)[:, None, None] * signal.mT @ signal
+        return L @ torch.linalg.solve(precision, L.mT.expand_as(precision))
 
     def covariances(self, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """a, b, c: traces of Cov(x_t), Cov(x_t') and Cov(x_t, x_t') given z. Theorem: worlds.gaussian_covariances."""
