@@ -182,6 +182,9 @@ def elbo(
         raise ValueError(
             "at infinite depth only ratio=1 gives a finite bound; set depth to use another ratio"
         )
+    for name, given in (("noise", noise), ("noise_0", noise_0)):
+        if given is not None and given.shape != data.shape:
+            raise ValueError(f"{name} has shape {tuple(given.shape)}; it must be x's, {tuple(x.shape)}")
     noise = normal_like(data, generator) if noise is None else noise
     noise_0 = normal_like(data, generator) if noise_0 is None else noise_0
     sampler = LowDiscrepancyDepths() if depths is None else depths

@@ -228,6 +228,8 @@ class DiffEnc(nn.Module):
 
     def decode_log_prob(self, x: Tensor, z_0: Tensor, gamma_0: Tensor) -> Tensor:
         """log p(x | z_0) in nats, (batch,); x as the data are given (levels or reals), gamma_0 a scalar."""
+        if x.shape != z_0.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but the latents z_0 {tuple(z_0.shape)}")
         return self.decode_log_prob_scaled(x, z_0 / alpha(gamma_0), gamma_0)
 
     def decode_log_prob_scaled(self, x: Tensor, u: Tensor, gamma_0: Tensor) -> Tensor:

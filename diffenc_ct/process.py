@@ -114,8 +114,9 @@ class NonTrainableNoiseLevel(NoiseLevel):
         return 1 + 2 * sigma2(gamma)
 
     def integral(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
-        # int sigma^2 dgamma = softplus(gamma_t) - softplus(gamma_s)
-        return gamma_t - gamma_s + 2 * (F.softplus(gamma_t) - F.softplus(gamma_s))
+        # int sigma^2 dgamma = softplus(gamma_t) - softplus(gamma_s), in a form that keeps a small step's digits
+        step = gamma_t - gamma_s
+        return step + 2 * torch.log1p(sigma2(gamma_s) * torch.expm1(step))
 
 
 class TabulatedNoiseLevel(NoiseLevel):

@@ -78,9 +78,9 @@ def monotone(gamma_min: float, gamma_max: float, seed: int) -> dc.MonotoneSchedu
 
 @st.composite
 def schedules(draw, low: float = -13.3, high: float = 5.0, pinned: bool = False) -> dc.Schedule:
-    """Any schedule between end points gamma_0 in [low, low + 8] and gamma_1 in [high - 4, high]; exactly (low, high)
-    where `pinned`."""
-    a = low if pinned else draw(st.floats(low, low + 8))
+    """Any schedule between end points gamma_0 in [low, low + 8] and gamma_1 in [high - 4, high], at least 1 apart;
+    exactly (low, high) where `pinned`."""
+    a = low if pinned else draw(st.floats(low, min(low + 8, high - 5)))
     b = high if pinned else draw(st.floats(high - 4, high))
     kind = draw(st.sampled_from(["linear", "polynomial", "monotone", "wavy", "learned"]))
     if kind == "linear":
