@@ -49,8 +49,13 @@ def make_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    warnings.showwarning = _show_warning
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
         return arguments.run_command(arguments) or 0

@@ -18,10 +18,10 @@ The noise depends on --seed alone: evaluations with other settings or models see
 
 examples:
   diffenc evaluate runs/digits
-  diffenc evaluate runs/mnist --draws 4              four depths an image: smaller errors
-  diffenc evaluate runs/mnist --depth 100            a model of 100 steps instead of infinitely many
+  diffenc evaluate runs/mnist --draws 4             # four depths an image: smaller errors
+  diffenc evaluate runs/mnist --depth 100           # a model of 100 steps instead of infinitely many
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
-  diffenc evaluate runs/mnist-nt --noise-level tight eta^2 = 1 + 2 sigma^2
+  diffenc evaluate runs/mnist-nt --noise-level tight  # eta^2 = 1 + 2 sigma^2
 """
 
 

@@ -169,7 +169,13 @@ def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
 def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """A progress bar on standard error for a loop."""
     return lambda items: tqdm(
-        items, desc=description, unit=unit, dynamic_ncols=True, file=sys.stderr, leave=False
+        items,
+        desc=description,
+        unit=unit,
+        dynamic_ncols=True,
+        file=sys.stderr,
+        leave=False,
+        disable=None,
     )
 
 

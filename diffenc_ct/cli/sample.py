@@ -21,7 +21,7 @@ Writes samples.png and samples.npz (array `samples`: levels, or reals) to the ru
 examples:
   diffenc sample runs/digits
   diffenc sample runs/mnist --count 100 --steps 500
-  diffenc sample runs/mnist --noise-level 0 --steps 50     deterministic given the first noise
+  diffenc sample runs/mnist --noise-level 0 --steps 50  # deterministic given the first noise
   diffenc sample runs/mnist --seed 7 --out pictures/seven.png
 """
 

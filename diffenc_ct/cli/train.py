@@ -24,9 +24,9 @@ examples:
   diffenc train --data photos/ --network-options width=64 layers=4 --run runs/photos
   diffenc train --data points.npy --encoder identity --schedule monotone --run runs/points
   diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
-  diffenc train --run runs/mnist --resume              go on after an interruption
-  diffenc train --run runs/mnist --resume --steps 9000 train longer
-  diffenc train --preset cifar10-diffenc --dry-run     parameters and configuration only
+  diffenc train --run runs/mnist --resume               # go on after an interruption
+  diffenc train --run runs/mnist --resume --steps 9000  # longer, where the rate is constant
+  diffenc train --preset cifar10-diffenc --dry-run      # parameters and configuration only
 
 Ctrl-C or SIGTERM saves a checkpoint and ends; --resume goes on, bit for bit as if never stopped.
 """

@@ -37,7 +37,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
 
     def __enter__(self) -> "RunFolder":
-        self._check()
+        self.check()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "a", encoding="utf-8")
         try:
@@ -47,7 +47,7 @@ class RunFolder:
             raise ValueError(
                 f"another process trains in {self.path}; wait for it, or choose another folder"
             ) from None
-        self._check()  # again, now that nobody else can write
+        self.check()  # again, now that nobody else can write
         for leftover in self.checkpoints.glob(".*.part"):
             leftover.unlink()
         write_atomically(self.path / "config.json", self.config.to_json().encode())
@@ -61,7 +61,8 @@ class RunFolder:
     ) -> None:
         self._lock.close()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse a folder that this run may not use; touches nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
         if not (self.path / "config.json").exists():

@@ -6,6 +6,7 @@ ends with the same weights, bit for bit, as one that was not (on the same CPU an
 """
 
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,10 @@ def train(
         data = load_dataset(
             named.name, root=named.root, levels=named.levels, download=named.download
         )
-    with RunFolder(run, config, resume=resume) as folder, StopSignals() as signals:
-        state = State.fresh(config, data, device)
+    folder = RunFolder(run, config, resume=resume)
+    folder.check()
+    state = State.fresh(config, data, device)
+    with folder, StopSignals() as signals:
         if (saved := folder.latest()) is not None:
             state.restore(saved)
         folder.forget_after(state.step)
@@ -87,13 +90,14 @@ def train(
             unit="step",
             disable=not progress,
             dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 60,
         )
         with bar:
             while state.step < settings.steps:
                 terms = training_step(state, config, data.train, device)
                 speed.count(terms)
                 bar.update()
-                bar.set_postfix_str(speed.text())
+                bar.set_postfix_str(speed.text(), refresh=False)
                 done = state.step == settings.steps
                 row: dict[str, Any] = {}
                 if done or state.step % settings.log_every == 0:

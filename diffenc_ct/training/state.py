@@ -121,7 +121,13 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
             f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}"
         )
     model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
-    model.load_state_dict(as_plain(tensors))
+    try:
+        model.load_state_dict(as_plain(tensors))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights do not fit the model of their configuration ({error}); "
+            "use the diffenc_ct release and plug-ins that wrote them"
+        ) from error
     return model.eval()
 
 
