@@ -30,6 +30,7 @@ from diffenc_ct.schedules import (
     Schedule,
     SchedulePoint,
 )
+from diffenc_ct.training.runs import load
 
 __all__ = [
     "ConstantNoiseLevel",
@@ -55,4 +56,5 @@ __all__ = [
     "TrainableEncoder",
     "UniformDepths",
     "elbo",
+    "load",
 ]

@@ -31,7 +31,9 @@ options = st.dictionaries(st.text(min_size=1, max_size=4), scalars, max_size=3)
 configs = st.builds(
     Config,
     schedule=st.builds(ScheduleConfig, kind=st.text(max_size=8), options=options),
-    encoder=st.builds(EncoderConfig, options=options, network=st.builds(NetworkConfig, options=options)),
+    encoder=st.builds(
+        EncoderConfig, options=options, network=st.builds(NetworkConfig, options=options)
+    ),
     optimizer=st.builds(
         OptimizerConfig,
         learning_rate=st.floats(1e-6, 1),
@@ -57,7 +59,9 @@ def test_json_round_trip(config):
 def test_toml_and_json_files_agree(tmp_path):
     toml, plain = tmp_path / "a.toml", tmp_path / "a.json"
     toml.write_text('[training]\nsteps = 7\n[network]\nkind = "mlp"\noptions = { width = 8 }\n')
-    plain.write_text('{"training": {"steps": 7}, "network": {"kind": "mlp", "options": {"width": 8}}}')
+    plain.write_text(
+        '{"training": {"steps": 7}, "network": {"kind": "mlp", "options": {"width": 8}}}'
+    )
     assert load_config(toml) == load_config(plain)
     assert load_config(toml).training.steps == 7
     assert load_config(toml).network.options == {"width": 8}
@@ -115,7 +119,10 @@ def test_presets_build_on_their_own_shapes(name):
 
 def test_small_mnist_models_have_the_reference_sizes():
     count = {
-        kind: sum(p.numel() for p in build_model_for(preset(f"mnist-small-{kind}"), (1, 28, 28), 256).parameters())
+        kind: sum(
+            p.numel()
+            for p in build_model_for(preset(f"mnist-small-{kind}"), (1, 28, 28), 256).parameters()
+        )
         for kind in ("vdm", "nt", "diffenc")
     }
     assert count["vdm"] == count["nt"] == 220_097
@@ -169,7 +176,10 @@ def test_plug_ins_get_options_and_the_facts_they_ask_for():
         ({"network.kind": "score-unet"}, ["needs channels"]),
         ({"encoder.kind": f"{__name__}:Plug"}, ["no Encoder"]),
         ({"schedule.kind": "linaer"}, ["unknown schedule", "'linear'"]),
-        ({"schedule.kind": "linear", "schedule.options": {"gamma_min": 9.0}}, ["schedule 'linear'"]),
+        (
+            {"schedule.kind": "linear", "schedule.options": {"gamma_min": 9.0}},
+            ["schedule 'linear'"],
+        ),
         ({"encoder.network.kind": "mlp"}, ["encoder.network", "remove it"]),
     ],
 )
@@ -178,6 +188,16 @@ def test_impossible_parts_are_refused(settings, words):
         build_model_for(plugged(**settings), (4,), 17)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(("levels", "start"), [(256, -13.3), (17, -7.9), (None, -13.3)])
+def test_schedules_start_where_the_levels_are_told_apart(levels, start):
+    zero = torch.zeros(1)
+    assert build_model_for(Config(), (2,), levels).schedule(zero).gamma.item() == pytest.approx(
+        start
+    )
+    given = replace(Config(), {"schedule.options": {"gamma_min": -9.0}})
+    assert build_model_for(given, (2,), levels).schedule(zero).gamma.item() == pytest.approx(-9)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 8, 8)])

@@ -12,10 +12,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from diffenc_ct.cli import evaluate, sample, train
+from diffenc_ct.cli import evaluate, export, sample, train
 from diffenc_ct.training.loop import TrainingStopped
 
-COMMANDS = (train, evaluate, sample)
+COMMANDS = (train, evaluate, sample, export)
 
 
 class Parser(argparse.ArgumentParser):

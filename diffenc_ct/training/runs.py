@@ -71,8 +71,10 @@ def export(
     tensors = {
         f"ema/export/{name}": t for name, t in restore_model(saved, weights).state_dict().items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.safetensors"
+    if path.exists():
+        raise ValueError(f"{path} exists; delete it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         path,
         Checkpoint(tensors, saved.config, saved.step, saved.shape, saved.levels, saved.metrics),
