@@ -303,7 +303,7 @@ def test_noises_are_independent():
     model = make_model(dc.LinearSchedule(-5.0, 5.0), dc.IdentityEncoder(), (1,), 1)
     terms = dc.elbo(model, x, t=torch.full((20_000,), 0.5, dtype=F64), generator=g)
     r = torch.corrcoef(torch.stack([terms.reconstruction, terms.diffusion]))[0, 1]
-    assert abs(float(r)) < 5 / math.sqrt(20_000)
+    assert abs(r.item()) < 5 / math.sqrt(20_000)
 
 
 @pytest.mark.parametrize("levels", [None, 5])
@@ -340,21 +340,22 @@ def test_dtype(levels, dtype, batch, seed):
 
 @pytest.mark.parametrize("prediction", ["v", "eps"])
 def test_float32_at_the_extremes(prediction):
-    """Infinite and finite depth with end points -20 and 20: relative errors of float32's own order."""
+    """End points -20 and 20: relative errors of float32's own order at infinite depth. At finite depth x_s - x_t is
+    rounded at 1e-7 where sigma is 5e-5."""
     n = 41
-    t = torch.linspace(0, 1, n)
+    t = (torch.arange(n) + 0.5) / n
     for kind in ("identity", "nontrainable"):
         model = make_model(
             dc.LinearSchedule(-20.0, 20.0), make_encoder(kind, (3,), 0), (3,), 2, prediction=prediction
         )
         x, noise = (normal(i, n, 3).float() for i in range(2))
-        for depth in (None, 40):
+        for depth, tolerance in ((None, 1e-5), (n, 5e-3)):
             options = {"depth": depth}
             exact = dc.elbo(
                 model.double(), x.double(), t=t.double(), noise=noise.double(), **options
             ).diffusion
             ours = dc.elbo(model.float(), x, t=t, noise=noise, **options).diffusion
-            assert ((ours.double() - exact) / exact).abs().max() < 1e-3
+            assert ((ours.double() - exact) / exact).abs().max() < tolerance
 
 
 def test_gradients_reach_every_part():

@@ -43,7 +43,7 @@ class MixtureWorld(World):
         self.shape = means.shape[1:]
         self.register_buffer("means", means.flatten(1))
         weights = torch.ones(len(means)) if weights is None else weights
-        self.register_buffer("log_weights", (weights / weights.sum()).log().to(means))
+        self.register_buffer("log_weights", weights.to(means).log().log_softmax(0))
         self.means: Tensor
         self.log_weights: Tensor
         self.deviation = deviation
@@ -114,3 +114,12 @@ class MixtureWorld(World):
         a, rate = self.factor(gamma.expand(len(z)))
         x = self.posterior_mean(z, gamma)
         return Heads(expand(a, z) * x, expand(rate, z) * x)
+
+    def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """tr dx_hat/dz and tr dr_hat/dz, (batch,) each: dE[x|z]/dz = (alpha a/sigma^2) Cov(x|z).
+
+        Theorem: worlds.mixture_posterior.
+        """
+        a, rate = self.factor(gamma.expand(len(z)))
+        trace = alpha(gamma) * a / sigma2(gamma) * self.posterior_variance(z, gamma)
+        return a * trace, rate * trace
