@@ -47,6 +47,16 @@ def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)
 
 
+def mix(x: Tensor, y: Tensor | float, gamma: Tensor) -> Tensor:
+    """alpha^2 x + sigma^2 y, in float32 exact to a rounding of the larger part at both ends of the schedule.
+
+    Beside the data, where the decoder resolves single roundings, x is kept whole and small terms are added to it, in
+    the order of the authors' code; beside the noise alpha^2 is too small for 1 - sigma^2.
+    """
+    to_y, to_x = expand(sigma2(gamma), x), expand(alpha2(gamma), x)
+    return torch.where(to_y < 0.5, x + to_y * y - to_y * x, to_x * x + to_y * y)
+
+
 class Encoder(nn.Module):
     """Base class. Implement `encode(x, gamma) -> x_t`; gamma is (batch,), x (batch, *data).
 
@@ -84,7 +94,7 @@ class NonTrainableEncoder(Encoder):
     """x_t = alpha^2 x, x_t' = sigma^2 x_t: DiffEnc-nt. Theorem: encoders.nontrainable."""
 
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
-        return expand(alpha2(gamma), x) * x
+        return mix(x, 0.0, gamma)
 
     def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
         x_t = self.encode(x, gamma)
@@ -103,13 +113,9 @@ class TrainableEncoder(Encoder):
         self.network = network
 
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
-        return self._mix(x, self.network(x, gamma), gamma)
+        return mix(x, self.network(x, gamma), gamma)
 
     def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
         y = with_rate(self.network, x, gamma)
-        x_t = self._mix(x, y.value, gamma)
+        x_t = mix(x, y.value, gamma)
         return Encoding(x_t, expand(sigma2(gamma), x) * (x_t - y.value + y.rate))
-
-    @staticmethod
-    def _mix(x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
-        return expand(alpha2(gamma), x) * x + expand(sigma2(gamma), x) * y

@@ -114,7 +114,7 @@ class PooledBody(nn.Module):
             )
 
         self.factor = 1 if pooling == "none" else 2 ** len(widths)
-        self.pooling = pooling
+        self.pooling, self.levels, self.blocks = pooling, len(widths), blocks
         self.down = nn.ModuleList(
             stack(widths[max(i - 1, 0)], width) for i, width in enumerate(widths)
         )
