@@ -103,7 +103,7 @@ def test_preset_with_another_encoder_drops_the_encoders_network(capsys):
     assert config["optimizer"]["ema"] == [0.9, 0.99] and config["optimizer"]["clip"] is None
     assert config["training"]["noise_level"] == "tight"
     assert "1,437 training and 360 test examples of shape (1, 8, 8), 17 levels" in printed
-    assert "encoder 0" in printed
+    assert "encoder 0" in printed and "GFLOP" in printed
 
 
 def test_evaluate_prints_and_writes_the_librarys_numbers(run, capsys):

@@ -29,6 +29,7 @@ from diffenc_ct.training.checkpoints import (
     write_checkpoint,
 )
 from diffenc_ct.training.config import Config, replace
+from diffenc_ct.training.cost import measure_cost
 from diffenc_ct.training.evaluation import baselines, evaluate
 from diffenc_ct.training.folder import RunFolder
 from diffenc_ct.training.loop import TrainingStopped, learning_rate, train, training_step
@@ -469,6 +470,35 @@ def test_bf16_touches_the_networks_only(data):
         assert all(p.grad.dtype == torch.float32 for p in state.model.network.parameters())
     assert values["bf16"]["diffusion"] == pytest.approx(values["float32"]["diffusion"], rel=1e-2)
     assert values["bf16"]["diffusion"] != values["float32"]["diffusion"]
+
+
+class Square(nn.Module):
+    """Two products of n x n matrices with a vector."""
+
+    def __init__(self, dimensions):
+        super().__init__()
+        self.one, self.two = (nn.Linear(dimensions, dimensions, bias=False) for _ in "ab")
+
+    def forward(self, z, gamma):
+        return self.two(torch.sigmoid(self.one(z)))
+
+
+def test_cost_against_a_count_by_hand(data):
+    config = tiny(
+        network__kind=f"{__name__}:Square",
+        network__options={},
+        encoder__kind="identity",
+        encoder__network__options={},
+        training__batch_size=8,
+        training__accumulate=2,
+    )
+    cost = measure_cost(config, data)
+    n = 2
+    assert cost.parameters == {"network": 2 * n * n, "encoder": 0, "schedule": 0}
+    # Forward, backward by the weights, and backward by the input except the first layer's: 2 n^2 each.
+    assert cost.flops == 8 * 5 * 2 * n * n
+    assert cost.state_bytes == 4 * 2 * n * n * 5
+    assert cost.activation_bytes % 4 == 0 and cost.activation_bytes > 4 * 2 * n * 4
 
 
 # Evaluation -------------------------------------------------------------------------------------------

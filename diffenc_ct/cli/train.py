@@ -1,12 +1,13 @@
 """diffenc train"""
 
 import argparse
-import json
 from pathlib import Path
 
 from diffenc_ct.cli.options import add_device, add_settings, given_settings, load_data, use_device
+from diffenc_ct.data import Dataset
 from diffenc_ct.training.build import build_model
 from diffenc_ct.training.config import Config, load_config, replace
+from diffenc_ct.training.cost import PARTS, Cost, measure_cost
 from diffenc_ct.training.loop import train
 from diffenc_ct.training.presets import PRESETS, preset
 from diffenc_ct.training.state import count_parameters
@@ -26,7 +27,7 @@ examples:
   diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
   diffenc train --run runs/mnist --resume               # go on after an interruption
   diffenc train --run runs/mnist --resume --steps 9000  # longer, where the rate is constant
-  diffenc train --preset cifar10-diffenc --dry-run      # parameters and configuration only
+  diffenc train --preset cifar10-diffenc --dry-run      # parameters, memory and FLOPs only
 
 Ctrl-C or SIGTERM saves a checkpoint and ends; --resume goes on, bit for bit as if never stopped.
 """
@@ -42,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the run in the folder, if there is one"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show what would be trained, and stop"
+        "--dry-run",
+        action="store_true",
+        help="show configuration, parameters, memory and FLOPs, and stop",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no configuration")
     add_device(parser)
@@ -60,21 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     device = use_device(arguments)
     data = load_data(config.data)
-    if not arguments.quiet:
-        model = build_model(config, data)
-        parts = {
-            "network": model.network,
-            "encoder": model.encoder,
-            "schedule": model.schedule,
-        }
-        counts = ", ".join(f"{name} {count_parameters(part):,}" for name, part in parts.items())
-        print(json.dumps(config.to_dict(), indent=1))
-        print(
-            f"{data.name}: {len(data.train):,} training and {len(data.test):,} test examples of shape "
-            f"{data.shape}, {f'{data.levels} levels' if data.levels else 'reals'}\n"
-            f"parameters: {counts}\nrun: {folder}, device: {device}"
-        )
+    if not arguments.quiet or arguments.dry_run:
+        print(config.to_json() + describe(config, data) + f"\nrun: {folder}, device: {device}")
     if arguments.dry_run:
+        print(describe_cost(measure_cost(config, data), config))
         return 0
     summary = train(
         config,
@@ -92,6 +84,25 @@ def run(arguments: argparse.Namespace) -> int:
         + f"\nnext: diffenc evaluate {folder}; diffenc sample {folder}"
     )
     return 0
+
+
+def describe(config: Config, data: Dataset) -> str:
+    """The data and the size of the model, in words."""
+    model = build_model(config, data)
+    counts = (f"{name} {count_parameters(getattr(model, name)):,}" for name in PARTS)
+    return (
+        f"{data.name}: {len(data.train):,} training and {len(data.test):,} test examples of shape {data.shape}, "
+        f"{f'{data.levels} levels' if data.levels else 'reals'}\nparameters: {', '.join(counts)}"
+    )
+
+
+def describe_cost(cost: Cost, config: Config) -> str:
+    """The cost of a step, in words."""
+    return (
+        f"a step on {config.training.batch_size} examples: {cost.flops / 1e9:,.1f} GFLOP; weights, gradients, "
+        f"moments and averages {cost.state_bytes / 2**20:,.1f} MiB, kept for the backward pass about "
+        f"{cost.activation_bytes / 2**20:,.0f} MiB"
+    )
 
 
 def _base(arguments: argparse.Namespace) -> Config:
