@@ -27,6 +27,7 @@ from theory._notation import (
 _e = sp.Symbol("e", real=True)
 _m1, _m2 = sp.symbols("mu_1 mu_2", real=True)
 _v1, _v2 = sp.symbols("S_1 S_2", positive=True)
+_s1, _s2 = sp.symbols("s_1 s_2", positive=True)
 _eps, _epshat = sp.symbols("epsilon epshat", real=True)
 _half = sp.Rational(1, 2)
 
@@ -168,7 +169,7 @@ THEOREMS = (
             "S_1 under the means": lambda: _gaussian(scale=_v1),
         },
         computed_by=("diffenc_ct.process.kl_divergence",),
-        formula=lambda: Formula((_m1, _v1, _m2, _v2), _closed(_m1, _v1, _m2, _v2)),
+        formula=lambda: Formula((_m1, _s1, _m2, _s2), _closed(_m1, _s1**2, _m2, _s2**2)),
     ),
     Theorem(
         name="elbo.latent_kl",
