@@ -29,9 +29,11 @@ SECTIONS = (
     "encoders",
     "process",
     "model",
+    "dynamics",
     "elbo",
     "calibration",
     "likelihood",
+    "sampling",
     "worlds",
 )
 

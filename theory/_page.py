@@ -44,8 +44,8 @@ A prime on a function of $t$ is $d/dt$, except on $x_t'$, $x_t''$ and $y'$, wher
 # Markdown may take a backslash before punctuation, or a star, for its own; a name is read the same everywhere.
 _NAMED = {
     r"\,": r"\thinspace ",
-    r"\;": r"\thickspace ",
-    r"\:": r"\medspace ",
+    r"\;": r"\enspace ",
+    r"\:": r"\thinspace ",
     r"\!": r"\negthinspace ",
     r"\|": r"\Vert ",
     r"\{": r"\lbrace ",
