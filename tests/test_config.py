@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import diffenc_ct as dc
+from diffenc_ct.nets.blocks import fourier_features
 from diffenc_ct.training.build import build_model_for
 from diffenc_ct.training.config import (
     VERSION,
@@ -224,3 +225,16 @@ def test_weights_come_from_the_seed_alone():
 def test_fields_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().training.steps = 3
+
+
+@given(st.integers(2, 300))
+def test_fourier_features_repeat_from_level_to_level(levels):
+    network = build_model_for(preset("digits"), (1, 8, 8), levels).network
+    k = torch.arange(levels, dtype=torch.float64)[:, None]
+    x = 2 * (k + 0.5) / levels - 1
+    slow_sin, fast_sin, slow_cos, fast_cos = fourier_features(x * network.fourier_scale, 6, 8).T
+    # One period a level for the fast pair; half a period for the slow one, which flips sign.
+    for fast in (fast_sin, fast_cos):
+        assert torch.allclose(fast, fast[:1].expand_as(fast), atol=1e-9)
+    for slow in (slow_sin, slow_cos):
+        assert torch.allclose(slow[1:], -slow[:-1], atol=1e-9)

@@ -217,6 +217,9 @@ class ScoreUNet(nn.Module):
     out_channels defaults to channels; twice that for paired heads, where z is added to the first half.
     The last convolution starts at zero, so an untrained network returns z.
 
+    The Fourier features have periods of one and two distances between neighbours of `levels` levels; the authors'
+    are those of 256, whatever the data.
+
     gamma_range: the gammas mapped to 0 and 1 by the depth embedding. groups: groups of the output
     normalisation (and the middle's of a pooled body); block_groups: those of every residual block.
     Raises ValueError where groups do not divide a width.
@@ -238,11 +241,13 @@ class ScoreUNet(nn.Module):
         dropout: float = 0.1,
         attention: bool = False,
         fourier: bool = True,
+        levels: int | None = 256,
         pooling: Pooling = "max",
         doubling: bool = False,
     ) -> None:
         super().__init__()
         self.channels, self.fourier = channels, fourier
+        self.fourier_scale = 1.0 if levels is None else levels / 256
         out_channels = channels if out_channels is None else out_channels
         if out_channels % channels:
             raise ValueError(
@@ -269,7 +274,11 @@ class ScoreUNet(nn.Module):
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         condition = self.embed(gamma)
-        features = torch.cat([z, fourier_features(z, 6, 8)], dim=1) if self.fourier else z
+        features = (
+            torch.cat([z, fourier_features(z * self.fourier_scale, 6, 8)], dim=1)
+            if self.fourier
+            else z
+        )
         h = self.body(self.conv_in(features), condition)
         out = self.conv_out(norm_silu(self.norm_out, h))
         return torch.cat([out[:, : self.channels] + z, out[:, self.channels :]], dim=1)

@@ -32,10 +32,7 @@ def _digits() -> Config:
     return Config(
         data=DataConfig(name="digits"),
         encoder=_encoder("diffenc", width=16, layers=1, groups=8, block_groups=8),
-        # Fourier features of 2^6 and 2^7 periods tell 256 levels apart, not 17.
-        network=NetworkConfig(
-            "score-unet", {"width": 32, "layers": 2, "dropout": 0.05, "fourier": False}
-        ),
+        network=NetworkConfig("score-unet", {"width": 32, "layers": 2, "dropout": 0.05}),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.999,), clip=1.0),
         training=TrainingConfig(
             steps=1500,
