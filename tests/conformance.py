@@ -66,7 +66,9 @@ def check_encoder(
         assert isinstance(encoding, Encoding), f"forward returned {type(encoding).__name__}"
         for name in ("value", "rate"):
             part = getattr(encoding, name)
-            assert part.shape == x.shape, f"{name} has shape {tuple(part.shape)}, x {tuple(x.shape)}"
+            assert part.shape == x.shape, (
+                f"{name} has shape {tuple(part.shape)}, x {tuple(x.shape)}"
+            )
             assert part.dtype == x.dtype, f"{name} is {part.dtype}, x is {x.dtype}"
         same = (encoding.value - encoder.encode(x, gamma)).abs().max()
         assert same <= 1e-12, f"forward and encode disagree by {same:.1e} at gamma = {value}"
@@ -82,4 +84,6 @@ def check_encoder(
         assert factor.shape == gamma.shape, "rate_factor must have gamma's shape"
     if becomes_data:
         moved = (encoder.encode(x, torch.full((len(x),), -25.0, dtype=x.dtype)) - x).abs().max()
-        assert moved <= 1e-8 * (1 + x.abs().max()), f"x_t does not tend to x at small depth: {moved:.1e}"
+        assert moved <= 1e-8 * (1 + x.abs().max()), (
+            f"x_t does not tend to x at small depth: {moved:.1e}"
+        )

@@ -1,14 +1,16 @@
-"""Hypothesis: deterministic in CI and by default, `HYPOTHESIS_PROFILE=explore` searches anew each run."""
+"""Hypothesis: the same examples in every run; HYPOTHESIS_PROFILE=explore searches anew, =mutants never shrinks."""
 
 import os
 
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
-_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-
-settings.register_profile("ci", derandomize=True, database=None, max_examples=20, **_COMMON)
-settings.register_profile("explore", max_examples=200, print_blob=True, **_COMMON)
+common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", common, derandomize=True, database=None, max_examples=20)
+settings.register_profile(
+    "mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
+)
+settings.register_profile("explore", common, max_examples=200, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 torch.set_num_threads(1)

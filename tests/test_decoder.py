@@ -53,9 +53,7 @@ def test_the_banded_sum_is_the_full_softmax(case):
 def test_probabilities_of_all_levels_sum_to_one(case):
     V, _, z_0, gamma_0 = case
     u = z_0.flatten()[:2, None]
-    each = [
-        model(V).decode_log_prob(torch.full((2, 1), k), u, gamma_0).exp() for k in range(V)
-    ]
+    each = [model(V).decode_log_prob(torch.full((2, 1), k), u, gamma_0).exp() for k in range(V)]
     close(sum(each), torch.ones(2, dtype=F64), 1e-12)
 
 
@@ -106,7 +104,11 @@ def test_sampled_levels_follow_the_softmax(V, value):
 @given(seeds, st.floats(-10, 2), shapes)
 def test_real_data(seed, value, shape):
     """p(x | z_0) = N(z_0/alpha_0, exp(gamma_0) I)."""
-    gamma_0, x, z_0 = torch.tensor(value, dtype=F64), normal(seed, 3, *shape), normal(seed + 1, 3, *shape)
+    gamma_0, x, z_0 = (
+        torch.tensor(value, dtype=F64),
+        normal(seed, 3, *shape),
+        normal(seed + 1, 3, *shape),
+    )
     real = model(None)
     mean = z_0 * math.sqrt(1 + math.exp(value))
     expected = torch.distributions.Normal(mean, math.exp(value / 2)).log_prob(x)

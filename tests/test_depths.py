@@ -33,7 +33,9 @@ def test_low_discrepancy(batch, seed):
 def test_stratified_over_processes(batch, processes, seed):
     """Processes that share a generator cover [0, 1] together."""
     parts = [
-        dc.LowDiscrepancyDepths(rank, processes).draw(batch, like=LIKE, generator=generator(seed))[0]
+        dc.LowDiscrepancyDepths(rank, processes).draw(batch, like=LIKE, generator=generator(seed))[
+            0
+        ]
         for rank in range(processes)
     ]
     assert one_in_each_cell(torch.cat(parts))
@@ -42,7 +44,9 @@ def test_stratified_over_processes(batch, processes, seed):
 def test_each_low_discrepancy_depth_is_uniform():
     """Over 4,000 draws the first and the last depth have the mean and variance of U(0, 1), within 5 errors."""
     g = generator(0)
-    t = torch.stack([dc.LowDiscrepancyDepths().draw(3, like=LIKE, generator=g)[0] for _ in range(4000)])
+    t = torch.stack(
+        [dc.LowDiscrepancyDepths().draw(3, like=LIKE, generator=g)[0] for _ in range(4000)]
+    )
     assert ((t.mean(0) - 0.5).abs() < 5 * math.sqrt(1 / 12 / 4000)).all()
     assert ((t.var(0) - 1 / 12).abs() < 5 * math.sqrt(1 / 180 / 4000)).all()
 
@@ -86,7 +90,9 @@ def test_importance_draws_follow_the_density(bins, floor, seed):
     counts = torch.bincount(cell, minlength=bins)
     assert ((counts - n * density / bins).abs() <= 2).all()
     # The mean of weight f is the integral of f, the stratification's error being O(1/n).
-    assert abs(float((weight * f[cell]).mean() - f.mean())) < 4 * bins / n * float((f / density).max())
+    assert abs(float((weight * f[cell]).mean() - f.mean())) < 4 * bins / n * float(
+        (f / density).max()
+    )
     linear = abs(float((weight * t).mean()) - 0.5)
     assert linear < 4 * bins / n / floor
 

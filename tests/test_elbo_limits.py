@@ -1,7 +1,7 @@
 """The ELBO's limits and closed forms: order in 1/T, invariance to the schedule, totals of the Gaussian world, ratios.
 
-Expectations over Gaussian data and noise are exact: every loss of a world with optimal heads is quadratic in (x, eps), and
-`world_points` integrates quadratics exactly. Integrals over t are by Gauss-Legendre quadrature of the library's own `elbo`.
+Expectations over Gaussian data and noise are exact: every loss of a world with optimal heads is quadratic in (x, eps),
+and `world_points` integrates quadratics exactly. Integrals over t are by quadrature of the library's own `elbo`.
 """
 
 import math
@@ -45,7 +45,11 @@ def sum_over_steps(model, x, noise, depth, **options):
     """L_T at one x and one noise shared by all steps."""
     t = (torch.arange(depth, dtype=F64) + 0.5) / depth
     x, noise = (a.expand(depth, *a.shape[1:]) for a in (x, noise))
-    return dc.elbo(model, x, t=t, noise=noise, depth=depth, ends_fraction=1e-9, **options).diffusion.mean().detach()
+    return (
+        dc.elbo(model, x, t=t, noise=noise, depth=depth, ends_fraction=1e-9, **options)
+        .diffusion.mean()
+        .detach()
+    )
 
 
 def slope(errors):
@@ -182,7 +186,7 @@ def test_the_bound_on_the_likelihood(mean, variance, schedule):
 @settings(max_examples=12)
 @given(gaussian_worlds(), noise_levels(), st.integers(1, 6))
 def test_finite_depth_in_the_gaussian_world(world, level, depth):
-    """E[L_T] by `elbo` with no ratio, a number, w* a step, and w* a step and dimension, against the world's formulas."""
+    """E[L_T] with no ratio, a number, w* a step, w* a step and dimension, against the world's formulas."""
     schedule = dc.LinearSchedule(-4.0, 3.0)
     model, gamma = world.model(schedule), schedule(torch.linspace(0, 1, depth + 1, dtype=F64)).gamma
     excess = world.step_excess(gamma[:-1], gamma[1:], level)

@@ -109,7 +109,10 @@ def test_errors_keep_their_digits_at_small_sigma(prediction, heads):
             dc.LinearSchedule(), encoder, (4,), 3, prediction=prediction, heads=heads
         )
         x, noise = normal(1, 6, 4), normal(2, 6, 4)
-        x, noise = x.float(), noise.float()  # what float32 holds is the question that both are asked
+        x, noise = (
+            x.float(),
+            noise.float(),
+        )  # what float32 holds is the question that both are asked
         gamma = torch.full((6,), value)
         exact_z = marginal(encoder.encode(x.double(), gamma.double()), gamma.double())
         exact = double.errors(
@@ -134,7 +137,9 @@ def test_the_papers_reverse_step(case):
     a_ts = a_t / a_s
     v_ts = v_t - a_ts**2 * v_s
     mean = a_ts * v_s / v_t * z + a_s * v_ts / v_t * heads.x_hat
-    mean = mean + a_s * expand(g_t - g_s, z) * heads.r_hat  # lambda_s - lambda_t = gamma_t - gamma_s
+    mean = (
+        mean + a_s * expand(g_t - g_s, z) * heads.r_hat
+    )  # lambda_s - lambda_t = gamma_t - gamma_s
     step = model.reverse(z, g_s, g_t)
     close(step.mean, mean)
     close(step.std**2, v_ts * v_s / v_t)
@@ -184,7 +189,9 @@ def test_the_limit_of_the_step_is_the_reverse_sde(case):
     rho = level.rho(start.gamma, point.gamma)
     noise_hat = (z - expand(point.alpha, z) * heads.x_hat) / expand(point.sigma, z)
     mean = expand(start.alpha, z) * x_hat_s + expand(rho * start.sigma, z) * noise_hat
-    rows = [torch.autograd.grad(m.sum(), s, retain_graph=True)[0] for m in mean.flatten(1).unbind(1)]
+    rows = [
+        torch.autograd.grad(m.sum(), s, retain_graph=True)[0] for m in mean.flatten(1).unbind(1)
+    ]
     eta2 = level.squared(point.gamma)
     drift = reverse_drift(z, heads, point, eta2)
     close(torch.stack(rows, 1), drift.flatten(1).detach(), 1e-8)
@@ -217,7 +224,9 @@ def test_reverse_drift_is_the_time_reversal_of_the_forward_drift(case):
     truth = dc.Heads(encoding.value, encoding.rate)
     for level in (case.noise_level, dc.ConstantNoiseLevel(0.0)):
         eta2 = level.squared(point.gamma)
-        expected = forward_drift(z, encoding, point) - expand((1 + eta2) / 2 * point.beta, z) * score
+        expected = (
+            forward_drift(z, encoding, point) - expand((1 + eta2) / 2 * point.beta, z) * score
+        )
         close(reverse_drift(z, truth, point, eta2), expected, 1e-9)
 
 

@@ -1,17 +1,13 @@
 """The forward process: composition of kernels, Bayes, moments of the SDE, noise levels against quadrature."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.integrate import quad
 
 import diffenc_ct as dc
 from diffenc_ct.process import (
     Gaussian,
-    as_noise_level,
     forward_drift,
     kl_divergence,
     marginal,
@@ -169,57 +165,6 @@ def test_rho_is_the_correlation_of_the_noises(case):
     close(posterior_std(case.gamma_s, case.gamma_t, level), step.std.flatten())
 
 
-@given(noise_levels(), seeds)
-def test_noise_level_integrals(level, seed):
-    """The integral against adaptive quadrature of `squared`, both ends inside or beyond a table; additive."""
-    low, middle, high = (20 * torch.rand(3, dtype=F64, generator=generator(seed)) - 13).sort()[0]
-    kinks = [g for g in getattr(level, "gamma", torch.tensor([])).tolist() if low < g < high]
-    expected, _ = quad(
-        lambda g: float(level.squared(torch.tensor(g, dtype=F64))),
-        float(low),
-        float(high),
-        points=kinks or None,
-        epsabs=1e-12,
-        limit=200,
-    )
-    loose = 1e-5 if isinstance(level, dc.FunctionNoiseLevel) else 1e-9
-    close(level.integral(low, high), torch.tensor(expected, dtype=F64), loose)
-    parts = level.integral(low, middle) + level.integral(middle, high)
-    close(parts, level.integral(low, high), loose)
-    batch = torch.stack([low, middle])
-    close(level.integral(batch, batch + 1)[1], level.integral(middle, middle + 1))
-
-
-@given(st.floats(0, 3), st.floats(-12, 6))
-def test_noise_level_values(eta, value):
-    gamma = torch.tensor([value], dtype=F64)
-    close(dc.ConstantNoiseLevel(eta).squared(gamma), torch.full_like(gamma, eta**2))
-    close(as_noise_level(eta).squared(gamma), torch.full_like(gamma, eta**2))
-    close(dc.NonTrainableNoiseLevel().squared(gamma), 1 + 2 * sigma2(gamma))
-    close(as_noise_level(lambda g: g * eta).squared(gamma), eta**2 * gamma**2)
-    assert dc.ConstantNoiseLevel().eta == 1
-
-
-@given(seeds)
-def test_tabulated_noise_level_interpolates(seed):
-    """Its nodes exactly, halfway the mean, constant outside; the gradient of the integral is eta^2."""
-    table, squared = torch.tensor([-6.0, -1.0, 0.5, 3.0]), normal(seed, 4).abs()
-    level = dc.TabulatedNoiseLevel(table, squared)
-    nodes = table.double()
-    close(level.squared(nodes), squared)
-    close(level.squared((nodes[1:] + nodes[:-1]) / 2), (squared[1:] + squared[:-1]) / 2)
-    outside = torch.tensor([-9.0, 7.0], dtype=F64)
-    close(level.squared(outside), squared[[0, -1]])
-    for value in (-8.0, -3.0, 0.0, 2.0, 5.0):
-        start = torch.tensor(-0.3, dtype=F64, requires_grad=True)
-        end = torch.tensor(value, dtype=F64, requires_grad=True)
-        first, last = torch.autograd.grad(level.integral(start, end), [start, end])
-        close(last, level.squared(end).detach())
-        close(-first, level.squared(start).detach())
-    assert level.integral(table[:1], table[1:2]).dtype == torch.float32
-    assert level.squared(table).dtype == torch.float32
-
-
 @given(cases(), seeds)
 def test_forward_drift_moves_the_moments(case, seed):
     """d/dt E[z] = E[drift] and d/dt Var = 2 (slope) Var + beta, for the marginal's mean and variance."""
@@ -250,7 +195,8 @@ def test_transition_tends_to_the_drift(case):
     x_t = case.model.encoder.encode(case.x, end.gamma)
     step = transition(z, encoding.value, x_t, start.gamma, end.gamma)
     rows = [
-        torch.autograd.grad(m.sum(), t, retain_graph=True)[0] for m in step.mean.flatten(1).unbind(1)
+        torch.autograd.grad(m.sum(), t, retain_graph=True)[0]
+        for m in step.mean.flatten(1).unbind(1)
     ]
     drift = forward_drift(z, encoding, start)
     close(torch.stack(rows, 1), drift.flatten(1).detach(), 1e-9)
@@ -298,7 +244,9 @@ def test_dtype(dtype, seed, level):
     x_s, x_t, z = (normal(seed + i, 2, 3, dtype=dtype) for i in range(3))
     gamma_s = normal(seed + 3, 2, dtype=dtype)
     gamma_t = gamma_s + 1
-    exact = posterior(z.double(), x_s.double(), x_t.double(), gamma_s.double(), gamma_t.double(), level)
+    exact = posterior(
+        z.double(), x_s.double(), x_t.double(), gamma_s.double(), gamma_t.double(), level
+    )
     step = posterior(z, x_s, x_t, gamma_s, gamma_t, level)
     close(step.mean, exact.mean.to(dtype))
     close(step.std, exact.std.to(dtype))
@@ -319,42 +267,6 @@ def test_permuting_the_batch(seed):
         part = kernel(*(a[order] for a in (z, x_s, x_t, gamma_s, gamma_t)))
         close(part.mean, whole.mean[order])
         close(part.std, whole.std[order])
-
-
-@pytest.mark.parametrize("eta", [-0.1, math.inf, math.nan])
-def test_a_bad_number_is_refused(eta):
-    with pytest.raises(ValueError, match="noise_level"):
-        as_noise_level(eta)
-
-
-@pytest.mark.parametrize("level", [None, "one", torch.ones(3)])
-def test_a_bad_noise_level_is_refused(level):
-    with pytest.raises(TypeError, match="noise_level"):
-        as_noise_level(level)
-
-
-@pytest.mark.parametrize(
-    "gamma, squared",
-    [
-        ([0.0], [1.0]),
-        ([0.0, 1.0], [1.0]),
-        ([[0.0, 1.0]], [[1.0, 1.0]]),
-        ([0.0, 0.0], [1.0, 1.0]),
-        ([1.0, 0.0], [1.0, 1.0]),
-        ([0.0, 1.0], [1.0, -1.0]),
-        ([0.0, 1.0], [1.0, math.nan]),
-    ],
-)
-def test_a_bad_table_is_refused(gamma, squared):
-    with pytest.raises(ValueError, match="gamma|eta_squared"):
-        dc.TabulatedNoiseLevel(torch.tensor(gamma), torch.tensor(squared))
-
-
-def test_the_base_class_says_what_to_implement():
-    level, gamma = dc.NoiseLevel(), torch.zeros(1)
-    for call in (lambda: level.squared(gamma), lambda: level.integral(gamma, gamma)):
-        with pytest.raises(NotImplementedError, match="squared"):
-            call()
 
 
 def test_alpha_and_sigma_are_not_swapped():

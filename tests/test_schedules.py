@@ -171,7 +171,8 @@ def test_expand(seed):
 
 
 @pytest.mark.parametrize(
-    "kind", [dc.LinearSchedule, dc.LearnedLinearSchedule, dc.PolynomialSchedule, dc.MonotoneSchedule]
+    "kind",
+    [dc.LinearSchedule, dc.LearnedLinearSchedule, dc.PolynomialSchedule, dc.MonotoneSchedule],
 )
 @pytest.mark.parametrize("ends", [(1.0, 1.0), (5.0, -13.0), (math.nan, 5.0)])
 def test_ends_out_of_order_are_refused(kind, ends):

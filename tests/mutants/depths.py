@@ -1,0 +1,57 @@
+"""Mutants of depths."""
+
+from tests.mutants import Mutant
+
+FILE, TESTS = "diffenc_ct/depths.py", "tests/test_depths.py"
+
+MUTANTS = [
+    Mutant(
+        FILE,
+        "index / (self.processes * batch)",
+        "index / batch",
+        "processes that draw the same depths",
+        (f"{TESTS}::test_stratified_over_processes",),
+    ),
+    Mutant(
+        FILE,
+        "self.rank * batch + torch.arange",
+        "self.rank + torch.arange",
+        "processes whose depths overlap",
+        (f"{TESTS}::test_stratified_over_processes",),
+    ),
+    Mutant(
+        FILE,
+        "_uniform((1,), like, generator)",
+        "_uniform((batch,), like, generator)",
+        "independent depths: no stratification",
+        (f"{TESTS}::test_low_discrepancy",),
+    ),
+    Mutant(
+        FILE,
+        "(1 / density[cell]).to(like)",
+        "density[cell].to(like)",
+        "weights that square the density instead of cancelling it",
+        (f"{TESTS}::test_importance_draws_follow_the_density",),
+    ),
+    Mutant(
+        FILE,
+        "weight = (self.second_moment / self.seen).sqrt()",
+        "weight = self.second_moment / self.seen",
+        "unbiased still, but not the density of least variance",
+        (f"{TESTS}::test_importance_lowers_the_spread",),
+    ),
+    Mutant(
+        FILE,
+        "self.floor + (1 - self.floor) * weight / weight.mean()",
+        "self.floor + weight / weight.mean()",
+        "a density of mass 1 + floor",
+        (f"{TESTS}::test_importance_density",),
+    ),
+    Mutant(
+        FILE,
+        "self.seen = self.decay * self.seen + torch.bincount",
+        "self.seen = self.seen + torch.bincount",
+        "the count does not forget, the sum does",
+        (f"{TESTS}::test_importance_average_forgets",),
+    ),
+]

@@ -1,0 +1,64 @@
+"""Mutants of encoders."""
+
+from tests.mutants import Mutant
+
+FILE, TESTS = "diffenc_ct/encoders.py", "tests/test_encoders.py"
+
+MUTANTS = [
+    Mutant(
+        FILE,
+        "forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))",
+        "forward_ad.make_dual(gamma.clone(), torch.ones_like(gamma))",
+        "the rate with respect to gamma instead of lambda",
+        (f"{TESTS}::test_rate_is_with_respect_to_log_snr_example_by_example",),
+    ),
+    Mutant(
+        FILE,
+        "torch.inference_mode(False), torch.set_grad_enabled(grad), forward_ad",
+        "forward_ad",
+        "inference mode drops the tangent silently",
+        (f"{TESTS}::test_without_gradients_the_rate_is_the_same",),
+    ),
+    Mutant(
+        FILE,
+        "torch.zeros_like(value) if rate is None else rate",
+        "torch.ones_like(value) if rate is None else rate",
+        "a network that ignores gamma has no rate",
+        (f"{TESTS}::test_a_function_that_ignores_gamma_has_rate_zero",),
+    ),
+    Mutant(
+        FILE,
+        "return Encoding(x_t, expand(sigma2(gamma), x) * x_t)",
+        "return Encoding(x_t, expand(sigma2(gamma), x) * x)",
+        "x for x_t in DiffEnc-nt's rate",
+        (f"{TESTS}::test_nontrainable",),
+    ),
+    Mutant(
+        FILE,
+        "(x_t - y.value + y.rate)",
+        "(x_t - y.value - y.rate)",
+        "dy/dgamma for dy/dlambda",
+        (f"{TESTS}::test_trainable",),
+    ),
+    Mutant(
+        FILE,
+        "(x_t - y.value + y.rate)",
+        "(x - y.value + y.rate)",
+        "x for x_t in the trainable encoder's rate",
+        (f"{TESTS}::test_trainable",),
+    ),
+    Mutant(
+        FILE,
+        "(x_t - y.value + y.rate)",
+        "(x_t - y.value + y.rate.detach())",
+        "no gradient through the encoder's rate",
+        (f"{TESTS}::test_gradients_through_the_rate",),
+    ),
+    Mutant(
+        FILE,
+        "return torch.zeros_like(gamma)",
+        "return sigma2(gamma)",
+        "the identity encoder has no rate to predict",
+        (f"{TESTS}::test_identity",),
+    ),
+]
