@@ -116,6 +116,11 @@ class GaussianWorld(World):
         x = mean + (gain @ residual.unsqueeze(-1)).squeeze(-1)
         return Heads((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
 
+    def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """tr dx_hat/dz and tr dr_hat/dz, (batch,) each; the heads are linear in z. Theorem: worlds.gaussian_posterior."""
+        A, rate, _, gain = self._moments(gamma.expand(len(z)))
+        return _trace(A @ gain), _trace(rate @ gain)
+
     def posterior_covariance(self, gamma: Tensor) -> Tensor:
         """P = Cov(x | z), (n, d, d). Theorem: worlds.gaussian_posterior."""
         # (S^-1 + SNR A^T A)^-1 through S = L L^T: where sigma is small, S - alpha^2 S A^T C^-1 A S loses all digits.

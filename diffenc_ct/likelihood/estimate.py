@@ -1,0 +1,265 @@
+"""log_likelihood: data in, nats and bits per dimension out, with three kinds of standard error kept apart.
+
+Each example gets K importance samples of the dequantisation noise, each one solve of the flow, and
+
+    log p(x) ~ log 1/K sum_k exp(w_k)
+
+The errors of the mean bits per dimension over N images, each in bits per dimension:
+
+    images           the spread of images over sqrt N
+    dequantisation   the delta method on K samples, sd(exp w)/(mean(exp w) sqrt K) an image
+    probes           the spread of Hutchinson's probes over sqrt probes
+    solver           the mean of the solver's own estimate of its error (not random)
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffenc_ct.likelihood.dequantisation import DEQUANTISATIONS, Dequantisation, dequantise
+from diffenc_ct.likelihood.divergence import Divergence
+from diffenc_ct.likelihood.flow import (
+    FlowDensity,
+    Gradient,
+    Settings,
+    SolverError,
+    check_settings,
+    example_seeds,
+    solve_density,
+)
+from diffenc_ct.likelihood.randomness import example_generator
+from diffenc_ct.model import DiffEnc
+
+__all__ = ["Likelihood", "SolverError", "log_likelihood"]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The likelihood of every example, (N,), and how it was found.
+
+    nats: log p(x), or its lower bound (`bound` says which). latent: z_1 of the first importance sample.
+    solver_error: the solver's estimate of its error in nats, (N,), NaN where the solver has none. evaluations,
+    accepted, rejected: of an example, over its importance samples. shared_steps: whether examples of a batch
+    shared their steps, so that results depend on the batch. paired: whether the flow has paired heads; tied
+    flows are another model.
+    """
+
+    nats: Tensor
+    dimensions: int
+    latent: Tensor
+    evaluations: Tensor
+    accepted: Tensor
+    rejected: Tensor
+    status: list[str]
+    solver_error: Tensor
+    dequantisation_variance: Tensor
+    probe_variance: Tensor
+    shared_steps: bool
+    paired: bool
+    bound: str
+
+    @property
+    def bits_per_dimension(self) -> Tensor:
+        """-log p(x) / (d ln 2), (N,)."""
+        return -self.nats / (self.dimensions * math.log(2))
+
+    @property
+    def standard_errors(self) -> dict[str, float]:
+        """Of the mean bits per dimension: images, dequantisation, probes, solver; NaN where it cannot be told."""
+        n, unit = len(self.nats), self.dimensions * math.log(2)
+        images = self.bits_per_dimension.std().item() / math.sqrt(n) if n > 1 else math.nan
+        return {
+            "images": images,
+            "dequantisation": self.dequantisation_variance.sum().sqrt().item() / (n * unit),
+            "probes": self.probe_variance.sum().sqrt().item() / (n * unit),
+            "solver": self.solver_error.mean().item() / unit,
+        }
+
+
+def log_likelihood(
+    model: DiffEnc,
+    x: Tensor,
+    *,
+    solver: str = "adams",
+    rtol: float | None = None,
+    atol: float | None = None,
+    steps: int | None = None,
+    max_steps: int = 10_000,
+    divergence: Divergence = "exact",
+    probes: int = 1,
+    chunk: int | None = None,
+    dequantisation: Dequantisation | None = None,
+    tau: float = 3.0,
+    importance_samples: int = 1,
+    prior: Callable[[Tensor], Tensor] | None = None,
+    gradient: Gradient = "none",
+    on_failure: str = "raise",
+    batch_size: int = 256,
+    generator: torch.Generator | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Likelihood:
+    """log p(x) under the model's probability flow, for levels or reals x (batch, *data), in nats.
+
+    solver: "adams" (the default: error control of log p, an example at a time), any method of torchdiffeq, or
+    "scipy_solver:NAME". atol: for "adams" the error of log p allowed a step, in nats a dimension (1e-5); for
+    torchdiffeq's adaptive methods their atol, with rtol. steps: of a fixed grid, equal in gamma (64).
+    max_steps: the limit on steps. divergence: "exact" (chunk directions at a time), or Hutchinson's
+    "rademacher" or "gaussian" with `probes` probes an example, drawn once and fixed along its path.
+    dequantisation: "model", "uniform", "truncated_normal" (cut at tau), or "none" for real data; by default
+    "model" for levels, "none" for reals. importance_samples: K of the bound. prior: log density of z_1 in
+    place of N(0, I). gradient: "none", "solve" (through the solver's steps), or "adjoint" (torchdiffeq's).
+    on_failure: "raise", or "nan" for NaN with a status where an example cannot be solved. batch_size: examples
+    solved at a time; results do not depend on it unless shared_steps says so. generator: one draw of it seeds
+    every example by its place. progress: called with the number of solves that ended.
+
+    Raises ValueError or TypeError naming the argument; SolverError. Theorem: likelihood.importance.
+    """
+    settings = check_settings(
+        solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient
+    )
+    kind = _check_dequantisation(model, x, dequantisation, importance_samples, tau)
+    if on_failure not in ("raise", "nan") or batch_size < 1:
+        raise ValueError(
+            f'on_failure={on_failure!r} must be "raise" or "nan", batch_size={batch_size} at least 1'
+        )
+    seeds = example_seeds(generator, len(x))
+    parts = []
+    for first in range(0, len(x), batch_size):
+        some = slice(first, first + batch_size)
+        draws = [
+            _one_sample(model, x[some], kind, tau, k, settings, seeds[some], prior, progress)
+            for k in range(importance_samples)
+        ]
+        parts.append(_combine(draws, model, kind))
+    result = _join(parts)
+    if on_failure == "raise" and any(word != "ok" for word in result.status):
+        raise SolverError(
+            result.status, "a laxer tolerance, more max_steps or another solver may do"
+        )
+    return result
+
+
+def _check_dequantisation(
+    model: DiffEnc, x: Tensor, kind: Dequantisation | None, samples: int, tau: float
+) -> Dequantisation:
+    model.scale(x[:1])  # levels or reals, as the model has it
+    if not len(x):
+        raise ValueError("x holds no examples")
+    if kind is None:
+        kind = "none" if model.levels is None else "model"
+    if kind not in DEQUANTISATIONS:
+        raise ValueError(f"dequantisation={kind!r}; choose one of {', '.join(DEQUANTISATIONS)}")
+    if kind == "none" and model.levels is not None:
+        raise ValueError(
+            'dequantisation="none": a density at undequantised integers can be made as high as one likes; '
+            'choose "model", "uniform" or "truncated_normal"'
+        )
+    if kind in ("uniform", "truncated_normal") and model.levels is None:
+        raise ValueError(
+            f'dequantisation={kind!r} spreads levels over bins; these are real data: "none" or "model"'
+        )
+    if samples < 1 or (kind == "none" and samples > 1):
+        raise ValueError(
+            f"importance_samples={samples} with dequantisation={kind!r}: at least 1, and 1 where nothing is drawn"
+        )
+    if not tau > 0:
+        raise ValueError(f"tau={tau} must be positive")
+    return kind
+
+
+def _one_sample(
+    model: DiffEnc,
+    x: Tensor,
+    kind: Dequantisation,
+    tau: float,
+    draw: int,
+    settings: Settings,
+    seeds: list[int],
+    prior: Callable[[Tensor], Tensor] | None,
+    progress: Callable[[int], None] | None,
+) -> tuple[Tensor, FlowDensity]:
+    data = model.scale(x)
+
+    def draws(law: str) -> Tensor:
+        function = torch.randn if law == "normal" else torch.rand
+        streams = [example_generator(seed, "dequantisation", draw) for seed in seeds]
+        noise = [function(data.shape[1:], generator=g, dtype=data.dtype) for g in streams]
+        return torch.stack(noise).to(data.device)
+
+    with torch.set_grad_enabled(settings.gradient != "none"):
+        gamma_0 = model.schedule.at(0.0, data).gamma
+        latent = dequantise(model, x, gamma_0, kind, draws, tau=tau)
+        density = solve_density(model, latent.z_0, settings, seeds, prior=prior, progress=progress)
+        return latent.log_weight, density
+
+
+def _combine(
+    draws: list[tuple[Tensor, FlowDensity]], model: DiffEnc, kind: Dequantisation
+) -> Likelihood:
+    """K samples of one batch to one number an example."""
+    densities, samples = [density for _, density in draws], len(draws)
+    weights = torch.stack([extra + density.log_prob for extra, density in draws])
+    nats = weights.logsumexp(0) - math.log(samples)
+    share = weights.detach().softmax(0)
+    first = densities[0]
+    unknown = torch.full_like(nats.detach(), math.nan)
+    noise_variance = unknown
+    if kind == "none":
+        noise_variance = torch.zeros_like(unknown)
+    elif samples > 1:
+        # sd(exp w)/(mean(exp w) sqrt K): share = exp w / sum
+        noise_variance = samples * share.var(0)
+    # every probe alone, over the same K samples: the derivative of nats in a probe's integral is `share`
+    per_probe = torch.stack([density.per_probe.detach() for density in densities])
+    columns = per_probe.shape[2]
+    probe_variance = (share[:, :, None] * per_probe).sum(0).var(1) / columns
+    if first.exact:
+        probe_variance = torch.zeros_like(unknown)
+    total = [density.solution for density in densities]
+    return Likelihood(
+        nats=nats,
+        dimensions=first.z_0[0].numel(),
+        latent=first.z_1,
+        evaluations=torch.stack([s.evaluations for s in total]).sum(0),
+        accepted=torch.stack([s.accepted for s in total]).sum(0),
+        rejected=torch.stack([s.rejected for s in total]).sum(0),
+        status=[_worst(words) for words in zip(*[s.status for s in total], strict=True)],
+        solver_error=(share * torch.stack([s.error for s in total])).sum(0),
+        dequantisation_variance=noise_variance,
+        probe_variance=probe_variance,
+        shared_steps=first.shared_steps,
+        paired=model.paired,
+        bound=_bound(kind, samples, model),
+    )
+
+
+def _worst(words: tuple[str, ...]) -> str:
+    return next((word for word in words if word != "ok"), "ok")
+
+
+def _bound(kind: Dequantisation, samples: int, model: DiffEnc) -> str:
+    if kind == "none":
+        return "log-density of z_0/alpha_0 under the flow"
+    target = (
+        "the flow with the model's decoder"
+        if kind == "model"
+        else "the flow's mass in a level's bin"
+    )
+    return f"lower bound on the log-likelihood of {target}, {samples} sample{'s' * (samples > 1)}"
+
+
+def _join(parts: list[Likelihood]) -> Likelihood:
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for name, value in vars(parts[0]).items():
+        if isinstance(value, Tensor):
+            joined[name] = torch.cat([getattr(part, name) for part in parts])
+        elif name == "status":
+            joined[name] = [word for part in parts for word in part.status]
+        else:
+            joined[name] = value
+    return Likelihood(**joined)

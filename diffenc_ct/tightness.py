@@ -1,0 +1,173 @@
+"""How tight the ELBO is, and the noise level that makes it tightest, from a trained model's residuals.
+
+At every depth, with residuals x_t - x_hat and x_t' - r_hat of the model's two predictions,
+
+    a = E||x_t - x_hat||^2,   b = E||x_t' - r_hat||^2,   c = E<x_t - x_hat, x_t' - r_hat>
+    rate of L_inf,eta = SNR/2 (kappa^2 a + 2 kappa c + b)/eta^2      per unit of lambda, kappa = (1 + eta^2)/2
+    eta*^2 = sqrt(1 + 4 (b + c)/a)                                   the lowest rate, at every depth apart
+
+Every eta gives a valid bound, so eta* fitted on training data is safe whatever the model. If the heads are the
+posterior means, a, b, c are the posterior covariances, and the ELBO exceeds L_0 + I(x; z_0) - I(x; z_1) + L_1 by
+
+    gap at eta = 1     1/2 int SNR b dlambda
+    gap at eta*        int SNR (a (eta*^2 - 1)/4 - c/2) dlambda
+
+Their difference, the gain, is exact for any heads. Integrals over lambda are trapezoidal on the table of depths;
+standard errors are those of the mean over examples.
+
+Reference: Nielsen et al. 2024 (the ELBO at eta = 1); theory/calibration.py proves each formula.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import (
+    NoiseLevel,
+    TabulatedNoiseLevel,
+    as_noise_level,
+    marginal,
+    normal_like,
+)
+from diffenc_ct.schedules import snr
+
+
+@dataclass(frozen=True)
+class Tightness:
+    """a, b, c at depths gamma, (J,) each, with standard errors; integrals in nats with theirs.
+
+    gap: the ELBO's excess at eta = 1 (if the heads are posterior means). gain: how much lower the ELBO is at
+    eta*.
+    """
+
+    gamma: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    a_error: Tensor
+    b_error: Tensor
+    c_error: Tensor
+    gap: float
+    gap_error: float
+    gain: float
+    gain_error: float
+    dimensions: int
+    examples: int
+
+    @property
+    def eta_squared(self) -> Tensor:
+        """eta*^2 at every depth of the table, (J,). Theorem: calibration.optimal_noise_level."""
+        return optimal_eta_squared(self.a, self.b, self.c)
+
+    @property
+    def noise_level(self) -> TabulatedNoiseLevel:
+        """eta* as a noise level for `elbo` and `sample`."""
+        return TabulatedNoiseLevel(self.gamma, self.eta_squared)
+
+    @property
+    def remaining_gap(self) -> float:
+        """The gap at eta*, nats: gap - gain."""
+        return self.gap - self.gain
+
+    def rate(self, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+        """The rate of L_inf,eta per unit of lambda at every depth, nats, (J,). Theorem: calibration.gap."""
+        return _rate(
+            self.a, self.b, self.c, self.gamma, as_noise_level(noise_level).squared(self.gamma)
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, beside a checkpoint."""
+        plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
+        Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | Path) -> "Tightness":
+        """Read what `save` wrote; ValueError where a field is missing."""
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = [f.name for f in fields(Tightness)]
+        if not isinstance(plain, dict) or set(plain) != set(names):
+            raise ValueError(f"{path} is no saved tightness: its fields must be {', '.join(names)}")
+        return Tightness(
+            **{
+                k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
+                for k, v in plain.items()
+            }
+        )
+
+
+def optimal_eta_squared(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """eta*^2 = sqrt(1 + 4 (b + c)/a), the minimiser of the rate. Theorem: calibration.optimal_noise_level."""
+    return torch.sqrt((1 + 4 * (b + c) / a).clamp(min=1e-6))
+
+
+def _rate(a: Tensor, b: Tensor, c: Tensor, gamma: Tensor, eta_squared: Tensor) -> Tensor:
+    kappa = (1 + eta_squared) / 2
+    return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
+
+
+@torch.no_grad()
+def tightness(
+    model: DiffEnc,
+    data: Tensor,
+    *,
+    depths: int = 33,
+    batch_size: int = 250,
+    generator: torch.Generator | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Tightness:
+    """a, b, c, eta* and the gap of a model, from one draw of noise an example and depth.
+
+    data: (N, *data), levels or reals as the model expects; training data, so that a bound read at eta* on
+    other data owes them nothing. depths: of the table, equal in gamma from end to end. Costs N x depths
+    network evaluations. Raises ValueError for fewer than 2 examples or depths. Theorem:
+    calibration.optimal_noise_level.
+    """
+    if len(data) < 2 or depths < 2:
+        raise ValueError(f"{len(data)} examples, depths={depths}: both must be at least 2")
+    training = model.training
+    model.eval()
+    moments = torch.empty(len(data), depths, 3, dtype=torch.float64)
+    for start in progress(range(0, len(data), batch_size)):
+        x = model.scale(data[start : start + batch_size])
+        first, last = (model.schedule.at(end, x).gamma for end in (0.0, 1.0))
+        table = first + (last - first) * torch.linspace(
+            0, 1, depths, dtype=x.dtype, device=x.device
+        )
+        for j, depth in enumerate(table):
+            gamma, noise = depth.expand(len(x)), normal_like(x, generator)
+            encoding = model.encoder(x, gamma)
+            z = marginal(encoding.value, gamma).sample(noise=noise)
+            errors = model.errors(z, noise, encoding, gamma)
+            left, right = errors.x_hat.flatten(1).double(), errors.r_hat.flatten(1).double()
+            of_depth = [(left**2).sum(1), (right**2).sum(1), (left * right).sum(1)]
+            moments[start : start + len(x), j] = torch.stack(of_depth, 1).cpu()
+    model.train(training)
+    return _summarise(moments, table.double().cpu(), x[0].numel())
+
+
+def _summarise(moments: Tensor, gamma: Tensor, dimensions: int) -> Tightness:
+    n = len(moments)
+    means, errors = moments.mean(0), moments.std(0) / n**0.5
+    a, b, c = means.unbind(1)
+    eta_squared = optimal_eta_squared(a, b, c)
+    each_a, each_b, each_c = moments.unbind(2)
+    # an example's share of each integral; eta* is held fixed, where the gain is stationary
+    at_one = _rate(each_a, each_b, each_c, gamma, torch.ones_like(gamma))
+    gains = at_one - _rate(each_a, each_b, each_c, gamma, eta_squared)
+    gain, gap = (torch.trapezoid(f, gamma, dim=1) for f in (gains, 0.5 * snr(gamma) * each_b))
+    return Tightness(
+        gamma,
+        *(a, b, c),
+        *errors.unbind(1),
+        gap=gap.mean().item(),
+        gap_error=gap.std().item() / n**0.5,
+        gain=gain.mean().item(),
+        gain_error=gain.std().item() / n**0.5,
+        dimensions=dimensions,
+        examples=n,
+    )
