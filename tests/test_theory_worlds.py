@@ -13,6 +13,8 @@ from torch import Tensor
 import diffenc_ct as dc
 import theory
 from diffenc_ct.dynamics import ProbabilityFlow
+from diffenc_ct.likelihood.dequantisation import truncated_normal_constant
+from diffenc_ct.tightness import optimal_eta_squared
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
 from tests.strategies import ScaleEncoder, generator, noise_levels, normal, seeds
 
@@ -232,6 +234,20 @@ def test_depth_coefficient(power: int, variance: float, gamma: float, eta: float
     width = 0.02 / power
     found = 2 * curvature(width / 2) - curvature(width)
     assert abs(found - float(expected)) < 1e-3 * (abs(float(expected)) + 0.02)
+
+
+@given(st.floats(0.01, 3), st.floats(0.01, 3), st.floats(-0.9, 0.9))
+def test_optimal_noise_level(a: float, b: float, share: float) -> None:
+    """For any residuals: |c| <= sqrt(a b)."""
+    c = share * math.sqrt(a * b)
+    star, _ = value("calibration.optimal_noise_level", 1.0, a, b, c)
+    agree(optimal_eta_squared(*torch.tensor([a, b, c], dtype=torch.float64)), star)
+
+
+@given(st.floats(0.1, 6))
+def test_truncated_normal_constant(tau: float) -> None:
+    mass, _ = value("likelihood.truncated_normal", tau)
+    agree(torch.tensor(truncated_normal_constant(tau), dtype=torch.float64), mass)
 
 
 def test_best_grid() -> None:

@@ -160,6 +160,7 @@ HEADS = (
             "kappa = 1 at every noise level": lambda: time_reversal(kappa=sp.S.One),
             "drift of eta = 1 with noise eta": lambda: time_reversal(level=sp.S.One),
         },
+        computed_by=("diffenc_ct.dynamics.ReverseSDE",),
     ),
 )
 
@@ -212,7 +213,10 @@ TIGHTNESS = (
                 remaining=snr * (a * (STAR - 1) / 4 + c / 2)
             ),
         },
-        computed_by=("diffenc_ct.worlds.GaussianWorld.optimal_noise_level_squared",),
+        computed_by=(
+            "diffenc_ct.tightness.optimal_eta_squared",
+            "diffenc_ct.worlds.GaussianWorld.optimal_noise_level_squared",
+        ),
         formula=lambda: Formula((snr, a, b, c), sp.Tuple(STAR, REMAINING)),
     ),
     Theorem(

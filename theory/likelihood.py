@@ -185,6 +185,7 @@ THEOREMS = (
             "r_hat dropped": lambda: _continuity(sign=0),
             "the SDE's kappa": lambda: _continuity(half=sp.S.One),
         },
+        computed_by=("diffenc_ct.dynamics.ProbabilityFlow",),
     ),
     Theorem(
         name="likelihood.change_of_variables",
@@ -194,6 +195,7 @@ THEOREMS = (
         proof=r"Continuity equation along $\dot z = f$, and Jacobi's formula for $\dot J = (\nabla f) J$.",
         residual=_change_of_variables,
         controls={"sign of the divergence": lambda: _change_of_variables(sign=1)},
+        computed_by=("diffenc_ct.likelihood.flow.log_density",),
     ),
     Theorem(
         name="likelihood.tied_error",
@@ -241,6 +243,7 @@ THEOREMS = (
             "Gaussian variance for signs": lambda: _hutchinson(False, diagonal=True),
             "variance for signs for Gaussian": lambda: _hutchinson(True, diagonal=False),
         },
+        computed_by=("diffenc_ct.likelihood.divergence.draw_probes",),
     ),
     Theorem(
         name="likelihood.dequantisation",
@@ -254,6 +257,7 @@ THEOREMS = (
             "entropy of q forgotten": lambda: _bound(entropy=0),
             "sign of the entropy": lambda: _bound(entropy=-1),
         },
+        computed_by=("diffenc_ct.likelihood.dequantisation.dequantise",),
     ),
     Theorem(
         name="likelihood.truncated_normal",
@@ -267,6 +271,7 @@ THEOREMS = (
             "erf(tau)": lambda: _truncated(scale=sp.S.One),
             "one edge for two": lambda: _truncated(edge=1),
         },
+        computed_by=("diffenc_ct.likelihood.dequantisation.truncated_normal_constant",),
         formula=lambda: Formula((_TAU,), sp.Tuple(*truncated_normal())),
     ),
     Theorem(
@@ -277,5 +282,6 @@ THEOREMS = (
         r" (below its tangent), so Jensen applies to that mean.",
         residual=_importance,
         controls={"a subset forgotten": lambda: _importance(drop=1)},
+        computed_by=("diffenc_ct.likelihood.estimate.log_likelihood",),
     ),
 )
