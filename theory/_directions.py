@@ -118,8 +118,8 @@ THEOREMS = (
         statement=r"R(X) - \frac{dI}{d\lambda} = \frac{\mathrm{SNR}}4 \left(\operatorname{tr}(HA) - E\,r\cdot(r +"
         r" 2r')\right) + \frac{\mathrm{SNR}}8 \operatorname{tr}\left((X-H) A (X-H) X^{-1}\right), \qquad HAH = D",
         assumptions=r"$A = E\,rr^T$, $D = E(r+2r')(r+2r')^T$; $H \succeq 0$ the solution of $HAH = D$, the"
-        r" geometric mean $A^{-1} \# D$; $X$ any positive definite noise level; $d = 2$ written out in the"
-        r" eigenbasis of $H$.",
+        r" geometric mean $A^{-1} \mathbin{\sharp} D$; $X$ any positive definite noise level; $d = 2$ written"
+        r" out in the eigenbasis of $H$.",
         proof=r"Complete the square in $X$; the last trace is that of a positive semidefinite product. The minimum"
         r" $\operatorname{tr}(HA) = \operatorname{tr}(A^{1/2} D A^{1/2})^{1/2}$ is the largest $E\,r\cdot r''$"
         r" of any coupling of Gaussians with covariances $A$ and $D$: what no noise level can remove is how far"

@@ -159,9 +159,9 @@ THEOREMS = (
     ),
     Theorem(
         name="calibration.step_expansion",
-        statement=r"\frac{E\|\Delta\|^2}{2S^2} = \int_\lambda^{\lambda+\delta}\!\!"
+        statement=r"\frac{E\|\Delta\|^2}{2S^2} = \int_\lambda^{\lambda+\delta}"
         r" \frac{\mathrm{SNR}\,Q}{2e}\,d\lambda + K \delta^2 + O(\delta^3),\qquad K ="
-        r" \frac{\mathrm{SNR}}{2e}\left[\frac{1 + 2e' - e^2}{4} E\,y\!\cdot\! r + E\,y\!\cdot\!(r' + x_t'') +"
+        r" \frac{\mathrm{SNR}}{2e}\left[\frac{1 + 2e' - e^2}{4} E\,y\cdot r + E\,y\cdot (r' + x_t'') +"
         r" \frac{e-1}{2} Q - \frac{Q'}{2}\right]",
         assumptions=r"Any encoder, any heads, any $e(\lambda) = \eta^2 > 0$; $y = \kappa r + r'$, $Q = E\|y\|^2$;"
         r" one component, summed. With ratio $w_*$ subtract $(\mathrm{SNR}\,Q/2e)^2/d$. On a grid uniform in"
