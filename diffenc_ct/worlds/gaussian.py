@@ -110,6 +110,8 @@ class GaussianWorld(World):
     def heads(self, z: Tensor, gamma: Tensor) -> Heads:
         """E[x_t | z] and E[x_t' | z]. Theorem: worlds.gaussian_posterior."""
         gamma = gamma.expand(len(z))
+        if gamma.stride() == (0,):
+            gamma = gamma[:1]  # one depth for all: its matrices are made once
         A, rate, _, gain = self._moments(gamma)
         mean = self.mean.to(gamma)
         residual = z - alpha(gamma)[:, None] * (A @ mean)
