@@ -51,13 +51,14 @@ class Heads:
 def reverse_drift(z: Tensor, heads: Heads, point: SchedulePoint, eta_squared: Tensor) -> Tensor:
     """b_eta, the drift of the reverse-time SDE, of z's shape; with x_t and x_t' for the heads it is b_Q.
 
-    eta_squared has gamma's shape: 1 is the paper's process, 0 the probability flow.
-    Theorem: model.reverse_limit.
+    eta_squared has gamma's shape: 1 is the paper's process, 0 the probability flow. Computed as
+    gamma' [(eta^2 + alpha^2)/2 z - alpha (kappa x_hat + r_hat)], where z/sigma^2 - z leaves nothing to cancel.
+    Theorems: model.reverse_limit, model.stable_drift.
     """
     kappa = expand((1 + eta_squared) / 2, z)
-    alpha_, variance = expand(point.alpha, z), expand(point.sigma2, z)
-    pull = (kappa * z - alpha_ * (kappa * heads.x_hat + heads.r_hat)) / variance
-    return expand(point.beta, z) * (pull - z / 2)
+    own = expand((eta_squared + point.alpha2) / 2, z)
+    pull = expand(point.alpha, z) * (kappa * heads.x_hat + heads.r_hat)
+    return expand(point.rate, z) * (own * z - pull)
 
 
 class DiffEnc(nn.Module):

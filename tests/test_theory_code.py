@@ -1,4 +1,4 @@
-"""The code of sections 1 to 5 computes the theorems: textbook form with 60 digits against the stable form.
+"""The code computes the theorems, from schedules to the ELBO: textbook form with 60 digits against the stable form.
 
 A result may be off by what a relative error of `TOLERANCE` in each of its arguments would do (a backward error), and
 no more; the results in `STRICT` must hold that relative tolerance themselves, over all of gamma in [-20, 20].
@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 import theory
 from diffenc_ct import encoders, process, schedules
+from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.elbo import infinite_depth_integrand, latent_loss, mean_difference, step_kl
 from diffenc_ct.model import DiffEnc, Heads, reverse_drift
 from diffenc_ct.schedules import SchedulePoint
+from diffenc_ct.solvers.exponential import data_frame
 from tests.strategies import normal, seeds
 from theory import Formula
 
@@ -37,7 +39,7 @@ STRICT = {
     "elbo.discrete_vdm",
     "elbo.vdm_forms",
 }
-SECTIONS = ("schedules", "encoders", "process", "model", "elbo")
+SECTIONS = ("schedules", "encoders", "process", "model", "dynamics", "elbo", "sampling")
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,22 @@ def _(p: Points) -> Result:
     heads = model(Fixed(x_hat), nontrainable, "x").predict(z, p.gamma_t)
     drift = reverse_drift(z, heads, p.point, torch.ones_like(p.gamma_t))
     return (drift,), (z, x_hat, p.gamma_t, p.rate)
+
+
+@case("dynamics.probability_flow")
+def _(p: Points) -> Result:
+    both = model(fixed_heads(p.data(2), p.data(3)), encoders.IdentityEncoder(), "heads")
+    speed = ProbabilityFlow(both).velocity(p.data(1), p.gamma_t)
+    return (speed,), (p.data(1), p.data(2), p.data(3), p.gamma_t, 1.0)
+
+
+@case("sampling.frozen_heads")
+def _(p: Points) -> Result:
+    # One known value, at the start of a step of at most 4: the heads are taken for constant over it.
+    start = -p.gamma_t[0].double()
+    end = torch.minimum(-p.gamma_s[0].double(), start + 4)
+    found = data_frame(start, end, start[None], p.level)
+    return tuple(each.reshape(()).to(p.gamma_t) for each in found), (start, end, p.eta)
 
 
 @case("model.continuous_decoder")
@@ -493,7 +511,7 @@ def error_over_variance(p: Points) -> mpmath.mpf:
     return mpmath.mpf(float(p.data(1)[0, 0])) ** 2 * mpmath.exp(-low) / kept
 
 
-def test_every_formula_of_the_five_sections_is_compared():
+def test_every_formula_of_these_sections_is_compared():
     apart = {
         "model.decoder",
         "elbo.weighted_loss",

@@ -14,6 +14,7 @@ from theory._core import Formula, Theorem
 from theory._decoder import THEOREMS as _DECODER
 from theory._notation import (
     alpha,
+    alpha2,
     beta,
     eta2,
     g,
@@ -60,6 +61,12 @@ def _reverse_drift(level: Expr, speed: Expr, noise: Expr, heads: tuple[Expr, Exp
     kappa = (1 + noise) / 2
     pull = alpha(level) / sigma2(level) * (kappa * heads[0] + heads[1])
     return speed * (-z / 2 + kappa * z / sigma2(level) - pull)
+
+
+def _stable_drift(extra: Expr) -> Expr:
+    kappa = (1 + eta2) / 2
+    stable = rate * ((eta2 + extra) / 2 * z - alpha(g) * (kappa * xhat + rhat))
+    return _reverse_drift(g, sigma2(g) * rate, eta2, (xhat, rhat)) - stable
 
 
 def _limit(kappa_noise: Expr, trend: int = 1, scale: Expr = sp.S.One) -> tuple[Expr, ...]:
@@ -176,6 +183,21 @@ THEOREMS: tuple[Theorem, ...] = (
         },
         computed_by=("diffenc_ct.model.reverse_drift",),
         formula=lambda: Formula(_heads, _reverse_drift(g, sigma2(g) * rate, eta2, (xhat, rhat))),
+    ),
+    Theorem(
+        name="model.stable_drift",
+        statement=(
+            r"b_\eta = \gamma'\left[ \frac{\eta^2 + \alpha^2}{2}\,z - \alpha\,(\kappa\hat x + \hat r)"
+            r" \right]"
+        ),
+        assumptions=r"Any heads and $\eta$; componentwise. Nothing cancels here as $t \to 1$.",
+        proof=r"$\beta = \sigma^2\gamma'$ and $\kappa - \sigma^2/2 = (\eta^2 + \alpha^2)/2$.",
+        residual=lambda: _stable_drift(alpha2(g)),
+        controls={
+            "sigma^2 for alpha^2": lambda: _stable_drift(sigma2(g)),
+            "alpha^2 missing": lambda: _stable_drift(sp.S.Zero),
+        },
+        computed_by=("diffenc_ct.model.reverse_drift",),
     ),
     Theorem(
         name="model.anderson",

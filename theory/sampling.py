@@ -9,54 +9,77 @@ import sympy as sp
 from sympy import Expr
 
 from theory._core import Formula, Theorem
+from theory._notation import sigma2
 
-_a, _b, _l, _m = sp.symbols("a b l m", real=True)
+_a, _b, _l = sp.symbols("a b l", real=True)
 _start = sp.Symbol("u_a", real=True)
-_eta2, _xhat, _rhat, _path = (sp.Function(name) for name in ("e", "xhat", "rhat", "u"))
+_xhat, _rhat, _path = (sp.Function(name) for name in ("xhat", "rhat", "u"))
+# Primitives: of kappa, of eta^2, and of what an integral over the path integrates.
+_kappa_primitive, _noise_primitive = sp.Function("K", real=True), sp.Function("E", real=True)
+_along = sp.Function("J")
 _h, _eta = sp.symbols("h eta", positive=True)
 
 
-def _kappa(at: Expr) -> Expr:
-    return (1 + _eta2(at)) / 2
-
-
 def _growth(low: Expr, high: Expr) -> Expr:
-    return sp.Integral(_kappa(_m), (_m, low, high))
+    return _kappa_primitive(high) - _kappa_primitive(low)
+
+
+def _kappa(at: Expr) -> Expr:
+    return _kappa_primitive(at).diff(at)
+
+
+def _flow(u: Expr) -> Expr:
+    return -_kappa(_b) * (u - _xhat(_b)) + _rhat(_b)
+
+
+def _equation(end: Expr, integrand: Expr, u: Expr) -> tuple[Expr, Expr]:
+    """A claimed solution: its value at b = a, and its equation in b; J is the integrand's primitive."""
+    slope = end.diff(_b).subs(_along(_b).diff(_b), integrand)
+    return end.subs(_b, _a) - _start, slope - _flow(u)
 
 
 def _data_frame(sign: int = 1, pull: Expr = sp.S.One) -> tuple[Expr, Expr]:
-    """The claimed solution's value at b = a, and its equation in b."""
-    source = pull * _kappa(_l) * _xhat(_l) + sign * _rhat(_l)
+    # e^{-K(l, b)} = e^{-K(b)} e^{K(l)}, so that only e^{K(l)} is integrated.
+    source = sp.exp(_kappa_primitive(_b)) * (pull * _kappa(_b) * _xhat(_b) + sign * _rhat(_b))
     end = sp.exp(-_growth(_a, _b)) * _start
-    end += sp.Integral(sp.exp(-_growth(_l, _b)) * source, (_l, _a, _b))
-    flow = -_kappa(_b) * (end - _xhat(_b)) + _rhat(_b)
-    return end.subs(_b, _a).doit() - _start, (end.diff(_b) - flow).doit()
+    end += sp.exp(-_kappa_primitive(_b)) * (_along(_b) - _along(_a))
+    return _equation(end, source, end)
 
 
 def _noise_frame(sign: int = 1) -> tuple[Expr, Expr]:
-    """The same with n = e^{K(a, l)} (u - x_hat) known along the path."""
-    noise = sp.exp(_growth(_a, _l)) * (_path(_l) - _xhat(_l))
-    moved = -sign * sp.Integral(sp.exp(-_growth(_a, _l)) * _kappa(_l) * noise, (_l, _a, _b))
-    end = _start + moved + sp.Integral(_rhat(_l), (_l, _a, _b))
-    flow = -_kappa(_b) * (_path(_b) - _xhat(_b)) + _rhat(_b)
-    return end.subs(_b, _a).doit() - _start, sp.powsimp(sp.expand((end.diff(_b) - flow).doit()))
+    """With n = e^{K(a, l)} (u - x_hat) known along the path."""
+    noise = sp.exp(_growth(_a, _b)) * (_path(_b) - _xhat(_b))
+    integrand = -sign * sp.exp(-_growth(_a, _b)) * _kappa(_b) * noise + _rhat(_b)
+    return _equation(_start + _along(_b) - _along(_a), integrand, _path(_b))
 
 
 def _noise(power: int = 2, scale: Expr = sp.S.One) -> tuple[Expr, Expr]:
     """Variance of a step: 0 at b = a, and its equation V' = -2 kappa V + eta^2 e^{-b}."""
-    rho = sp.exp(-sp.Integral(_eta2(_m), (_m, _a, _b)) / 2)
+    rho = sp.exp(-(_noise_primitive(_b) - _noise_primitive(_a)) / 2)
+    squared = _noise_primitive(_b).diff(_b)
     variance = scale * sp.exp(-_b) * (1 - rho**power)
-    growth = -2 * _kappa(_b) * variance + _eta2(_b) * sp.exp(-_b)
-    return variance.subs(_b, _a).doit(), (variance.diff(_b) - growth).doit()
+    growth = -(1 + squared) * variance + squared * sp.exp(-_b)
+    return variance.subs(_b, _a), variance.diff(_b) - growth
 
 
 def _frozen(shrink: Expr) -> tuple[Expr, ...]:
-    """Constant eta and heads: the weights of u_a, x_hat and r_hat are the integrals."""
+    """Constant eta, x_hat and r_hat/sigma^2: the weight of x_hat, and at eta = 1 that of r_hat/sigma^2."""
     kappa = (1 + _eta**2) / 2
+    weight = sp.integrate(sp.exp(-kappa * (_h - _l)) * kappa, (_l, 0, _h)) - 1
+    closed = sp.exp(-_b) * (sp.log(1 + sp.exp(_b)) - sp.log(1 + sp.exp(_a)))
+    integrand = shrink.subs({_eta: 1, _h: _b - _l}) * sigma2(-_l)
+    # The closed form's derivatives in both ends are those of the integral of e^{-(b - l)} sigma^2(l).
     return (
-        sp.integrate(sp.exp(-kappa * (_h - _l)) * kappa, (_l, 0, _h)) - (1 - shrink),
-        sp.integrate(sp.exp(-kappa * (_h - _l)), (_l, 0, _h)) - (1 - shrink) / kappa,
+        weight + shrink,
+        closed.diff(_a) + integrand.subs(_l, _a),
+        closed.diff(_b) - integrand.subs(_l, _b) + closed,
+        closed.subs(_b, _a),
     )
+
+
+def _of_rate() -> Expr:
+    decay = sp.exp(-(1 + _eta**2) / 2 * (_b - _l))
+    return sp.Integral(decay * sigma2(-_l), (_l, _a, _b)) / sigma2(-_a)
 
 
 _SHRINK = sp.exp(-(1 + _eta**2) / 2 * _h)
@@ -113,18 +136,24 @@ THEOREMS: tuple[Theorem, ...] = (
     Theorem(
         name="sampling.frozen_heads",
         statement=(
-            r"\hat x, \hat r, \eta \text{ constant}: \qquad u_b = e^{-\kappa h}\,u_a + \left(1 -"
-            r" e^{-\kappa h}\right)\hat x + \frac{1 - e^{-\kappa h}}{\kappa}\,\hat r, \qquad h = b"
-            " - a"
+            r"\hat x,\; \hat r/\sigma^2,\; \eta \text{ constant}: \qquad u_b = e^{-\kappa h}\,u_a + \left(1 -"
+            r" e^{-\kappa h}\right)\hat x + \frac{\hat r(a)}{\sigma_a^2}\int_a^b e^{-\kappa (b - \ell)}\,\sigma^2"
+            r"\,d\ell, \qquad h = b - a"
         ),
-        assumptions="Componentwise.",
-        proof="The integrals of the data frame.",
+        assumptions=(
+            r"Componentwise. At $\eta = 1$ the last integral is $e^{-b}\,[\mathrm{softplus}(b) -"
+            r" \mathrm{softplus}(a)]$."
+        ),
+        proof="The integrals of the data frame; the closed form by its derivatives in both ends.",
         residual=lambda: _frozen(_SHRINK),
-        controls={"kappa = eta^2/2": lambda: _frozen(sp.exp(-(_eta**2) / 2 * _h))},
+        controls={
+            "kappa = eta^2/2": lambda: _frozen(sp.exp(-(_eta**2) / 2 * _h)),
+            "kappa = 1": lambda: _frozen(sp.exp(-_h)),
+        },
         computed_by=("diffenc_ct.solvers.exponential.data_frame",),
         formula=lambda: Formula(
-            (_h, _eta),
-            sp.Tuple(_SHRINK, 1 - _SHRINK, (1 - _SHRINK) / ((1 + _eta**2) / 2)),
+            (_a, _b, _eta),
+            sp.Tuple(_SHRINK, 1 - _SHRINK, _of_rate()).subs(_h, _b - _a),
         ),
     ),
 )

@@ -35,8 +35,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "(kappa * z - alpha_ * (kappa * heads.x_hat + heads.r_hat))",
-        "(kappa * z - alpha_ * kappa * (heads.x_hat + heads.r_hat))",
+        "* (kappa * heads.x_hat + heads.r_hat)",
+        "* kappa * (heads.x_hat + heads.r_hat)",
         "kappa on the rate: right at eta = 1",
         (f"{TESTS}::test_reverse_drift_is_the_time_reversal_of_the_forward_drift",),
     ),
