@@ -11,7 +11,8 @@ the mean of v^T (df/dz) v over K fixed probes with E[v v^T] = I:
     Rademacher   v_i = +-1         variance of a probe: sum_{i != j} (J_ij^2 + J_ij J_ji)
     Gaussian     v_i ~ N(0, 1)     variance of a probe: sum_ij (J_ij^2 + J_ij J_ji)
 
-Directional derivatives are forward-mode: all directions of a chunk, and all probes, travel as one batch. The
+Directional derivatives are forward-mode (reverse-mode where a network does not allow it): all directions of a
+chunk, and all probes, travel as one batch. The
 score is (alpha x_hat - z)/sigma^2: for paired heads the gradient of log q_t, free of charge.
 
 A network that knows its traces offers `traces(z, gamma) -> (tr dx_hat/dz, tr dr_hat/dz)`, (batch,) each; then
@@ -55,6 +56,7 @@ class FlowField:
         self, model: DiffEnc, *, probes: Tensor | None = None, chunk: int | None = None
     ) -> None:
         self.model, self.probes, self.chunk = model, probes, chunk
+        self._forward_mode = True
 
     @property
     def columns(self) -> int:
@@ -95,15 +97,45 @@ class FlowField:
     def _along(self, z: Tensor, gamma: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f, score, and v^T (df/dz) v for directions (n, K, *data): (n, K)."""
         n, k = directions.shape[:2]
+        repeated, depths = z.repeat_interleave(k, 0), gamma.repeat_interleave(k)
+        v = directions.flatten(0, 1).to(z.dtype).contiguous()
+        change: Tensor | None = None
+        if self._forward_mode:
+            try:
+                velocity, score, change = self._forward_derivative(repeated, depths, v)
+            except (NotImplementedError, RuntimeError) as error:
+                # a network with an operation that has no forward derivative, or with one inside
+                if "forward" not in str(error).lower():
+                    raise
+                self._forward_mode = False
+        if (
+            change is None
+        ):  # or torch has switched forward mode off, as in the adjoint's forward pass
+            velocity, score, change = self._reverse_derivative(repeated, depths, v)
+        slope = (v * change).flatten(1).sum(1).reshape(n, k)
+        return velocity.unflatten(0, (n, k))[:, 0], score.unflatten(0, (n, k))[:, 0], slope
+
+    def _forward_derivative(
+        self, z: Tensor, gamma: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """f, score, (df/dz) v."""
         with forward_ad.dual_level():
-            repeated = z.repeat_interleave(k, 0)
-            tangent = directions.flatten(0, 1).to(z.dtype).contiguous()
-            dual = forward_ad.make_dual(repeated, tangent)
-            velocity, score = self._flow(dual, gamma.repeat_interleave(k))
+            velocity, score = self._flow(forward_ad.make_dual(z, v), gamma)
             value, change = forward_ad.unpack_dual(velocity)
-            score = forward_ad.unpack_dual(score).primal
-        slope = (tangent * change).flatten(1).sum(1).reshape(n, k)
-        return value.unflatten(0, (n, k))[:, 0], score.unflatten(0, (n, k))[:, 0], slope
+            return value, forward_ad.unpack_dual(score).primal, change
+
+    def _reverse_derivative(
+        self, z: Tensor, gamma: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f, score, v^T (df/dz): as good, since only its product with v is wanted."""
+        outer = torch.is_grad_enabled()
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            velocity, score = self._flow(z, gamma)
+            (change,) = torch.autograd.grad(velocity, z, v, create_graph=outer, retain_graph=outer)
+        if outer:
+            return velocity, score, change
+        return velocity.detach(), score.detach(), change
 
 
 def draw_probes(

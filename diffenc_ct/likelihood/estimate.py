@@ -126,15 +126,14 @@ def log_likelihood(
             f'on_failure={on_failure!r} must be "raise" or "nan", batch_size={batch_size} at least 1'
         )
     seeds = example_seeds(generator, len(x))
-    parts = []
-    for first in range(0, len(x), batch_size):
-        some = slice(first, first + batch_size)
-        draws = [
-            _one_sample(model, x[some], kind, tau, k, settings, seeds[some], prior, progress)
-            for k in range(importance_samples)
-        ]
-        parts.append(_combine(draws, model, kind))
-    result = _join(parts)
+    pairs = torch.arange(len(x) * importance_samples)
+    parts = [
+        _solve_pairs(
+            model, x, kind, tau, importance_samples, some, settings, seeds, prior, progress
+        )
+        for some in pairs.split(batch_size)
+    ]
+    result = _combine(parts, importance_samples, model, kind)
     if on_failure == "raise" and any(word != "ok" for word in result.status):
         raise SolverError(
             result.status, "a laxer tolerance, more max_steps or another solver may do"
@@ -170,64 +169,78 @@ def _check_dequantisation(
     return kind
 
 
-def _one_sample(
+def _solve_pairs(
     model: DiffEnc,
     x: Tensor,
     kind: Dequantisation,
     tau: float,
-    draw: int,
+    samples: int,
+    pairs: Tensor,
     settings: Settings,
     seeds: list[int],
     prior: Callable[[Tensor], Tensor] | None,
     progress: Callable[[int], None] | None,
 ) -> tuple[Tensor, FlowDensity]:
-    data = model.scale(x)
+    """log weights and densities of some (example, sample) pairs, numbered example by example."""
+    images, draws = pairs // samples, (pairs % samples).tolist()
+    some = x[images.to(x.device)]
+    data = model.scale(some)
+    own = [seeds[i] for i in images.tolist()]
 
-    def draws(law: str) -> Tensor:
+    def noise(law: str) -> Tensor:
         function = torch.randn if law == "normal" else torch.rand
-        streams = [example_generator(seed, "dequantisation", draw) for seed in seeds]
-        noise = [function(data.shape[1:], generator=g, dtype=data.dtype) for g in streams]
-        return torch.stack(noise).to(data.device)
+        streams = [
+            example_generator(seed, "dequantisation", draw)
+            for seed, draw in zip(own, draws, strict=True)
+        ]
+        each = [function(data.shape[1:], generator=g, dtype=data.dtype) for g in streams]
+        return torch.stack(each).to(data.device)
 
     with torch.set_grad_enabled(settings.gradient != "none"):
         gamma_0 = model.schedule.at(0.0, data).gamma
-        latent = dequantise(model, x, gamma_0, kind, draws, tau=tau)
-        density = solve_density(model, latent.z_0, settings, seeds, prior=prior, progress=progress)
-        return latent.log_weight, density
+        latent = dequantise(model, some, gamma_0, kind, noise, tau=tau)
+        density = solve_density(model, latent.z_0, settings, own, prior=prior, progress=progress)
+        return latent.log_weight + density.log_prob, density
 
 
 def _combine(
-    draws: list[tuple[Tensor, FlowDensity]], model: DiffEnc, kind: Dequantisation
+    parts: list[tuple[Tensor, FlowDensity]], samples: int, model: DiffEnc, kind: Dequantisation
 ) -> Likelihood:
-    """K samples of one batch to one number an example."""
-    densities, samples = [density for _, density in draws], len(draws)
-    weights = torch.stack([extra + density.log_prob for extra, density in draws])
-    nats = weights.logsumexp(0) - math.log(samples)
-    share = weights.detach().softmax(0)
-    first = densities[0]
-    unknown = torch.full_like(nats.detach(), math.nan)
-    noise_variance = unknown
+    """K samples an example to one number."""
+    first = parts[0][1]
+    densities = [density for _, density in parts]
+
+    def by_sample(values: list[Tensor]) -> Tensor:
+        return torch.cat(values).unflatten(0, (-1, samples))
+
+    weights = by_sample([weight for weight, _ in parts])
+    nats = weights.logsumexp(1) - math.log(samples)
+    share = weights.detach().softmax(1)
+    noise_variance = torch.full_like(nats.detach(), math.nan)
     if kind == "none":
-        noise_variance = torch.zeros_like(unknown)
+        noise_variance = torch.zeros_like(noise_variance)
     elif samples > 1:
-        # sd(exp w)/(mean(exp w) sqrt K): share = exp w / sum
-        noise_variance = samples * share.var(0)
-    # every probe alone, over the same K samples: the derivative of nats in a probe's integral is `share`
-    per_probe = torch.stack([density.per_probe.detach() for density in densities])
-    columns = per_probe.shape[2]
-    probe_variance = (share[:, :, None] * per_probe).sum(0).var(1) / columns
-    if first.exact:
-        probe_variance = torch.zeros_like(unknown)
-    total = [density.solution for density in densities]
+        # sd(exp w)/(mean(exp w) sqrt K), squared: share = exp w / sum
+        noise_variance = samples * share.var(1)
+    probe_variance = torch.zeros_like(noise_variance)
+    if not first.exact:
+        # every probe alone, over the same samples: the derivative of nats in an integral is `share`
+        per_probe = by_sample([density.per_probe.detach() for density in densities])
+        probe_variance = (share[:, :, None] * per_probe).sum(1).var(1) / per_probe.shape[2]
+
+    def total(name: str) -> Tensor:
+        return by_sample([getattr(d.solution, name) for d in densities]).sum(1)
+
+    words = [word for density in densities for word in density.solution.status]
     return Likelihood(
         nats=nats,
         dimensions=first.z_0[0].numel(),
-        latent=first.z_1,
-        evaluations=torch.stack([s.evaluations for s in total]).sum(0),
-        accepted=torch.stack([s.accepted for s in total]).sum(0),
-        rejected=torch.stack([s.rejected for s in total]).sum(0),
-        status=[_worst(words) for words in zip(*[s.status for s in total], strict=True)],
-        solver_error=(share * torch.stack([s.error for s in total])).sum(0),
+        latent=by_sample([density.z_1 for density in densities])[:, 0],
+        evaluations=total("evaluations"),
+        accepted=total("accepted"),
+        rejected=total("rejected"),
+        status=[_worst(words[i : i + samples]) for i in range(0, len(words), samples)],
+        solver_error=(share * by_sample([d.solution.error for d in densities])).sum(1),
         dequantisation_variance=noise_variance,
         probe_variance=probe_variance,
         shared_steps=first.shared_steps,
@@ -236,7 +249,7 @@ def _combine(
     )
 
 
-def _worst(words: tuple[str, ...]) -> str:
+def _worst(words: list[str]) -> str:
     return next((word for word in words if word != "ok"), "ok")
 
 
@@ -249,17 +262,3 @@ def _bound(kind: Dequantisation, samples: int, model: DiffEnc) -> str:
         else "the flow's mass in a level's bin"
     )
     return f"lower bound on the log-likelihood of {target}, {samples} sample{'s' * (samples > 1)}"
-
-
-def _join(parts: list[Likelihood]) -> Likelihood:
-    if len(parts) == 1:
-        return parts[0]
-    joined = {}
-    for name, value in vars(parts[0]).items():
-        if isinstance(value, Tensor):
-            joined[name] = torch.cat([getattr(part, name) for part in parts])
-        elif name == "status":
-            joined[name] = [word for part in parts for word in part.status]
-        else:
-            joined[name] = value
-    return Likelihood(**joined)

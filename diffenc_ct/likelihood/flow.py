@@ -10,6 +10,7 @@ p_1 = N(0, I) unless a `prior` is given. Reference: Chen et al. 2018, theorem 1.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -191,7 +192,8 @@ def sample_with_log_prob(
     )
     seeds = example_seeds(generator, shape[0])
     if z_1 is None:
-        like = next(model.parameters(), torch.empty(()))
+        tensors = chain(model.parameters(), model.buffers(), [torch.empty(())])
+        like = next(tensor for tensor in tensors if tensor.is_floating_point())
         z_1 = torch.stack(
             [
                 torch.randn(shape[1:], generator=example_generator(seed, "z_1"), dtype=like.dtype)
