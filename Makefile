@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/diffenc train --preset digits --run $(RUN) --resume
-	$(BIN)/diffenc evaluate $(RUN)
+	$(BIN)/diffenc evaluate $(RUN) --draws 4
 	$(BIN)/diffenc sample $(RUN)
 
 test: $(STAMP)

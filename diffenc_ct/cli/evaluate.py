@@ -144,7 +144,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     )
     axes.set(
         xlabel="depth t",
-        ylabel="diffusion loss, bits per dimension per unit of t",
+        ylabel="loss, bits per dimension per unit of t",
         xlim=(0, 1),
         ylim=(0, None),
     )
