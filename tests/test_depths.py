@@ -107,13 +107,11 @@ def test_importance_lowers_the_spread(seed):
 
 
 def test_importance_average_forgets():
-    """second moment and count decay together: E f^2 is a weighted mean of what was seen."""
+    """Second moment and count decay together: E f^2 is a weighted mean of what was seen."""
     sampler = dc.ImportanceDepths(2, decay=0.5, floor=0.5)
-    half = torch.tensor([0.25, 0.75])
-    sampler.update(half, torch.tensor([1.0, 2.0]))
-    sampler.update(half, torch.tensor([3.0, 2.0]))
-    first = (0.5 * 1 + 9) / 1.5
-    root = torch.tensor([math.sqrt(first), 2.0], dtype=F64)
+    sampler.update(torch.tensor([0.25, 0.75]), torch.tensor([1.0, 2.0]))
+    sampler.update(torch.tensor([0.25]), torch.tensor([3.0]))
+    root = torch.tensor([math.sqrt((0.5 * 1 + 9) / 1.5), 2.0], dtype=F64)
     close(sampler.density(), 0.5 + 0.5 * root / root.mean())
 
 

@@ -194,7 +194,7 @@ def test_the_sum_over_all_steps(case, depth, uneven, w):
             dc.elbo(
                 model,
                 case.x,
-                depth=depth,
+                depth=None if uneven else depth,
                 grid=nodes if uneven else None,
                 ratio=table,
                 noise_level=level,

@@ -192,7 +192,7 @@ def test_finite_depth_in_the_gaussian_world(world, level, depth):
     excess = world.step_excess(gamma[:-1], gamma[1:], level)
     for ratio, name in (
         (1.0, 1.0),
-        (1.4, 1.4),
+        (torch.tensor(1.4, dtype=F64), 1.4),
         (1 + excess.mean(1), "optimal"),
         (1 + excess, "per dimension"),
     ):

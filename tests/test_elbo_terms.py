@@ -100,6 +100,23 @@ def test_depths_bring_their_weights(case, depth):
     close(drawn.diffusion, weight * dc.elbo(case.model, case.x, t=case.t, **options).diffusion)
 
 
+def test_depths_are_stratified_unless_said_otherwise():
+    """One t in each of 8 cells, as the model's schedule sees them."""
+
+    class Watched(dc.LinearSchedule):
+        seen = None
+
+        def forward(self, t):
+            self.seen = t if t.ndim else self.seen
+            return super().forward(t)
+
+    model = make_model(Watched(-5.0, 5.0), dc.IdentityEncoder(), (2,), 1)
+    for seed in range(5):
+        dc.elbo(model, normal(1, 8, 2), generator=generator(seed))
+        spaces = (8 * model.schedule.seen.sort().values).diff()
+        close(spaces, torch.ones(7, dtype=F64), 1e-9)
+
+
 @given(cases(), st.sampled_from([None, 4]), seeds)
 def test_the_same_seed_gives_the_same_numbers(case, depth, seed):
     def run(s):
