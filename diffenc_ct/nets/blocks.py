@@ -7,6 +7,7 @@ initialisation elsewhere.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from diffenc_ct.nets.norm_silu import norm_silu
 
 _EPSILON = 1e-6
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
-def lecun_(layer: nn.Module) -> nn.Module:
+def lecun_(layer: _Layer) -> _Layer:
     """Initialise a layer as Flax does: weights of variance 1/fan_in (truncated at two deviations), zero bias."""
     weight = layer.weight
-    assert isinstance(weight, Tensor)
     transposed = isinstance(layer, nn.ConvTranspose2d)
     fan_in = weight[:, 0].numel() if transposed else weight[0].numel()
     # 0.8796... is the deviation of a standard normal truncated to [-2, 2].
@@ -31,7 +32,7 @@ def lecun_(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def zero_(layer: nn.Module) -> nn.Module:
+def zero_(layer: _Layer) -> _Layer:
     """Initialise a layer to the zero map."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -144,14 +144,14 @@ class PooledBody(nn.Module):
             )
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            for block in blocks:
+            for block in blocks.children():
                 h = block(h, condition)
             skips.append(h)
             h = F.max_pool2d(h, 2) if self.pooling == "max" else shrink(h)
         h = self.middle(h, condition)
         for grow, blocks in zip(self.grow, self.up, strict=True):
             h = torch.cat([grow(h), skips.pop()], dim=1)
-            for block in blocks:
+            for block in blocks.children():
                 h = block(h, condition)
         return h
 
