@@ -17,12 +17,16 @@ Reference: regression onto a posterior mean; theory/calibration.py, optimal_head
 """
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffenc_ct.depths import LowDiscrepancyDepths
@@ -75,14 +79,7 @@ def fit_head(
             f"learning_rate={learning_rate} positive"
         )
     head = copy.deepcopy(model.network) if head is None else head
-    fitted = DiffEnc(
-        model.schedule,
-        model.encoder,
-        model.network,
-        levels=model.levels,
-        prediction=model.prediction,
-        head=head,
-    )
+    fitted = with_head(model, head)
     part = head if variant == "own network" else _last_layer(head)
     head.requires_grad_(False)
     part.requires_grad_(True)
@@ -110,6 +107,50 @@ def fit_head(
     model.train(training)
     fitted.train(training)
     return FittedHead(fitted, losses)
+
+
+def save_head(fitted: DiffEnc, path: str | Path) -> None:
+    """Write a fitted head, and which network it belongs to, as safetensors."""
+    assert fitted.head is not None
+    tensors = {name: value.contiguous() for name, value in fitted.head.state_dict().items()}
+    save_file(tensors, str(path), metadata={"network": fingerprint(fitted.network)})
+
+
+def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None) -> DiffEnc:
+    """`model` with the head that `save_head` wrote; head: its module, if it is not a copy of the network.
+
+    Raises ValueError where the head was fitted to other weights than the model's, for then r_hat would be wrong.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        network = (file.metadata() or {}).get("network")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if network != fingerprint(model.network):
+        raise ValueError(
+            f"{path} was fitted to other weights than this model's; fit a head to them with fit_head"
+        )
+    head = copy.deepcopy(model.network) if head is None else head
+    head.load_state_dict(tensors)
+    return with_head(model, head).train(model.training)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A digest of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
+    """A DiffEnc that shares schedule, encoder and network with a single-head model, and has `head` besides."""
+    return DiffEnc(
+        model.schedule,
+        model.encoder,
+        model.network,
+        levels=model.levels,
+        prediction=model.prediction,
+        head=head,
+    )
 
 
 def _loss(model: DiffEnc, head: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from torch import nn
 
 import diffenc_ct as dc
-from diffenc_ct.heads import VARIANTS, fit_head
+from diffenc_ct.heads import VARIANTS, fit_head, load_head, save_head
 from diffenc_ct.process import marginal
 from diffenc_ct.tightness import Tightness, optimal_eta_squared, tightness
 from diffenc_ct.worlds import GaussianWorld
@@ -197,6 +197,17 @@ def test_variants_fit_what_they_say():
         assert all(torch.equal(v, before[k]) for k, v in model.network.state_dict().items())
         assert fitted.model.paired and not model.paired
         assert all(p.grad is None for p in model.network.parameters())
+
+
+def test_a_head_is_stored_with_the_network_it_belongs_to(tmp_path):
+    model, data = make_model(SCHEDULE, dc.NonTrainableEncoder(), (3,), 4), normal(1, 40, 3)
+    fitted = fit_head(model, data, steps=3, generator=generator(0)).model
+    save_head(fitted, tmp_path / "head.safetensors")
+    again = load_head(model, tmp_path / "head.safetensors")
+    gamma = torch.zeros(40, dtype=torch.float64)
+    assert torch.equal(again.predict(data, gamma).x_hat, fitted.predict(data, gamma).x_hat)
+    with pytest.raises(ValueError, match="other weights"):
+        load_head(make_model(SCHEDULE, model.encoder, (3,), 5), tmp_path / "head.safetensors")
 
 
 def test_fit_refusals():

@@ -12,10 +12,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from diffenc_ct.cli import evaluate, export, sample, train
+from diffenc_ct.cli import evaluate, export, fit_head, sample, train
 from diffenc_ct.training.loop import TrainingStopped
 
-COMMANDS = (train, evaluate, sample, export)
+COMMANDS = (train, evaluate, sample, export, fit_head)
 
 
 class Parser(argparse.ArgumentParser):

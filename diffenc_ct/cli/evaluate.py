@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffenc_ct.cli.likelihood import compare
 from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
@@ -21,6 +22,7 @@ examples:
   diffenc evaluate runs/mnist --draws 4             # four depths an image: smaller errors
   diffenc evaluate runs/mnist --depth 100           # a model of 100 steps instead of infinitely many
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
+  diffenc evaluate runs/digits --likelihood both      # exact likelihood and bounds, one table
   diffenc evaluate runs/mnist-nt --noise-level tight  # eta^2 = 1 + 2 sigma^2
 """
 
@@ -56,6 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("test", "train"), default="test", help="which examples (default test)"
     )
+    parser.add_argument(
+        "--likelihood",
+        choices=("ode", "elbo", "both"),
+        help="instead: a table of bounds, the ODE's likelihood (K = --draws samples), the ELBO at eta = 1 and eta*",
+    )
+    parser.add_argument(
+        "--divergence",
+        choices=("exact", "rademacher", "gaussian"),
+        default="exact",
+        help="of the ODE's flow (default exact: as many directional derivatives as dimensions)",
+    )
+    parser.add_argument(
+        "--probes", type=int, default=1, help="of an estimated divergence (default 1)"
+    )
     parser.add_argument("--examples", type=int, help="only the first so many examples")
     parser.add_argument(
         "--batch-size", type=int, default=250, help="examples at a time (default 250)"
@@ -77,8 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     opened.check(data)
     level = parse_noise_level(arguments.noise_level)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
+    opened.model.to(device)
+    if arguments.likelihood:
+        return compare(arguments, opened, data, images)
     evaluation = evaluate(
-        opened.model.to(device),
+        opened.model,
         images,
         draws=arguments.draws,
         batch_size=arguments.batch_size,

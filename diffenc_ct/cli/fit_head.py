@@ -1,0 +1,69 @@
+"""diffenc fit-head"""
+
+import argparse
+
+import torch
+
+from diffenc_ct.cli.options import add_device, load_data, progress, use_device
+from diffenc_ct.heads import VARIANTS, fit_head, save_head
+from diffenc_ct.training.runs import open_run
+
+NAME = "fit-head"
+HELP = "Fit a head for E[x_t | z_t] to a trained model, for the likelihood of its probability flow."
+EPILOG = """\
+Writes head.safetensors to the run's folder; the model and its ELBO stay as they are.
+`diffenc evaluate RUN --likelihood ode` finds the head there.
+
+examples:
+  diffenc fit-head runs/mnist
+  diffenc fit-head runs/mnist --steps 5000 --variant "detached trunk"
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or a pretrained model's name")
+    parser.add_argument(
+        "--variant", choices=VARIANTS, default=VARIANTS[0], help=f"(default {VARIANTS[0]})"
+    )
+    parser.add_argument("--steps", type=int, default=1000, help="steps of Adam (default 1000)")
+    parser.add_argument("--batch-size", type=int, default=64, help="examples a step (default 64)")
+    parser.add_argument(
+        "--learning-rate", type=float, default=3e-4, help="at the start (default 3e-4)"
+    )
+    parser.add_argument(
+        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of batches and noise (default 0)")
+    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit and write."""
+    device = use_device(arguments)
+    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    data = load_data(opened.config.data, root=arguments.data_root)
+    opened.check(data)
+    model = opened.model.to(device)
+    fitted = fit_head(
+        model,
+        data.train.to(device),
+        variant=arguments.variant,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        generator=torch.Generator(device).manual_seed(arguments.seed),
+        progress=progress("fit", "step"),
+    )
+    opened.folder.mkdir(parents=True, exist_ok=True)
+    path = opened.folder / "head.safetensors"
+    save_head(fitted.model, path)
+    some = max(1, len(fitted.losses) // 10)
+    first, last = (sum(part) / some for part in (fitted.losses[:some], fitted.losses[-some:]))
+    print(f"loss per dimension {first:.4f} -> {last:.4f} (means of {some} steps)")
+    print(f"wrote {path}")
+    return 0

@@ -1,0 +1,172 @@
+"""The table of `diffenc evaluate RUN --likelihood`: every bound on the log-likelihood, and what each bounds."""
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffenc_ct.cli.options import output_path, progress
+from diffenc_ct.data import Dataset
+from diffenc_ct.heads import load_head
+from diffenc_ct.likelihood import Likelihood, log_likelihood
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.tightness import Tightness, tightness
+from diffenc_ct.training.checkpoints import write_atomically
+from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.runs import OpenedRun
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimate: bits per dimension of every image, what it bounds, and its errors beside that of images."""
+
+    name: str
+    bits_per_dimension: Tensor
+    bounds: str
+    facts: dict[str, float]
+
+    @property
+    def mean(self) -> float:
+        return self.bits_per_dimension.mean().item()
+
+    @property
+    def error(self) -> float:
+        n = len(self.bits_per_dimension)
+        return self.bits_per_dimension.std().item() / math.sqrt(n) if n > 1 else math.nan
+
+
+def compare(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset, images: Tensor) -> int:
+    """Compute, print and write the table."""
+    model, which = opened.model, arguments.likelihood
+    rows: list[Row] = []
+    extra: dict[str, Any] = {}
+    if which in ("elbo", "both"):
+        fitted = fitted_tightness(model, data.train, opened.folder / "tightness.json", arguments)
+        rows += elbo_rows(model, images, fitted, arguments)
+        seen = rows[0].bits_per_dimension - rows[1].bits_per_dimension
+        unit = fitted.dimensions * math.log(2)
+        extra["gain"] = {
+            "seen": seen.mean().item(),
+            "seen_error": seen.std().item() / math.sqrt(len(seen)),
+            "predicted": fitted.gain / unit,
+            "predicted_error": fitted.gain_error / unit,
+        }
+    if which in ("ode", "both"):
+        rows += ode_rows(flows(model, opened.folder / "head.safetensors"), images, arguments)
+    print(f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples")
+    print(f"{'bits per dimension':<26}{'mean':>9}{'images ±':>10}{'noise ±':>9}{'probes ±':>10}"
+          f"{'solver':>9}{'evaluations':>13}  an upper bound on -log p of")  # fmt: skip
+    for row in rows:
+        cells = [row.facts.get(k, math.nan) for k in ("dequantisation", "probes", "solver")]
+        shown = ["-" if math.isnan(cell) else f"{cell:.5f}" for cell in cells]
+        count = row.facts.get("evaluations", math.nan)
+        evaluations = "-" if math.isnan(count) else f"{count:.1f}"
+        print(f"{row.name:<26}{row.mean:>9.4f}{row.error:>10.4f}{shown[0]:>9}{shown[1]:>10}"
+              f"{shown[2]:>9}{evaluations:>13}  {row.bounds}")  # fmt: skip
+    if "gain" in extra:
+        print("gain of eta* over eta = 1: {seen:.5f} ± {seen_error:.5f} seen, {predicted:.5f} ± "
+              "{predicted_error:.5f} predicted from training data".format(**extra["gain"]))  # fmt: skip
+    result = {
+        "run": str(arguments.run),
+        "step": opened.step,
+        "images": len(images),
+        "rows": [
+            {
+                "name": row.name,
+                "bounds": row.bounds,
+                "mean": row.mean,
+                "standard_errors": {"images": row.error, **row.facts},
+                "bits_per_dimension": row.bits_per_dimension.tolist(),
+            }
+            for row in rows
+        ],
+        **extra,
+    }
+    path = output_path(arguments.out, opened.folder, "likelihood.json")
+    write_atomically(path, (json.dumps(result) + "\n").encode())
+    print(f"wrote {path}")
+    return 0
+
+
+def fitted_tightness(
+    model: DiffEnc, train: Tensor, path: Path, arguments: argparse.Namespace, most: int = 1000
+) -> Tightness:
+    """From at most 1,000 training examples; kept beside the checkpoint for `noise_level="optimal"` and for reading."""
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(arguments.seed)
+    found = tightness(
+        model,
+        train[:most].to(device),
+        batch_size=arguments.batch_size,
+        generator=generator,
+        progress=progress("tightness", "batch"),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save(path)
+    return found
+
+
+def elbo_rows(
+    model: DiffEnc, images: Tensor, fitted: Tightness, arguments: argparse.Namespace
+) -> list[Row]:
+    """The ELBO at eta = 1 and at eta*, on the same draws."""
+    rows = []
+    for name, level in (("ELBO, eta = 1", 1.0), ("ELBO, eta*", fitted.noise_level)):
+        found = evaluate(
+            model,
+            images,
+            draws=arguments.draws,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            noise_level=level,
+            progress=progress(name, "batch"),
+        )
+        rows.append(Row(name, found.terms["total"], "the SDE model", {}))
+    return rows
+
+
+def flows(model: DiffEnc, head: Path) -> list[tuple[str, DiffEnc]]:
+    """Tied and paired flows of a model: both for a single head with a fitted head beside it."""
+    if model.paired:
+        return [("ODE, paired heads", model)]
+    found = [("ODE, tied heads", model)]
+    return found + ([("ODE, paired heads", load_head(model, head))] if head.exists() else [])
+
+
+def ode_rows(
+    found: list[tuple[str, DiffEnc]], images: Tensor, arguments: argparse.Namespace
+) -> list[Row]:
+    """The likelihood of each flow, with as many importance samples as --draws."""
+    rows = []
+    draws = arguments.draws if found[0][1].levels is not None else 1
+    for name, model in found:
+        for samples in sorted({1, draws}):
+            device = next(model.parameters()).device
+            with tqdm(total=samples * len(images), desc=name, unit="solve", disable=None) as bar:
+                result: Likelihood = log_likelihood(
+                    model,
+                    images.to(device),
+                    importance_samples=samples,
+                    batch_size=arguments.batch_size,
+                    generator=torch.Generator().manual_seed(arguments.seed),
+                    divergence=arguments.divergence,
+                    probes=arguments.probes,
+                    progress=bar.update,
+                )
+            errors = result.standard_errors
+            errors.pop("images")
+            per_solve = result.evaluations.double().mean().item() / samples
+            row = Row(
+                f"{name}, K = {samples}",
+                result.bits_per_dimension.cpu(),
+                "the ODE model",
+                {**errors, "evaluations": per_solve},
+            )
+            rows.append(row)
+    return rows
