@@ -8,7 +8,8 @@ methods step by step over the grid, adaptive ones between its ends.
 Reference: Li et al. 2020 (torchsde); Chen et al. 2018 (torchdiffeq).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,47 +22,46 @@ from torchdiffeq._impl.solvers import FixedGridODESolver
 from diffenc_ct.dynamics import ProbabilityFlow, ReverseSDE
 from diffenc_ct.solvers.problem import Grid, Problem
 
-# Method: (type of SDE it solves, strong order for a diffusion that does not depend on the state, Levy area it needs).
+# Method: type of SDE it solves, strong order for a diffusion that does not depend on the state.
 TORCHSDE_METHODS = {
-    "euler": ("ito", 1.0, "none"),
-    "milstein": ("ito", 1.0, "none"),
-    "srk": ("ito", 1.5, "space-time"),
-    "midpoint": ("stratonovich", 1.0, "none"),
-    "heun": ("stratonovich", 1.0, "none"),
-    "euler_heun": ("stratonovich", 1.0, "none"),
-    "log_ode": ("stratonovich", 1.0, "foster"),
-    "reversible_heun": ("stratonovich", 1.0, "none"),
+    "euler": ("ito", 1.0),
+    "milstein": ("ito", 1.0),
+    "srk": ("ito", 1.5),
+    "midpoint": ("stratonovich", 1.0),
+    "heun": ("stratonovich", 1.0),
+    "euler_heun": ("stratonovich", 1.0),
+    "log_ode": ("stratonovich", 1.0),
+    "reversible_heun": ("stratonovich", 1.0),
 }
 SCIPY_METHODS = {"RK45": 5, "RK23": 3, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 12}
 
 
 class ImageBrownian(torchsde.BaseBrownian):
-    """A Brownian motion over tau in [0, 1] for each image, from its own seed: (batch, d)."""
+    """Increments W and space-time integrals U of a Brownian motion, each image's from its own generator: (batch, d).
 
-    def __init__(self, entropies: Sequence[int], like: Tensor, levy_area: str) -> None:
-        self._like, self._levy_area = like[:0], levy_area
-        self._shape = tuple(like.shape)
-        self.motions = [
-            torchsde.BrownianInterval(
-                0.0,
-                1.0,
-                size=(1, like.shape[1]),
-                dtype=like.dtype,
-                device=like.device,
-                entropy=entropy,
-                levy_area_approximation=levy_area,
-            )
-            for entropy in entropies
-        ]
+    Over a step of length h, W = sqrt(h) e_1 and U = int (W_s - W_start) ds = h (W/2 + sqrt(h/12) e_2). Steps are asked
+    for one after another; the same step again gives the same numbers. The Levy area is given as 0: it multiplies Lie
+    brackets of the columns of g, which vanish for a g that does not depend on the state.
+    """
+
+    def __init__(self, noise: Callable[[Tensor], Tensor], like: Tensor) -> None:
+        self._noise, self._like, self._step = noise, like, (0.0, 0.0)
+        self._W = self._U = torch.zeros_like(like)
 
     def __call__(self, ta, tb=None, return_U=False, return_A=False) -> Any:
-        values = [m(ta, tb, return_U=return_U, return_A=return_A) for m in self.motions]
-        if isinstance(values[0], tuple):
-            return tuple(torch.cat(parts) for parts in zip(*values, strict=True))
-        return torch.cat(values)
+        step = (float(ta), float(tb))
+        if step != self._step:
+            self._step, h = step, step[1] - step[0]
+            self._W = math.sqrt(h) * self._noise(self._like)
+            self._U = h * (self._W / 2 + math.sqrt(h / 12) * self._noise(self._like))
+        values = [self._W] + [self._U] * return_U
+        if return_A:
+            n, d = self.shape
+            values.append(self._like.new_zeros(1, 1, 1).expand(n, d, d))
+        return values[0] if len(values) == 1 else tuple(values)
 
     def __repr__(self) -> str:
-        return f"ImageBrownian(shape={self._shape})"
+        return f"ImageBrownian(shape={self.shape})"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -73,11 +73,11 @@ class ImageBrownian(torchsde.BaseBrownian):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._shape
+        return tuple(self._like.shape)
 
     @property
     def levy_area_approximation(self) -> str:
-        return self._levy_area
+        return "foster"
 
 
 class TorchSDE:
@@ -85,7 +85,7 @@ class TorchSDE:
 
     def __init__(self, method: str) -> None:
         self.method = method
-        self.sde_type, self.strong_order, self.levy_area = TORCHSDE_METHODS[method]
+        self.sde_type, self.strong_order = TORCHSDE_METHODS[method]
 
     def order(self, stochastic: bool) -> float:
         """The strong order; without noise these are ordinary methods for an ODE."""
@@ -99,7 +99,7 @@ class TorchSDE:
             sde_type=self.sde_type,
         )
         y, tau = z.flatten(1), (1 - grid.t).to(z)
-        motion = ImageBrownian(problem.entropies, y, self.levy_area)
+        motion = ImageBrownian(problem.noise, y)
         for ends in zip(tau[:-1], tau[1:], strict=True):
             # A step longer than the interval ends at its end: exactly one step.
             y = torchsde.sdeint(sde, y, torch.stack(ends), bm=motion, method=self.method, dt=2.0)[1]

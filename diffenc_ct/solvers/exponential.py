@@ -166,7 +166,8 @@ class ExponentialMultistep(_Exponential):
         before, noise = u, torch.zeros_like(u)
         for a, b in zip(lam[:-1], lam[1:], strict=True):
             here = self.look(problem, u, a)
-            if correct and known:
+            # The first step, of order 1, is corrected always: its error would cap the order at 2.
+            if known and (correct or len(known) < k - 1):
                 values = [here, *known][:k]
                 u = advance(before, known[0].lam, a, values, level, "data") + noise
             known = [here, *known][:k]

@@ -7,7 +7,6 @@ A solver is any callable `solver(problem, z, grid) -> z_0` that takes latents z 
     problem.drift(z, t)           b_eta, the drift of the reverse SDE in dz/dt, t running from 1 to 0
     problem.diffusion(t)          eta sqrt(beta)
     problem.noise(z)              standard normal noise of z's shape, drawn image by image
-    problem.entropies             a seed for each image, for Brownian motions of one's own
     problem.noise_level           eta; problem.schedule is gamma(t)
     grid.t, grid.gamma            depths from 1 down to 0 and their gammas, float64 (steps + 1,)
 
@@ -44,12 +43,8 @@ class ImageNoise:
     """Noise of images `indices`: image i's draws depend on (seed, i) and on what it drew before, on nothing else."""
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        words = (np.random.SeedSequence((seed, i)).generate_state(4, np.uint32) for i in indices)
-        states = [[int(w) for w in word] for word in words]
-        self.generators = [
-            torch.Generator().manual_seed((a << 31) ^ b) for a, b, *_ in states
-        ]
-        self.entropies = [(c << 16) ^ d for *_, c, d in states]
+        words = (np.random.SeedSequence((seed, i)).generate_state(1, np.uint64) for i in indices)
+        self.generators = [torch.Generator().manual_seed(int(word[0])) for word in words]
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal noise of `like`'s shape (batch, *data), dtype and device."""
@@ -88,10 +83,9 @@ class Problem:
         noise: Callable[[Tensor], Tensor],
         *,
         ratio: Tensor | None = None,
-        entropies: Sequence[int] = (),
         observer: Observer | None = None,
     ) -> None:
-        self.model, self.entropies = Counted(model, observer), entropies
+        self.model = Counted(model, observer)
         self.noise_level, self.noise = noise_level, noise
         self.ratio = torch.ones(()) if ratio is None else ratio
 
