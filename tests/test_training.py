@@ -1,6 +1,7 @@
 """Training: what resumes, what is refused, what survives. Tiny models on two-dimensional data."""
 
 import csv
+import itertools
 import multiprocessing
 import os
 import random
@@ -222,6 +223,13 @@ def test_checkpoints_round_trip(sealed):
     assert read.tensors["n"].dtype == torch.int64
     assert (read.step, read.shape, read.levels, read.metrics) == (3, (2,), 256, {"bpd": 1.5})
     assert read.ema_rates() == ["0.9"] and list(read.under("ema/0.9/")) == ["a"]
+
+
+def test_the_first_average_is_the_configured_one_whatever_the_files_order():
+    config = replace(Config(), {"optimizer.ema": [0.5, 0.9, 0.1]}).to_dict()
+    for order in itertools.permutations(["0.9", "0.1", "0.5"]):
+        tensors = {f"ema/{rate}/a": torch.zeros(1) for rate in order}
+        assert Checkpoint(tensors, config, 0, (1,), None).ema_rates() == ["0.5", "0.9", "0.1"]
 
 
 @given(st.data())

@@ -59,10 +59,13 @@ class Checkpoint:
         }
 
     def ema_rates(self) -> list[str]:
-        """Rates of the moving averages that the file holds."""
-        return list(
-            dict.fromkeys(name.split("/")[1] for name in self.tensors if name.startswith("ema/"))
-        )
+        """Rates of the moving averages that the file holds, in the order of the configuration.
+
+        (A safetensors file keeps no order of its own.)
+        """
+        held = {name.split("/")[1] for name in self.tensors if name.startswith("ema/")}
+        configured = [f"{rate:g}" for rate in self.config.get("optimizer", {}).get("ema", ())]
+        return [rate for rate in configured if rate in held] + sorted(held - set(configured))
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
