@@ -19,6 +19,7 @@ Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021
 
 import math
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -142,8 +143,9 @@ def elbo(
     x: Tensor,
     *,
     depth: int | None = None,
-    ratio: float | Tensor = 1.0,
-    noise_level: float | NoiseLevel = 1.0,
+    ratio: float | Tensor | Literal["optimal", "per dimension"] = 1.0,
+    noise_level: float | NoiseLevel | Literal["optimal"] = 1.0,
+    calibration: "CalibratedSteps | None" = None,
     grid: Tensor | None = None,
     depths: Depths | None = None,
     t: Tensor | None = None,
@@ -158,6 +160,8 @@ def elbo(
     steps on the uniform grid i/T, or on `grid`, an increasing tensor of T + 1 depths from 0 to 1. At finite depth each
     example visits one step, the ceil(t T)-th, and its KL is multiplied by T. ratio: the variance ratio w, a number or
     one a step (T,) (optionally per dimension, (T, *data)). noise_level: eta, a number, NoiseLevel or function.
+    calibration: what `calibrate` fitted: its grid and depth are used, and its w* for ratio="optimal" (or
+    "per dimension") and eta* for noise_level="optimal".
     depths: how t is drawn (low-discrepancy by default); t, noise, noise_0: given values instead of draws, t in [0, 1]
     of shape (batch,). ends_fraction: below 1, reconstruction and latent loss are computed for that fraction of the
     batch only (the first examples), scaled up there and 0 elsewhere: their batch mean stays unbiased, at a cost in
@@ -166,6 +170,8 @@ def elbo(
     Raises ValueError for eta = 0, for which p and q are deterministic and the bound is infinite, for a ratio at
     infinite depth other than 1, and for bad shapes; TypeError for data of the wrong kind.
     """
+    if calibration is not None or isinstance(ratio, str) or isinstance(noise_level, str):
+        depth, grid, ratio, noise_level = _calibrated(calibration, depth, grid, ratio, noise_level)
     level = as_noise_level(noise_level)
     data = model.scale(x)
     if data.ndim < 2:
@@ -223,6 +229,39 @@ def elbo(
         F.pad(latent_loss(x_1, gamma_1) * scale, rest),
         data[0].numel(),
     )
+
+
+class CalibratedSteps(Protocol):
+    """What `elbo` takes of a calibration."""
+
+    grid: Tensor
+    ratio: Tensor
+    ratio_per_dimension: Tensor | None
+    noise_level: NoiseLevel
+
+
+def _calibrated(
+    calibration: CalibratedSteps | None, depth: int | None, grid: Tensor | None, ratio, noise_level
+) -> tuple[int, Tensor, float | Tensor, float | NoiseLevel]:
+    """Depth, grid, ratio and noise level with a calibration's in the place of words."""
+    if calibration is None:
+        raise ValueError(
+            f"ratio={ratio!r}, noise_level={noise_level!r} need a calibration: pass calibration=calibrate(...)"
+        )
+    known = len(calibration.ratio)
+    if grid is not None or depth not in (None, known):
+        raise ValueError(f"the calibration brings its grid of {known} steps; leave grid and depth out")
+    ratios = {"optimal": calibration.ratio, "per dimension": calibration.ratio_per_dimension}
+    if isinstance(ratio, str):
+        if ratios.get(ratio) is None:
+            raise ValueError(
+                f'ratio={ratio!r}; choose "optimal", or "per dimension" if the calibration was made with '
+                "per_dimension=True"
+            )
+        ratio = ratios[ratio]
+    if noise_level == "optimal":
+        noise_level = calibration.noise_level
+    return known, calibration.grid, ratio, noise_level
 
 
 def uniform_grid(depth: int, like: Tensor) -> Tensor:
