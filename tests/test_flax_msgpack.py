@@ -78,3 +78,12 @@ def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(ValueError, match="w: "):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 3, 5, 8])
+def test_arrays_of_the_wrong_length(length):
+    """Bytes that do not fill the shape are refused, with both named."""
+    with pytest.raises(ValueError, match=f"{length} bytes do not fill float32"):
+        flax_msgpack.Array((1,), "float32", bytes(length)).numpy()
+    with pytest.raises(ValueError, match="bfloat"):
+        flax_msgpack.Array((1,), "bfloat", bytes(2)).numpy()

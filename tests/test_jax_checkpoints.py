@@ -218,6 +218,22 @@ def test_image_shape_is_checked(tmp_path):
         load(tmp_path, which="average")
 
 
+def test_which_weights(tmp_path):
+    """The averaged weights by default, the last ones on request."""
+    write_example(tmp_path)
+    state = flax_msgpack.unpack((tmp_path / "w").read_bytes())
+    flat = {path: a.numpy() for path, a in flax_msgpack.flatten(state["params"]).items()}
+    trees = {
+        name: flax_msgpack.nest({path: a + shift for path, a in flat.items()})
+        for name, shift in (("params", np.float32(1)), ("ema_params", np.float32(2)))
+    }
+    (tmp_path / "w").write_bytes(flax_msgpack.pack(trees))
+    bias = flat["score_model/conv_in/bias"]
+    last, average = load(tmp_path, which="params"), load(tmp_path)
+    assert np.array_equal(last.network.conv_in.bias.detach(), bias + np.float32(1))
+    assert np.array_equal(average.network.conv_in.bias.detach(), bias + np.float32(2))
+
+
 def test_multi_resolution_height(tmp_path):
     """The encoder's levels come from the weights; a height that would give others is refused."""
     inner = network("unet_mult_res", n_layer=4, pooling=True)

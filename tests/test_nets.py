@@ -12,6 +12,7 @@ from diffenc_ct.nets import MLP, EncoderUNet, ScoreUNet, VectorNetwork
 from diffenc_ct.nets.blocks import (
     AttentionBlock,
     DepthEmbedding,
+    ResnetBlock,
     attention,
     fourier_features,
     group_norm,
@@ -201,6 +202,15 @@ def test_depth_embedding(width, gamma):
     phases = torch.tensor([u * 1e-4 ** (k / (half - 1)) for k in range(half)], dtype=F64)
     expected = torch.cat([phases.sin(), phases.cos(), torch.zeros(width + 1 - 2 * half, dtype=F64)])
     close(seen[0][0], expected, 1e-10)
+
+
+@given(seeds, st.integers(1, 3))
+def test_residual_blocks_start_as_the_identity(seed, width):
+    """Residual and attention blocks add nothing before training."""
+    x, condition = normal(seed, 2, width, 3, 3), normal(seed, 2, 5)
+    block = ResnetBlock(width, width, 5, groups=1, dropout=0.0).double()
+    assert torch.equal(block(x, condition), x)
+    assert torch.equal(AttentionBlock(width, groups=1).double()(x), x)
 
 
 @given(seeds, st.sampled_from(["start", "end"]))
