@@ -3,9 +3,14 @@
 import diffenc_ct as dc
 model = dc.DiffEnc(dc.LinearSchedule(), dc.TrainableEncoder(encoder_network), score_network, levels=256)
 terms = dc.elbo(model, x)          # .reconstruction .diffusion .latent .total: nats, shape (batch,)
+out = dc.log_likelihood(model, x)  # probability-flow ODE: nats, bits per dimension, statistics
+xs = dc.sample(model, 64, shape=x.shape[1:])
 """
 
+from diffenc_ct import jax_checkpoints
+from diffenc_ct.calibration import Calibration, calibrate
 from diffenc_ct.depths import ImportanceDepths, LowDiscrepancyDepths, UniformDepths
+from diffenc_ct.dynamics import ConditionalReverseSDE, ForwardSDE, ProbabilityFlow, ReverseSDE
 from diffenc_ct.elbo import Terms, elbo
 from diffenc_ct.encoders import (
     Encoder,
@@ -14,6 +19,8 @@ from diffenc_ct.encoders import (
     NonTrainableEncoder,
     TrainableEncoder,
 )
+from diffenc_ct.heads import fit_head
+from diffenc_ct.likelihood import Likelihood, log_likelihood, sample_with_log_prob
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import (
     ConstantNoiseLevel,
@@ -22,6 +29,7 @@ from diffenc_ct.process import (
     NonTrainableNoiseLevel,
     TabulatedNoiseLevel,
 )
+from diffenc_ct.sampling import Samples, sample
 from diffenc_ct.schedules import (
     LearnedLinearSchedule,
     LinearSchedule,
@@ -30,18 +38,23 @@ from diffenc_ct.schedules import (
     Schedule,
     SchedulePoint,
 )
+from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.runs import load
 
 __all__ = [
+    "Calibration",
+    "ConditionalReverseSDE",
     "ConstantNoiseLevel",
     "DiffEnc",
     "Encoder",
     "Encoding",
+    "ForwardSDE",
     "FunctionNoiseLevel",
     "Heads",
     "IdentityEncoder",
     "ImportanceDepths",
     "LearnedLinearSchedule",
+    "Likelihood",
     "LinearSchedule",
     "LowDiscrepancyDepths",
     "MonotoneSchedule",
@@ -49,12 +62,23 @@ __all__ = [
     "NonTrainableEncoder",
     "NonTrainableNoiseLevel",
     "PolynomialSchedule",
+    "ProbabilityFlow",
+    "ReverseSDE",
+    "Samples",
     "Schedule",
     "SchedulePoint",
     "TabulatedNoiseLevel",
     "Terms",
+    "Tightness",
     "TrainableEncoder",
     "UniformDepths",
+    "calibrate",
     "elbo",
+    "fit_head",
+    "jax_checkpoints",
     "load",
+    "log_likelihood",
+    "sample",
+    "sample_with_log_prob",
+    "tightness",
 ]
