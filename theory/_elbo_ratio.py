@@ -112,7 +112,7 @@ THEOREMS = (
                 d * (1 + _error / d - w) / (2 * w**2),
             ),
         },
-        computed_by=("diffenc_ct.calibration.optimal_ratio",),
+        computed_by=("diffenc_ct.step_tables.StepTables.excess", "diffenc_ct.calibration.plan"),
         formula=lambda: Formula(
             (_error, d), sp.Tuple(1 + _error / d, d / 2 * sp.log(1 + _error / d))
         ),
@@ -130,7 +130,7 @@ THEOREMS = (
         ),
         residual=lambda: _per_dimension(sp.Integer(1)),
         controls={"mean of u_i taken for 0": lambda: _per_dimension(sp.Integer(0))},
-        computed_by=("diffenc_ct.calibration.optimal_ratio",),
+        computed_by=("diffenc_ct.calibration.step_excess",),
         formula=lambda: Formula((_error,), sp.Tuple(1 + _error, sp.log(1 + _error) / 2)),
     ),
     Theorem(
@@ -153,7 +153,7 @@ THEOREMS = (
             "second order as at w = 1": lambda: _ratio_limit(_f2),
             "w* - 1 without its 2": lambda: _ratio_limit(_f2 - _f1**2 / d, sp.Integer(1)),
         },
-        computed_by=("diffenc_ct.calibration.optimal_ratio",),
+        computed_by=("diffenc_ct.calibration.plan",),
     ),
     Theorem(
         name="elbo.fixed_ratio_divergence",
