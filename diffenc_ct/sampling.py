@@ -152,7 +152,6 @@ def sample(
             level,
             noise,
             ratio=ratio,
-            entropies=noise.entropies,
             observer=observe if trajectory and first == 0 else None,
         )
         starts.append(z)
