@@ -69,7 +69,7 @@ class SteppedNoiseLevel(NoiseLevel):
 def shortest_path(cost: Tensor, steps: int) -> list[int]:
     """The nodes 0 = i_0 < i_1 < ... < i_steps = N of the cheapest path; cost (N + 1, N + 1), indexed (from, to).
 
-    Theorem: calibration.shortest_path. Raises ValueError where there are fewer than `steps` intervals.
+    Theorem: calibration.grid_cost. Raises ValueError where there are fewer than `steps` intervals.
     """
     n = len(cost) - 1
     if not 1 <= steps <= n:

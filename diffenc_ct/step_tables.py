@@ -50,7 +50,7 @@ class StepTables:
     def excess(self, noise_level: float | NoiseLevel = 1.0, *, groups: bool = False) -> Tensor:
         """E||Delta||^2 / (d S^2) = w* - 1 for all steps, indexed (s, t), (N + 1, N + 1); 0 unless s < t.
 
-        groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: calibration.optimal_ratio.
+        groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: elbo.optimal_ratio.
         """
         level, gamma = as_noise_level(noise_level), self.gamma
         gamma_s, gamma_t = (g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :]))
