@@ -12,10 +12,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from diffenc_ct.cli import evaluate, export, fit_head, sample, train
+from diffenc_ct.cli import calibrate, evaluate, export, fit_head, sample, train, verify
 from diffenc_ct.training.loop import TrainingStopped
 
-COMMANDS = (train, evaluate, sample, export, fit_head)
+COMMANDS = (train, evaluate, sample, verify, calibrate, export, fit_head)
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   diffenc export runs/mnist small/mnist
   diffenc export runs/mnist small/mnist --checkpoint best
+  diffenc export runs/mnist small/mnist --half
   diffenc evaluate small/mnist                 # what was exported is a RUN
 """
 
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
     )
+    parser.add_argument(
+        "--half", action="store_true", help="round the weights to 16 bits: half the size"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         Path(arguments.folder),
         weights=arguments.weights,
         checkpoint=arguments.checkpoint,
+        half=arguments.half,
     )
     print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return 0

@@ -1,27 +1,31 @@
 """diffenc sample"""
 
 import argparse
-import math
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from diffenc_ct.calibration import Calibration
 from diffenc_ct.cli.options import add_device, output_path, progress, use_device
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.cli.pictures import image_grid, write_trajectory
+from diffenc_ct.sampling import DEFAULT, sample
 from diffenc_ct.training.evaluation import parse_noise_level
 from diffenc_ct.training.runs import open_run
 
 NAME = "sample"
 HELP = "Draw samples from a trained model: a PNG grid (of images) and an .npz file."
 EPILOG = """\
-Writes samples.png and samples.npz (array `samples`: levels, or reals) to the run's folder (see --out).
+Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents`: z_1; `z_0`) to the run's folder (see --out).
 
 examples:
   diffenc sample runs/digits
   diffenc sample runs/mnist --count 100 --steps 500
-  diffenc sample runs/mnist --noise-level 0 --steps 50  # deterministic given the first noise
+  diffenc sample runs/mnist --solver ancestral --noise-level 0 --steps 50     DDIM
+  diffenc sample runs/mnist --solver dopri5             any method of torchdiffeq, scipy or torchsde
+  diffenc sample runs/mnist --schedule calibrated       the grid of `diffenc calibrate`
+  diffenc sample runs/mnist --trajectory 4              also a strip and a GIF of how four of them came about
   diffenc sample runs/mnist --seed 7 --out pictures/seven.png
 """
 
@@ -35,10 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=int, default=64, help="how many (default 64)")
     parser.add_argument(
-        "--steps", type=int, default=256, help="steps of the ancestral sampler (default 256)"
+        "--solver",
+        default=DEFAULT,
+        help="exponential, ancestral, torchsde:METHOD, torchdiffeq:METHOD, scipy:METHOD (default exponential)",
     )
     parser.add_argument(
-        "--noise-level", default="1", help="eta of the steps: a number, or tight (default 1)"
+        "--steps", type=int, help="steps (default 30 exponential, 64 of an ODE method, else 256)"
+    )
+    parser.add_argument(
+        "--noise-level",
+        help="eta of the steps: a number, or tight (default: what the solver and the model allow)",
+    )
+    parser.add_argument(
+        "--schedule",
+        help="where the steps lie: uniform, log-snr, balanced, or calibrated (ancestral steps as `diffenc calibrate` "
+        "found them; a file of its own as calibrated:FILE)",
+    )
+    parser.add_argument(
+        "--latents", metavar="FILE", help="start from latents z_1 in an .npy or .npz file"
+    )
+    parser.add_argument(
+        "--trajectory", type=int, default=0, metavar="K", help="show the path of the first K images"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=256, help="at a time; it changes no image (default 256)"
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
@@ -55,55 +79,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Sample and write."""
-    for name in ("count", "steps"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} {getattr(arguments, name)}; give at least 1")
+    for name in ("count", "steps", "batch_size"):
+        if (getattr(arguments, name) or 1) < 1 or getattr(arguments, name) == 0:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {getattr(arguments, name)}; give at least 1"
+            )
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-    level = parse_noise_level(arguments.noise_level)
     path = output_path(arguments.out, opened.folder, "samples.png")
-    generator = torch.Generator(device).manual_seed(arguments.seed)
-    samples = ancestral(
-        opened.model.to(device), (arguments.count, *opened.shape), arguments.steps, level, generator
-    ).cpu()
-    np.savez_compressed(path.with_suffix(".npz"), samples=samples.numpy())
-    written = [str(path.with_suffix(".npz"))]
+    level = None if arguments.noise_level is None else parse_noise_level(arguments.noise_level)
+    solver, schedule, calibration = arguments.solver, arguments.schedule, None
+    if schedule is not None and schedule.partition(":")[0] == "calibrated":
+        file = schedule.partition(":")[2] or opened.folder / "calibration.json"
+        calibration, schedule = _calibration(Path(file), arguments.run), None
+        solver = "ancestral" if solver == DEFAULT else solver
+    latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
+    result = sample(
+        opened.model.to(device),
+        arguments.count if latents is None else len(latents),
+        shape=opened.shape,
+        solver=solver,
+        steps=arguments.steps,
+        noise_level=level,
+        schedule=schedule,
+        calibration=calibration,
+        latents=latents,
+        trajectory=arguments.trajectory,
+        batch_size=arguments.batch_size,
+        generator=torch.Generator().manual_seed(arguments.seed),
+        progress=progress("sample", "batch"),
+    )
+    samples = result.samples.cpu()
+    np.savez_compressed(
+        path.with_suffix(".npz"),
+        samples=samples.numpy(),
+        latents=result.z_1.cpu().numpy(),
+        z_0=result.z_0.cpu().numpy(),
+    )
+    written = [path.with_suffix(".npz")]
     if len(opened.shape) == 3 and opened.shape[0] in (1, 3):
         image_grid(samples, opened.model.levels).save(path)
-        written.append(str(path))
+        written.append(path)
+        if result.trajectory is not None:
+            written += write_trajectory(result.trajectory, path)
     print(
-        f"{len(samples)} samples of {arguments.run} at step {opened.step}: wrote {' and '.join(written)}"
+        f"{len(samples)} samples of {arguments.run} at step {opened.step} by {result.log['solver']}, "
+        f"{result.evaluations:.0f} evaluations, noise level {result.log['noise_level']}: "
+        f"wrote {', '.join(map(str, written))}"
     )
     return 0
 
 
-@torch.no_grad()
-def ancestral(
-    model: DiffEnc, shape: tuple[int, ...], steps: int, level, generator: torch.Generator
-) -> Tensor:
-    """From z_1 ~ N(0, I) through p(z_s | z_t) on the uniform grid to z_0, then the most probable data."""
-    z = torch.randn(shape, generator=generator, device=generator.device)
-    gammas = model.schedule(torch.linspace(0, 1, steps + 1, device=z.device)).gamma
-    for i in progress("sample", "step")(range(steps, 0, -1)):
-        s, t = (gammas[j].expand(len(z)) for j in (i - 1, i))
-        z = model.reverse(z, s, t, noise_level=level).sample(generator)
-    return model.decode(z, gammas[0])
+def _calibration(file: Path, run: str) -> Calibration:
+    if not file.exists():
+        raise FileNotFoundError(f"no calibration at {file}; make one with: diffenc calibrate {run}")
+    return Calibration.load(file)
 
 
-def image_grid(samples: Tensor, levels: int | None, *, scale: int | None = None) -> Image.Image:
-    """Images (N, C, H, W), C = 1 or 3, side by side in a nearly square grid; reals are cut to (-1, 1)."""
-    values = samples.double()
-    values = (values.clamp(-1, 1) + 1) / 2 if levels is None else values / (levels - 1)
-    pixels = (255 * values).round().to(torch.uint8)
-    count, channels, height, width = pixels.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    grid = torch.zeros(rows * columns, channels, height + 1, width + 1, dtype=torch.uint8)
-    grid[:count, :, :height, :width] = pixels
-    grid = grid.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3)
-    array = grid[0].numpy() if channels == 1 else grid.permute(1, 2, 0).numpy()
-    picture = Image.fromarray(np.ascontiguousarray(array))
-    factor = max(1, 512 // picture.width) if scale is None else scale
-    return picture.resize(
-        (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
-    )
+def _latents(file: str, shape: tuple[int, ...]) -> Tensor:
+    """z_1 (n, *shape) from an .npy file, or from `latents` in an .npz file such as this command writes."""
+    loaded = np.load(file)
+    if not isinstance(loaded, np.ndarray):
+        if "latents" not in loaded:
+            raise ValueError(f"{file} has no array `latents`; it has {', '.join(loaded.files)}")
+        loaded = loaded["latents"]
+    if loaded.shape[1:] != shape or not np.issubdtype(loaded.dtype, np.floating):
+        raise ValueError(
+            f"{file} holds {loaded.dtype} of shape {loaded.shape}; latents are floats of shape (n, *{shape})"
+        )
+    return torch.from_numpy(loaded)

@@ -1,0 +1,79 @@
+"""diffenc calibrate"""
+
+import argparse
+
+import torch
+
+from diffenc_ct.calibration import calibrate
+from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
+from diffenc_ct.training.runs import open_run
+
+NAME = "calibrate"
+HELP = "Fit variance ratios, noise levels and the best grid of T steps to training data."
+EPILOG = """\
+Writes calibration.json to the run's folder (see --out), which `diffenc evaluate --calibration` and
+`diffenc sample --schedule calibrated` use. Training examples only: evaluate on others.
+
+examples:
+  diffenc calibrate runs/digits --depth 16
+  diffenc calibrate runs/mnist --depth 64 --examples 500 --per-dimension
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or a name")
+    parser.add_argument("--depth", type=int, default=16, help="number of steps T (default 16)")
+    parser.add_argument(
+        "--candidates", type=int, default=256, help="depths to choose from (default 256)"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=256, help="training examples to use (default 256)"
+    )
+    parser.add_argument(
+        "--noise-level", choices=("optimal", "1"), default="optimal", help="eta of each step"
+    )
+    parser.add_argument(
+        "--per-dimension", action="store_true", help="also one ratio a dimension (a second pass)"
+    )
+    parser.add_argument("--uniform", action="store_true", help="keep the uniform grid")
+    parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    parser.add_argument("--out", help="where to write (default RUN/calibration.json)")
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate, print, write."""
+    device = use_device(arguments)
+    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    data = load_data(opened.config.data, root=arguments.data_root)
+    opened.check(data)
+    if arguments.examples < 16:
+        raise ValueError(f"--examples {arguments.examples}; give at least 16")
+    path = output_path(arguments.out, opened.folder, "calibration.json")
+    found = calibrate(
+        opened.model.to(device),
+        data.train[: arguments.examples].to(device),
+        depth=arguments.depth,
+        candidates=arguments.candidates,
+        noise_level="optimal" if arguments.noise_level == "optimal" else 1.0,
+        per_dimension=arguments.per_dimension,
+        grid="uniform" if arguments.uniform else "best",
+        generator=torch.Generator(device).manual_seed(arguments.seed),
+        progress=progress("calibrate", "batch"),
+    )
+    print(f"{'t from':>8}{'to':>8}{'w*':>10}{'s.e.':>9}{'eta*':>8}")
+    rows = zip(
+        found.grid[1:], found.grid[:-1], found.ratio, found.ratio_error, found.eta_squared, strict=True
+    )
+    for t, s, w, error, eta_squared in rows:
+        print(f"{t:>8.4f}{s:>8.4f}{w:>10.4f}{error:>9.4f}{eta_squared**0.5:>8.3f}")
+    found.save(path)
+    print(
+        f"diffusion loss at {found.depth} steps {found.loss:.2f} ± {found.loss_error:.2f} nats an example on the "
+        f"{found.examples} it was fitted to: wrote {path}"
+    )
+    return 0

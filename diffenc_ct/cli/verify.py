@@ -1,0 +1,100 @@
+"""diffenc verify"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
+from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
+from diffenc_ct.schedules import LinearSchedule
+from diffenc_ct.training.runs import open_run
+from diffenc_ct.verification import LADDER, verify
+from diffenc_ct.worlds import GaussianWorld, MixtureWorld
+
+NAME = "verify"
+HELP = "Check the identities between finite and infinite depth, on a trained model or a closed-form world."
+EPILOG = """\
+Prints one table with a verdict for each identity and writes verification.json and verification.png to the run's folder
+(see --out; the current folder for a world). Exit code 1 if one fails by more than four standard errors.
+
+examples:
+  diffenc verify runs/digits
+  diffenc verify --world gaussian
+  diffenc verify --world mixture --encoder nontrainable
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, a file, or a name")
+    parser.add_argument("--world", choices=("gaussian", "mixture"), help="a world instead of a run")
+    parser.add_argument(
+        "--encoder", choices=("identity", "nontrainable"), default="nontrainable", help="the world's"
+    )
+    parser.add_argument("--examples", type=int, help="examples (default 32 of a run, 256 of a world)")
+    parser.add_argument(
+        "--deepest", type=int, default=LADDER[-1], help="deepest of five depths (default 128)"
+    )
+    parser.add_argument("--draws", type=int, default=64, help="depths an example (default 64)")
+    parser.add_argument("--path-steps", type=int, default=192, help="steps of the path KL")
+    parser.add_argument("--ratio", type=float, default=1.2, help="w whose ELBO diverges")
+    parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
+    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data and noise (default 0)")
+    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    parser.add_argument("--out", help="where to write the JSON; the figure goes beside it")
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify, print, write."""
+    if (arguments.run is None) == (arguments.world is None):
+        raise ValueError("give a run or --world, one of the two")
+    if arguments.deepest < 16 or arguments.deepest % 16:
+        raise ValueError(f"--deepest {arguments.deepest}; give a multiple of 16")
+    use_device(arguments)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    exact, folder = None, Path()
+    if arguments.world is not None:
+        model, x, exact = _world(
+            arguments.world, arguments.encoder, arguments.examples or 256, generator
+        )
+    else:
+        opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+        data = load_data(opened.config.data, root=arguments.data_root)
+        opened.check(data)
+        model, x, folder = opened.model, data.test[: arguments.examples or 32], opened.folder
+    result = verify(
+        model,
+        x,
+        depths=tuple(arguments.deepest >> k for k in reversed(range(5))),
+        draws=arguments.draws,
+        path_steps=arguments.path_steps,
+        ratio=arguments.ratio,
+        exact=exact,
+        generator=generator,
+    )
+    print(result.table())
+    path = output_path(arguments.out, folder, "verification.json")
+    checks = [vars(c) | {"deviations": c.deviations, "passed": c.passed} for c in result.checks]
+    path.write_text(json.dumps(vars(result) | {"checks": checks}, indent=1) + "\n", encoding="utf-8")
+    result.figure(path.with_suffix(".png"))
+    failed = [c.name for c in result.checks if not c.passed]
+    print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all identities hold'}; wrote {path}")
+    return 1 if failed else 0
+
+
+def _world(name: str, encoder: str, examples: int, generator: torch.Generator):
+    """A model, data and, where it is known, L_inf in nats."""
+    schedule = LinearSchedule(-8.0, 5.0)
+    kind = NonTrainableEncoder() if encoder == "nontrainable" else IdentityEncoder()
+    if name == "gaussian":
+        variances = torch.logspace(-2, 0, 6, dtype=torch.float64)
+        world = GaussianWorld(torch.full_like(variances, 0.3), variances, kind)
+        exact = float(world.infinite_depth_loss(schedule.gamma_min, schedule.gamma_max))
+        return world.model(schedule), world.sample(examples, generator), exact
+    means = 0.6 * torch.randn(5, 1, 3, 3, dtype=torch.float64, generator=generator)
+    mixture = MixtureWorld(means, 0.2, kind)
+    return mixture.model(schedule), mixture.sample(examples, generator), None
