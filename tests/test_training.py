@@ -333,6 +333,23 @@ def test_exported_weights_are_the_model(tmp_path, data):
     )
 
 
+def test_half_precision_exports_round_and_are_smaller(tmp_path, data):
+    train(tiny(), tmp_path / "run", data=data)
+    whole = export(tmp_path / "run", tmp_path / "whole")
+    half = export(tmp_path / "run", tmp_path / "half", half=True)
+    one, other = load(tmp_path / "whole").state_dict(), load(tmp_path / "half").state_dict()
+    for name, tensor in one.items():
+        assert other[name].dtype == tensor.dtype == torch.float32
+        assert torch.equal(other[name], tensor.half().float())
+    assert half.stat().st_size < whole.stat().st_size
+
+
+def test_exports_do_not_tell_where_the_data_lay(tmp_path, data):
+    train(replace(tiny(), {"data.root": "/secret/place"}), tmp_path / "run", data=data)
+    path = export(tmp_path / "run", tmp_path / "small")
+    assert b"secret" not in path.read_bytes() + (path.parent / "config.json").read_bytes()
+
+
 # The step ---------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from diffenc_ct.training.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from diffenc_ct.training.config import Config
+from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.state import restore_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -64,22 +64,35 @@ def open_run(
 
 
 def export(
-    run: str | Path, folder: Path, *, weights: str = "ema", checkpoint: str | int = "latest"
+    run: str | Path,
+    folder: Path,
+    *,
+    weights: str = "ema",
+    checkpoint: str | int = "latest",
+    half: bool = False,
 ) -> Path:
-    """Write one set of weights of a run, without optimiser, to FOLDER/weights.safetensors; also its config.json."""
+    """Write one set of weights of a run, without optimiser, to FOLDER/weights.safetensors; also its config.json.
+
+    half: rounded to 16 bits (11 of precision), half the size; they are float32 again when loaded. The folder where this
+    machine keeps its data sets is not written.
+    """
     saved, _ = _find(run, str(checkpoint))
     tensors = {
-        f"ema/export/{name}": t for name, t in restore_model(saved, weights).state_dict().items()
+        f"ema/export/{name}": t.half() if half and t.is_floating_point() else t
+        for name, t in restore_model(saved, weights).state_dict().items()
     }
+    config = replace(Config.from_dict(saved.config), {"data.root": None})
     path = folder / "weights.safetensors"
     if path.exists():
         raise ValueError(f"{path} exists; delete it or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         path,
-        Checkpoint(tensors, saved.config, saved.step, saved.shape, saved.levels, saved.metrics),
+        Checkpoint(
+            tensors, config.to_dict(), saved.step, saved.shape, saved.levels, saved.metrics
+        ),
     )
-    (folder / "config.json").write_text(Config.from_dict(saved.config).to_json(), encoding="utf-8")
+    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     return path
 
 
