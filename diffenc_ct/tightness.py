@@ -22,6 +22,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,12 +93,11 @@ class Tightness:
         names = [f.name for f in fields(Tightness)]
         if not isinstance(plain, dict) or set(plain) != set(names):
             raise ValueError(f"{path} is no saved tightness: its fields must be {', '.join(names)}")
-        return Tightness(
-            **{
-                k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
-                for k, v in plain.items()
-            }
-        )
+        values: dict[str, Any] = {
+            k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
+            for k, v in plain.items()
+        }
+        return Tightness(**values)
 
 
 def optimal_eta_squared(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -160,10 +160,15 @@ def _summarise(moments: Tensor, gamma: Tensor, dimensions: int) -> Tightness:
     at_one = _rate(each_a, each_b, each_c, gamma, torch.ones_like(gamma))
     gains = at_one - _rate(each_a, each_b, each_c, gamma, eta_squared)
     gain, gap = (torch.trapezoid(f, gamma, dim=1) for f in (gains, 0.5 * snr(gamma) * each_b))
+    a_error, b_error, c_error = errors.unbind(1)
     return Tightness(
-        gamma,
-        *(a, b, c),
-        *errors.unbind(1),
+        gamma=gamma,
+        a=a,
+        b=b,
+        c=c,
+        a_error=a_error,
+        b_error=b_error,
+        c_error=c_error,
         gap=gap.mean().item(),
         gap_error=gap.std().item() / n**0.5,
         gain=gain.mean().item(),

@@ -217,7 +217,7 @@ def solve_adams(
 
 
 def _begin(field: Field, z: Tensor, gamma: float, nodes: int, step: float) -> _State:
-    n, kind = len(z), {"dtype": torch.float64, "device": z.device}
+    n, kind = len(z), z.new_empty((), dtype=torch.float64)
     rows = torch.arange(n, device=z.device)
     value = field(z, torch.full((n,), gamma, dtype=z.dtype, device=z.device), rows)
 
@@ -225,9 +225,9 @@ def _begin(field: Field, z: Tensor, gamma: float, nodes: int, step: float) -> _S
         padding = torch.zeros(n, nodes - 1, first.shape[1], dtype=first.dtype, device=first.device)
         return torch.cat([first[:, None], padding], 1)
 
-    zeros = torch.zeros(n, **kind)
+    zeros = kind.new_zeros(n)
     # places for nodes that do not exist yet; distinct, so that no division by zero is ever made
-    places = gamma - step * torch.arange(nodes, **kind)
+    places = gamma - step * torch.arange(nodes).to(kind)
     return _State(
         rows=rows,
         nodes=places.expand(n, -1),
@@ -237,10 +237,10 @@ def _begin(field: Field, z: Tensor, gamma: float, nodes: int, step: float) -> _S
         score=value.score.flatten(1).detach(),
         miss=torch.zeros_like(z.flatten(1)).detach(),
         z=z.flatten(1),
-        integral=torch.zeros(n, field.columns, **kind),
-        settled=torch.full((n,), gamma, **kind),
-        step=torch.full((n,), step, **kind),
-        last_error=torch.ones(n, **kind),
+        integral=kind.new_zeros(n, field.columns),
+        settled=kind.new_full((n,), gamma),
+        step=kind.new_full((n,), step),
+        last_error=kind.new_ones(n),
         error=zeros,
         drift=zeros,
         evaluations=torch.ones(n, dtype=torch.long, device=z.device),
