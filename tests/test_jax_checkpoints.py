@@ -188,7 +188,7 @@ def test_reference_survives_save(name, tmp_path):
 @given(models())
 def test_save_then_load_is_bitwise(tmp_path_factory, drawn):
     """The same parameters, numbers and description; the saved configuration means what the first one did."""
-    _, model = drawn
+    config, model = drawn
     folder = tmp_path_factory.mktemp("checkpoint")
     jax_checkpoints.save(model, folder / "c.json", folder / "w", step=7)
     rng = torch.get_rng_state()
@@ -198,7 +198,12 @@ def test_save_then_load_is_bitwise(tmp_path_factory, drawn):
     expected, found = model.state_dict(), loaded.state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert describe(loaded) == describe(model)
+    described = describe(loaded)
+    assert described == describe(model)
+    assert described["gamma_type"] == config["gamma_type"]
+    if config["ddpm_type"] == "S3VA":
+        for name in ("m1_to_1", "k", "gamma_reg", "end_reg"):
+            assert described["encoder_config"][name] == config["encoder_config"][name]
     shape = (2, model.network.channels, 4, 4)
     x, eps = torch.randint(model.levels, shape), torch.randn(shape)
     a, b = (
