@@ -19,7 +19,7 @@ from diffenc_ct.solvers.linear import kl_per_dimension, produced_gaussian
 from diffenc_ct.solvers.problem import Grid, Problem
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
 from tests.conformance_solvers import check_solver
-from tests.strategies import ScaleEncoder, close, generator, normal, noise_levels, schedules
+from tests.strategies import ScaleEncoder, close, normal, noise_levels, schedules
 
 SCHEDULE = dc.LinearSchedule(-4.0, 3.0)
 F64 = torch.float64
@@ -72,7 +72,7 @@ def flow_truth(kind: str) -> torch.Tensor:
 def test_deterministic_order(name: str, kind: str) -> None:
     """The error against the exact flow falls with the declared order."""
     declared = make_solver(name).order(False)
-    steps = [32, 64] if declared > 3 else [96, 192]
+    steps = [24, 48] if declared == 4 or "corrected-3" in name else [48, 96]
     errors = [float((flow(name, kind, n, normal(3, 6, 2)) - flow_truth(kind)).norm()) for n in steps]
     assert abs(slope(errors, steps) - declared) < 0.2, (declared, errors)
 
@@ -87,14 +87,16 @@ def test_adaptive_solvers_obey_their_tolerance(name: str) -> None:
         solver = make_solver(name, rtol=tolerance, atol=tolerance)
         with torch.no_grad():
             z_0 = solver(problem, normal(3, 6, 2), log_snr_grid(1))
-        assert float((z_0 - flow_truth("scale")).abs().max()) < 60 * tolerance
+        # torchdiffeq's fehlberg2 underestimates its error.
+        allowed = (1000 if name == "fehlberg2" else 60) * tolerance
+        assert float((z_0 - flow_truth("scale")).abs().max()) < allowed
 
 
 @pytest.mark.parametrize("name", ["explicit_adams", "implicit_adams", "fixed_adams"])
 def test_torchdiffeq_adams_converge(name: str) -> None:
     """Their order varies along the path (up to 12), so an error is asserted, not a slope."""
-    error = (flow(name, "scale", 128, normal(3, 6, 2)) - flow_truth("scale")).abs().max()
-    assert float(error) < 1e-4
+    error = (flow(name, "scale", 256, normal(3, 6, 2)) - flow_truth("scale")).abs().max()
+    assert float(error) < 1e-6
 
 
 # Stochastic orders --------------------------------------------------------------------------------
@@ -122,21 +124,26 @@ def replay(draws: list[torch.Tensor]):
     return lambda like: remaining.pop(0)
 
 
+@functools.cache
+def strong(method: str, steps: int) -> torch.Tensor:
+    """z_0 of 256 paths of the reverse SDE with noise level 2, a Brownian path each, the same at every resolution."""
+    schedule = dc.LinearSchedule(-2.5, 2.5)
+    means = torch.tensor([[-0.9, 0.2], [0.1, 0.8], [0.7, -0.6]], dtype=F64)
+    model = MixtureWorld(means, 0.5).model(schedule)
+    noise = replay(Path(0, 256, 1024).standardised(steps))
+    problem = Problem(model, as_noise_level(2.0), noise)
+    with torch.no_grad():
+        solver = make_solver(f"torchsde:{method}")
+        return solver(problem, normal(5, 256, 2), log_snr_grid(steps, schedule))
+
+
 @pytest.mark.parametrize("name", TORCHSDE_METHODS)
 def test_strong_order_of_torchsde(name: str) -> None:
-    """Mean error over shared Brownian paths, in reverse time on the generative SDE with noise level 1."""
-    path = Path(0, 24, 512)
-
-    def solve(method: str, steps: int) -> torch.Tensor:
-        noise = replay(path.standardised(steps))
-        problem = Problem(mixture("scale"), as_noise_level(1.0), noise)
-        with torch.no_grad():
-            return make_solver(f"torchsde:{method}")(problem, normal(5, 24, 2), log_snr_grid(steps))
-
-    steps, truth = [64, 128], solve("srk", 512)
-    errors = [float((solve(name, n) - truth).norm()) for n in steps]
+    """Mean error over shared Brownian paths, in reverse time on the generative SDE."""
+    steps = [64, 256] if name == "srk" else [32, 128]
+    errors = [float((strong(name, n) - strong("srk", 1024)).norm()) for n in steps]
     declared = make_solver(f"torchsde:{name}").order(True)
-    assert abs(slope(errors, steps) - declared) < 0.2 + 0.1 * (declared > 1), errors
+    assert abs(slope(errors, steps) - declared) < 0.2, errors
 
 
 def coupled_noise(draws: torch.Tensor, fine: Grid, coarse: Grid, level: dc.NoiseLevel):
@@ -357,7 +364,3 @@ def test_wrong_grids() -> None:
         make_grid(SCHEDULE, 3, "cosine")
     with pytest.raises(ValueError, match="orders 1, 2 and 3"):
         dc.solvers.ExponentialMultistep(4)
-
-
-def test_generator_helper() -> None:
-    assert generator(1).initial_seed() == 1
