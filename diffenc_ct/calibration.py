@@ -225,7 +225,7 @@ def calibrate(
     per_dimension: also w_i*, from a second pass over the chosen steps alone. Errors as in measure_steps and plan.
     """
     tables = measure_steps(
-        model, data, candidates=candidates, generator=generator, progress=progress
+        model, data, candidates=candidates, shared_noise=True, generator=generator, progress=progress
     )
     found = plan(tables, depth, noise_level=noise_level, grid=grid)
     if not per_dimension:

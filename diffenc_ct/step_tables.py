@@ -92,12 +92,15 @@ def measure_steps(
     candidates: int = 256,
     examples_at_once: int = 16,
     groups: int = 16,
+    shared_noise: bool = False,
     generator: torch.Generator | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> StepTables:
     """Tables over `data` (levels or reals, (examples, *data)) for candidates + 1 uniform depths.
 
-    One network and one encoder evaluation for each example and depth. Raises ValueError for fewer than 2 candidates, or
+    One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at all
+    depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums over
+    depths are more exact without. Raises ValueError for fewer than 2 candidates, or
     fewer examples than groups.
     """
     if candidates < 2:
@@ -115,7 +118,8 @@ def measure_steps(
         rows = x.repeat_interleave(len(t), 0)
         each = gamma.repeat(len(x))
         encoding = model.encoder(rows, each)
-        noise = normal_like(rows, generator)
+        noise = normal_like(x if shared_noise else rows, generator)
+        noise = noise.repeat_interleave(len(t), 0) if shared_noise else noise
         z = marginal(encoding.value, each).sample(noise=noise)
         # With x_t' = 0 the second error is -r_hat itself.
         still = Encoding(encoding.value, torch.zeros_like(encoding.value))

@@ -140,7 +140,7 @@ def strong(method: str, steps: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", TORCHSDE_METHODS)
 def test_strong_order_of_torchsde(name: str) -> None:
     """Mean error over shared Brownian paths, in reverse time on the generative SDE."""
-    steps = [64, 256] if name == "srk" else [32, 128]
+    steps = [32, 128]
     errors = [float((strong(name, n) - strong("srk", 1024)).norm()) for n in steps]
     declared = make_solver(f"torchsde:{name}").order(True)
     assert abs(slope(errors, steps) - declared) < 0.2, errors
@@ -164,26 +164,46 @@ def coupled_noise(draws: torch.Tensor, fine: Grid, coarse: Grid, level: dc.Noise
 
 
 WEAK = ["exponential", "exponential-1", "exponential-2", "exponential-single-2", "ancestral"]
+WIDE = dc.LinearSchedule(-2.0, 2.5)
+
+
+@functools.cache
+def weak(name: str, steps: int) -> float:
+    """E||z_0||^2 over 20,000 paths with noise level 1 in a mixture world, their noise the same at every resolution."""
+    means = torch.tensor([[-0.9, 0.2], [0.1, 0.8], [0.7, -0.6]], dtype=F64)
+    model, level = MixtureWorld(means, 0.5, ScaleEncoder()).model(WIDE), as_noise_level(1.0)
+    fine, grid = log_snr_grid(96, WIDE), log_snr_grid(steps, WIDE)
+    noise = coupled_noise(normal(7, 96, 20000, 2), fine, grid, level)
+    with torch.no_grad():
+        z = make_solver(name)(Problem(model, level, noise), normal(8, 20000, 2), grid)
+    return float((z**2).sum(1).mean())
 
 
 @pytest.mark.parametrize("name", WEAK)
-def test_weak_order(name: str) -> None:
-    """The mean of a smooth function falls with the declared weak order, on coupled noise."""
-    level, paths, counts = as_noise_level(1.0), 6000, [16, 32, 128]
-    grids = [log_snr_grid(n) for n in counts]
-    draws, z_1 = normal(7, counts[-1], paths, 2), normal(8, paths, 2)
-
-    def statistic(solver: str, grid: Grid) -> float:
-        noise = coupled_noise(draws, grids[-1], grid, level)
-        with torch.no_grad():
-            z = make_solver(solver)(Problem(mixture("scale"), level, noise), z_1, grid)
-        return float((z[:, 0] ** 2 + z[:, 1] + 0.5 * z[:, 0] * z[:, 1]).mean())
-
-    truth = statistic("exponential-single-2", grids[-1])
-    errors = [abs(statistic(name, grid) - truth) for grid in grids[:2]]
+def test_weak_order_in_a_mixture(name: str) -> None:
+    """It falls with the declared weak order, or faster: the multistep method's leading error is small here."""
+    truth, steps = weak("exponential-single-2", 96), [12, 24]
+    errors = [abs(weak(name, n) - truth) for n in steps]
     declared = make_solver(name).order(True)
-    # The reference errs by 1/16 of the finer error at order 2: a bias of the slope below 0.1.
-    assert abs(slope(errors, counts[:2]) - declared) < 0.3, errors
+    assert declared - 0.2 < slope(errors, steps) < declared + (0.8 if name in WEAK[::2][:2] else 0.2)
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_weak_order_exactly(name: str) -> None:
+    """In a Gaussian world mean and covariance are exact, so the slope has no sampling error."""
+    world = GaussianWorld(
+        torch.tensor([0.3, -0.2], dtype=F64), torch.tensor([0.5, 0.1], dtype=F64), ScaleEncoder()
+    )
+
+    def produced(solver: str, steps: int) -> torch.Tensor:
+        made, _ = produced_gaussian(
+            world.model(WIDE), 2, make_solver(solver), log_snr_grid(steps, WIDE), 1.0
+        )
+        return torch.cat([made.mean, made.covariance_matrix.flatten()])
+
+    truth, steps = produced("exponential-single-2", 512), [64, 128]
+    errors = [float((produced(name, n) - truth).norm()) for n in steps]
+    assert abs(slope(errors, steps) - make_solver(name).order(True)) < 0.2, errors
 
 
 # Linear worlds, exactly ---------------------------------------------------------------------------
@@ -337,7 +357,7 @@ def test_conformance_catches_wrong_solvers() -> None:
             check_solver(wrong, noise_level=1.0)
 
 
-@pytest.mark.parametrize("name", ["exponentials", "euler", "midpoint", "heun", "dopri", "torchsde:srks", ""])
+@pytest.mark.parametrize("name", ["exponentials", "euler", "midpoint", "dopri", "torchsde:srks", ""])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(ValueError, match="choose one of|Choose one of"):
         make_solver(name)

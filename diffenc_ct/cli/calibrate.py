@@ -16,7 +16,7 @@ Writes calibration.json to the run's folder (see --out), which `diffenc evaluate
 
 examples:
   diffenc calibrate runs/digits --depth 16
-  diffenc calibrate runs/mnist --depth 64 --examples 500 --per-dimension
+  diffenc calibrate runs/mnist --depth 64 --examples 1000 --per-dimension
 """
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates", type=int, default=256, help="depths to choose from (default 256)"
     )
     parser.add_argument(
-        "--examples", type=int, default=256, help="training examples to use (default 256)"
+        "--examples", type=int, default=512, help="training examples to use (default 512)"
     )
     parser.add_argument(
         "--noise-level", choices=("optimal", "1"), default="optimal", help="eta of each step"
