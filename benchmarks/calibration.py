@@ -2,10 +2,11 @@
 
     python benchmarks/calibration.py [--run RUN ...] [--data-root ROOT] [--train 512] [--test 256]
 
-Rows: uniform grid with w = 1, with w*, with w* per dimension; calibrated grid with w*, per dimension; the same with eta* of each
-step. Columns: T = 8 ... 128. First the mixture of 1,000 MNIST training digits (component deviation 0.05) with the
-identity and the non-trainable encoder, then each trained RUN. L_inf is that of eta = 1 on the same test examples and
-noise, so that what examples differ in cancels; standard errors over 16 groups of test examples. Last line: JSON.
+Rows: uniform grid with w = 1, with w*, with w* per dimension; calibrated grid with w*, per dimension; the same with
+eta* of each step. Columns: T = 8 ... 128. First the mixture of 1,000 MNIST training digits (component deviation 0.05)
+with the identity and the non-trainable encoder, then each trained RUN. L_inf is that of eta = 1 on the same test
+examples and noise, so that what examples differ in cancels; standard errors over 16 groups of test examples. Last
+line: JSON.
 """
 
 import argparse
@@ -55,7 +56,9 @@ def measure(label: str, model: dc.DiffEnc, train: Tensor, test: Tensor) -> dict[
     fitted = measure_steps(model, train, shared_noise=True, generator=g)
     held_out = measure_steps(model, test, generator=g)
     infinite, scale = held_out.infinite_depth_loss(), 1 / (held_out.dimensions * math.log(2))
-    print(f"\n{label}: L_inf {float(infinite.mean()) * scale:.4f} bpd; L_T - L_inf in bpd ± standard error")
+    print(
+        f"\n{label}: L_inf {float(infinite.mean()) * scale:.4f} bpd; L_T - L_inf in bpd ± standard error"
+    )
     print(f"{'':<34}" + "".join(f"{f'T = {T}':>20}" for T in DEPTHS))
     rows: dict[str, list[float]] = {}
 
@@ -100,10 +103,11 @@ def main() -> None:
         opened = open_run(run)
         own = load_dataset(opened.config.data.name, root=arguments.data_root)
         opened.check(own)
-        found = measure(
-            run, opened.model, own.train[: arguments.train], own.test[: arguments.test]
-        )
-        calibrated = [min(cells) for cells in zip(*(v for k, v in found.items() if k.startswith("cal")), strict=True)]
+        found = measure(run, opened.model, own.train[: arguments.train], own.test[: arguments.test])
+        calibrated = [
+            min(cells)
+            for cells in zip(*(v for k, v in found.items() if k.startswith("cal")), strict=True)
+        ]
         pairs = zip(calibrated[:4], found["uniform, w = 1"][:4], strict=True)
         ratios.append(max(c / u for c, u in pairs))
     best = rows["VDM"]["calibrated, w*"]

@@ -2,11 +2,11 @@
 
     python benchmarks/samplers.py [--digits] [--quick]
 
-A Gaussian world of 16 variances log-spaced from 1e-4 to 1, mean 0.3, gamma linear from -13.3 to 5, start N(0, I): what a
-sampler produces there is a Gaussian, computed exactly, so KL per dimension to q(z_0) has no sampling error. Three encoders:
-identity (VDM), non-trainable, and a trainable one's form with a linear y; paired heads. azula, if installed, runs
-beside ours for VDM. --digits adds the mixture of digits, by sliced Wasserstein distance in units of that between two
-true samples. The last line is JSON.
+A Gaussian world of 16 variances log-spaced from 1e-4 to 1, mean 0.3, gamma linear from -13.3 to 5, start N(0, I):
+what a sampler produces there is a Gaussian, computed exactly, so KL per dimension to q(z_0) has no sampling error.
+Three encoders: identity (VDM), non-trainable, and a trainable one's form with a linear y; paired heads. azula, if
+installed, runs beside ours for VDM. --digits adds the mixture of digits, by sliced Wasserstein distance in units of
+that between two true samples. The last line is JSON.
 """
 
 import argparse
@@ -42,7 +42,9 @@ def matrix(gamma: Tensor) -> Tensor:
     """alpha^2 I + sigma^2 (1/2 + 3/10 sin(lambda/4)) Q with Q orthogonal."""
     Q = torch.linalg.qr(torch.randn(D, D, dtype=F64, generator=torch.Generator().manual_seed(0)))[0]
     s = torch.sigmoid(gamma)[:, None, None]
-    return (1 - s) * torch.eye(D, dtype=F64) + s * (0.5 - 0.3 * torch.sin(gamma / 4))[:, None, None] * Q
+    return (1 - s) * torch.eye(D, dtype=F64) + s * (0.5 - 0.3 * torch.sin(gamma / 4))[
+        :, None, None
+    ] * Q
 
 
 def worlds() -> dict[str, GaussianWorld]:
@@ -122,7 +124,9 @@ def azula_rows(world: GaussianWorld, counts: tuple[int, ...]) -> dict[str, list[
     return rows
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, generator: torch.Generator, slices: int = 256) -> float:
+def sliced_wasserstein(
+    a: Tensor, b: Tensor, generator: torch.Generator, slices: int = 256
+) -> float:
     """Root mean square over random directions of the 2-Wasserstein distance of projections; equal sample sizes."""
     direction = torch.randn(a.flatten(1).shape[1], slices, generator=generator, dtype=a.dtype)
     direction = direction / direction.norm(dim=0)
@@ -143,7 +147,12 @@ def digits_rows(n: int, counts: tuple[int, ...], root: str | None) -> dict[str, 
         model = world.model(SCHEDULE)
         truth, other = world.sample(n, g), world.sample(n, g)
         unit = sliced_wasserstein(truth, other, torch.Generator().manual_seed(1))
-        for name, eta in (("exponential", 0.0), ("exponential", 1.0), ("ancestral", 0.0), ("ancestral", 1.0)):
+        for name, eta in (
+            ("exponential", 0.0),
+            ("exponential", 1.0),
+            ("ancestral", 0.0),
+            ("ancestral", 1.0),
+        ):
             rows[f"{label} {name} eta={eta:g}"] = [
                 sliced_wasserstein(
                     dc.sample(
@@ -187,7 +196,11 @@ def main() -> None:
     if arguments.digits:
         counts = (10, 20, 50)
         rows = digits_rows(1000, counts, arguments.data_root)
-        show("Mixture of digits: sliced Wasserstein distance / that of two true samples", counts, rows)
+        show(
+            "Mixture of digits: sliced Wasserstein distance / that of two true samples",
+            counts,
+            rows,
+        )
     at10, at14, at50 = (COUNTS.index(n) for n in (10, 14, 50))
     vdm, diffenc = found["VDM"], found["DiffEnc"]
     peers = [row[at10] for name, row in vdm.items() if name.startswith("azula")]

@@ -1,6 +1,6 @@
 """Calibrating a model of finite depth to data: variance ratios w*, noise levels eta*, and the best T-step grid.
 
-With the best ratio, w* = 1 + E||Delta||^2/(d S^2), a step from t to s costs d/2 ln w*(s, t) nats, and a grid costs the sum
+With the best ratio, w* = 1 + E||Delta||^2/(d S^2), a step from t to s costs d/2 ln w*(s, t) nats, and a grid the sum
 over its steps. So the best grid of T steps among N + 1 candidate depths is a shortest path with T edges:
 
     best_k(t) = min_{s < t} best_{k-1}(s) + cost(s, t),     cost(s, t) = min_eta d/2 ln w*_eta(s, t)
@@ -90,8 +90,8 @@ def shortest_path(cost: Tensor, steps: int) -> list[int]:
 class Calibration:
     """A grid for `depth` steps with its ratio and noise level, fitted on `examples` examples.
 
-    grid: depths (T + 1,) from 0 to 1; gamma: there; ratio: w* (T,); eta_squared (T,); ratio_error: standard errors of w*;
-    ratio_per_dimension: (T, *data) or None; loss, loss_error: the fitted L_T in nats an example.
+    grid: depths (T + 1,) from 0 to 1; gamma: there; ratio: w* (T,); eta_squared (T,); ratio_error: standard errors
+    of w*; ratio_per_dimension: (T, *data) or None; loss, loss_error: the fitted L_T in nats an example.
     """
 
     grid: Tensor
@@ -124,13 +124,14 @@ class Calibration:
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
         names = set(Calibration.__dataclass_fields__)
         if not isinstance(plain, dict) or set(plain) != names:
-            raise ValueError(f"{path} is no calibration: its fields must be {', '.join(sorted(names))}")
-        return Calibration(
-            **{
-                k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
-                for k, v in plain.items()
-            }
-        )
+            raise ValueError(
+                f"{path} is no calibration: its fields must be {', '.join(sorted(names))}"
+            )
+        fields: dict[str, Any] = {
+            k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
+            for k, v in plain.items()
+        }
+        return Calibration(**fields)
 
 
 def plan(
@@ -151,7 +152,9 @@ def plan(
     if grid == "uniform":
         n = len(tables.t) - 1
         if n % depth:
-            raise ValueError(f"a uniform grid of {depth} steps needs candidates={n} to be a multiple")
+            raise ValueError(
+                f"a uniform grid of {depth} steps needs candidates={n} to be a multiple"
+            )
         nodes = list(range(0, n + 1, n // depth))
     else:
         nodes = shortest_path(cost, depth)
@@ -189,7 +192,7 @@ def step_excess(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """E[Delta_i^2]/S^2 of every step and dimension, (T, *data): w_i* - 1. One evaluation an example and step."""
-    level, total = as_noise_level(noise_level), None
+    level, total = as_noise_level(noise_level), torch.zeros(())
     for part in data.split(batch_size):
         x = model.scale(part)
         gamma = model.schedule(grid.to(x)).gamma
@@ -204,7 +207,7 @@ def step_excess(
             variance = -torch.expm1(-level.integral(gamma_s, gamma_t)) / snr(gamma_s)
             sums.append((difference.double() ** 2).sum(0) / variance.double())
             x_s = x_t
-        total = torch.stack(sums) + (0 if total is None else total)
+        total = total.to(x.device) + torch.stack(sums)
     return total / len(data)
 
 
@@ -225,7 +228,12 @@ def calibrate(
     per_dimension: also w_i*, from a second pass over the chosen steps alone. Errors as in measure_steps and plan.
     """
     tables = measure_steps(
-        model, data, candidates=candidates, shared_noise=True, generator=generator, progress=progress
+        model,
+        data,
+        candidates=candidates,
+        shared_noise=True,
+        generator=generator,
+        progress=progress,
     )
     found = plan(tables, depth, noise_level=noise_level, grid=grid)
     if not per_dimension:

@@ -16,15 +16,24 @@ identity and the non-trainable encoder only.
 Reference: Anderson 1982 (time reversal); Song et al. 2021 (probability flow); Nielsen et al. 2024, section 3.
 """
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder
-from diffenc_ct.model import DiffEnc, Heads, reverse_drift
+from diffenc_ct.model import Heads, reverse_drift
 from diffenc_ct.process import NoiseLevel, as_noise_level, forward_drift
 from diffenc_ct.schedules import Schedule, SchedulePoint
+
+
+class Predictor(Protocol):
+    """What a model is to its dynamics: DiffEnc, or anything with a schedule and predictions."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+    def predict(self, z: Tensor, gamma: Tensor) -> Heads: ...
+
 
 SDEType = Literal["ito", "stratonovich"]
 
@@ -102,7 +111,7 @@ class ReverseSDE(_ReverseSDE):
 
     def __init__(
         self,
-        model: DiffEnc,
+        model: Predictor,
         *,
         noise_level: float | NoiseLevel = 1.0,
         shape: tuple[int, ...] | None = None,
@@ -144,7 +153,7 @@ class ProbabilityFlow(nn.Module):
     Integrate from t = 1 to 0 to sample, from 0 to 1 for a likelihood. Theorem: likelihood.continuity.
     """
 
-    def __init__(self, model: DiffEnc) -> None:
+    def __init__(self, model: Predictor) -> None:
         super().__init__()
         self.model = model
 

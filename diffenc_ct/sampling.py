@@ -96,7 +96,7 @@ def sample(
     if not callable(solve):
         raise TypeError(f"solver={solver!r} must be a name or a callable (problem, z, grid) -> z_0")
     flow = isinstance(solve, TorchDiffEq)
-    adaptive = flow and solve.adaptive
+    adaptive = bool(getattr(solve, "adaptive", False))
     if calibration is not None:
         if solver != "ancestral" or not (ratio == 1.0 and schedule is None and steps is None):
             raise ValueError(
@@ -118,7 +118,9 @@ def sample(
         raise ValueError(f"ratio must be positive, one number or one a step ({steps}); got {ratio}")
     if kind != "other" or isinstance(solve, TorchSDE):
         if not (ratio == 1).all():
-            raise ValueError(f'ratio is for solver="ancestral"; {solver!r} has no steps of that form')
+            raise ValueError(
+                f'ratio is for solver="ancestral"; {solver!r} has no steps of that form'
+            )
     depths = make_grid(
         model.schedule, steps, schedule if schedule is not None else _placement(kind)
     )
@@ -221,5 +223,7 @@ def _shape(
 ) -> tuple[int, ...]:
     known = shape or (latents.shape[1:] if latents is not None else getattr(model, "shape", None))
     if known is None:
-        raise ValueError("the model does not know the shape of its data; give shape=(channels, ...)")
+        raise ValueError(
+            "the model does not know the shape of its data; give shape=(channels, ...)"
+        )
     return tuple(known)

@@ -53,7 +53,9 @@ class StepTables:
         groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: elbo.optimal_ratio.
         """
         level, gamma = as_noise_level(noise_level), self.gamma
-        gamma_s, gamma_t = (g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :]))
+        gamma_s, gamma_t = (
+            g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :])
+        )
         D, integral = gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
         k = -torch.expm1(-0.5 * (integral + D))
         tables = (self.ee, self.er, self.rr, self.ex, self.rx, self.xx)
@@ -98,10 +100,9 @@ def measure_steps(
 ) -> StepTables:
     """Tables over `data` (levels or reals, (examples, *data)) for candidates + 1 uniform depths.
 
-    One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at all
-    depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums over
-    depths are more exact without. Raises ValueError for fewer than 2 candidates, or
-    fewer examples than groups.
+    One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at
+    all depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums
+    over depths are more exact without. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
     """
     if candidates < 2:
         raise ValueError(f"candidates={candidates}; at least 2 depths are needed")

@@ -16,8 +16,6 @@ Reference: Nielsen et al. 2024, section 3; theory/elbo.py; Li et al. 2020 (torch
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torchsde
@@ -30,87 +28,9 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import ConstantNoiseLevel, kl_divergence, marginal, normal_like, posterior
 from diffenc_ct.schedules import PolynomialSchedule, Schedule
 from diffenc_ct.step_tables import StepTables
+from diffenc_ct.verification_report import Check, Verification
 
 LADDER = (8, 16, 32, 64, 128)
-
-
-@dataclass(frozen=True)
-class Check:
-    """value against expected; error: the standard error of their difference; allowance: known truncation error."""
-
-    name: str
-    value: float
-    expected: float
-    error: float
-    allowance: float = 0.0
-
-    @property
-    def deviations(self) -> float:
-        """How many standard errors the difference is beyond the allowance; NaN counts as infinite."""
-        beyond = max(0.0, abs(self.value - self.expected) - self.allowance)
-        result = beyond / max(self.error, 1e-12)
-        return math.inf if math.isnan(result) or math.isnan(self.value) else result
-
-    @property
-    def passed(self) -> bool:
-        return self.deviations <= 4
-
-
-@dataclass(frozen=True)
-class Verification:
-    """All checks, and per depth of the ladder L_T and L_T(w*) with standard errors, bits per dimension."""
-
-    checks: tuple[Check, ...]
-    depths: tuple[int, ...]
-    loss: tuple[float, ...]
-    loss_error: tuple[float, ...]
-    best_loss: tuple[float, ...]
-    best_loss_error: tuple[float, ...]
-    infinite: float
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
-
-    def table(self) -> str:
-        """Both tables as text, losses in bits per dimension."""
-        lines = [f"{'T':>6}{'L_T':>12}{'± s.e.':>10}{'L_T(w*)':>12}{'± s.e.':>10}{'L_T - L_inf':>14}"]
-        rows = zip(
-            self.depths, self.loss, self.loss_error, self.best_loss, self.best_loss_error, strict=True
-        )
-        for T, a, b, c, e in rows:
-            lines.append(f"{T:>6}{a:>12.5f}{b:>10.5f}{c:>12.5f}{e:>10.5f}{a - self.infinite:>14.5f}")
-        lines += ["", f"{'check':<52}{'value':>12}{'expected':>12}{'s.e.':>10}{'off by':>10}  verdict"]
-        for check in self.checks:
-            verdict = "ok" if check.passed else "FAILED"
-            lines.append(
-                f"{check.name:<52}{check.value:>12.5f}{check.expected:>12.5f}{check.error:>10.5f}"
-                f"{check.deviations:>8.1f} se  {verdict}"
-            )
-        return "\n".join(lines)
-
-    def figure(self, path: str | Path) -> None:
-        """L_T and L_T(w*) above L_inf against T, and every check in standard errors."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-        for label, values in (("$w = 1$", self.loss), ("$w_*$", self.best_loss)):
-            left.loglog(self.depths, [abs(v - self.infinite) for v in values], "o-", label=label)
-        first = abs(self.loss[0] - self.infinite)
-        left.loglog(self.depths, [first * self.depths[0] / T for T in self.depths], "k:", label="$1/T$")
-        left.set(xlabel="depth T", ylabel="$|L_T - L_\\infty|$, bits per dimension")
-        left.legend()
-        colours = ["tab:blue" if c.passed else "tab:red" for c in self.checks]
-        deviations = [min(c.deviations, 8.0) for c in self.checks]
-        right.barh([c.name for c in self.checks], deviations, color=colours)
-        right.axvline(4, color="k", lw=0.8)
-        right.invert_yaxis()
-        right.set(xlabel="standard errors beyond the allowance")
-        figure.savefig(path, dpi=150)
-        pyplot.close(figure)
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -271,10 +191,13 @@ def verify(
     loss, loss_error = losses.mean(0), losses.std(0) / len(losses) ** 0.5
     best_loss, best_error = best.mean(0), best.std(0) / len(best) ** 0.5
     return Verification(
-        tuple(checks),
-        tuple(depths),
-        *(tuple(v.tolist()) for v in (loss, loss_error, best_loss, best_error)),
-        extrapolated,
+        checks=tuple(checks),
+        depths=tuple(depths),
+        loss=tuple(loss.tolist()),
+        loss_error=tuple(loss_error.tolist()),
+        best_loss=tuple(best_loss.tolist()),
+        best_loss_error=tuple(best_error.tolist()),
+        infinite=extrapolated,
     )
 
 
@@ -305,6 +228,11 @@ def _divergence_check(
     expected = (1 / ratio - 1 + math.log(ratio)) / (2 * math.log(2))
     value, error = _mean_and_error(growth)
     # Beside it the finite part L_T(1)/w changes too, by O(1/T).
-    finite = [float(elbo(model, x, depth=T, noise=noise, t=t).diffusion.mean()) for T in depths[-2:]]
+    finite = [
+        float(elbo(model, x, depth=T, noise=noise, t=t).diffusion.mean()) for T in depths[-2:]
+    ]
     shift = abs(finite[1] - finite[0]) / nats / ratio / (depths[-1] - depths[-2])
     return Check(f"growth of L_T(w = {ratio:g}) per step", value, expected, error, shift)
+
+
+__all__ = ["LADDER", "Check", "Verification", "verify"]

@@ -104,9 +104,7 @@ def test_dynamic_programming_equals_brute_force(n, seed, data) -> None:
     def price(nodes) -> float:
         return float(sum(cost[a, b] for a, b in itertools.pairwise(nodes)))
 
-    best = min(
-        price((0, *inner, n)) for inner in itertools.combinations(range(1, n), steps - 1)
-    )
+    best = min(price((0, *inner, n)) for inner in itertools.combinations(range(1, n), steps - 1))
     assert price(path) == pytest.approx(best)
 
 
@@ -162,7 +160,9 @@ def test_elbo_takes_a_calibration(world, ratio) -> None:
     found = calibrate(model, x, depth=5, candidates=16, per_dimension=True, generator=generator(0))
     assert found.depth == 5 and found.ratio_per_dimension.shape == (5, 2)
     options = {"noise": normal(77, 512, 2), "t": (torch.arange(512, dtype=F64) + 0.5) / 512}
-    words = elbo(model, x, depth=5, ratio=ratio, noise_level="optimal", calibration=found, **options)
+    words = elbo(
+        model, x, depth=5, ratio=ratio, noise_level="optimal", calibration=found, **options
+    )
     numbers = elbo(
         model,
         x,
@@ -216,7 +216,9 @@ def test_stepped_noise_level(n, seed, a, b) -> None:
     fine = torch.linspace(low, high, 40001, dtype=F64)
     middle = (fine[1:] + fine[:-1]) / 2
     numeric = (level.squared(middle) * fine.diff()).sum()
-    close(level.integral(torch.tensor(low, dtype=F64), torch.tensor(high, dtype=F64)), numeric, 1e-2)
+    close(
+        level.integral(torch.tensor(low, dtype=F64), torch.tensor(high, dtype=F64)), numeric, 1e-2
+    )
     close(level.integral(gamma[:-1], gamma[1:]), eta_squared * gamma.diff())
     close(level.squared((gamma[1:] + gamma[:-1]) / 2), eta_squared)
     with pytest.raises(ValueError, match="strictly increasing"):

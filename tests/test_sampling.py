@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import diffenc_ct as dc
 from diffenc_ct.calibration import calibrate
 from diffenc_ct.process import Gaussian
-from diffenc_ct.sampling import flow_is_exact, sample
+from diffenc_ct.sampling import _seed, flow_is_exact, sample
 from diffenc_ct.solvers import SOLVERS
+from diffenc_ct.solvers.problem import ImageNoise
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 from tests.strategies import close, generator, make_encoder, make_model, normal
 
@@ -49,7 +50,9 @@ def test_images_do_not_depend_on_the_batch(name: str) -> None:
         torch.testing.assert_close(
             results[0].z_0, results[1].z_0, rtol=0, atol=tolerance, msg=lambda m: f"{name}: {m}"
         )
-    other = sample(world(), 5, shape=SHAPE, solver=name, steps=steps_of(name), generator=generator(4))
+    other = sample(
+        world(), 5, shape=SHAPE, solver=name, steps=steps_of(name), generator=generator(4)
+    )
     assert not torch.allclose(other.z_0, results[0].z_0.double(), atol=1e-2)
 
 
@@ -70,9 +73,6 @@ def test_ancestral_is_the_models_own_reverse(eta, w, seed) -> None:
         model, 2, shape=(3,), solver="ancestral", schedule=grid, noise_level=eta, ratio=ratio,
         generator=generator(seed),
     )  # fmt: skip
-    from diffenc_ct.sampling import _seed
-    from diffenc_ct.solvers.problem import ImageNoise
-
     noise = ImageNoise(_seed(generator(seed)), range(2))
     z, gamma = noise(torch.empty(2, 3, dtype=F64)), model.schedule(grid).gamma
     for i in (2, 1, 0):
@@ -84,6 +84,25 @@ def test_ancestral_is_the_models_own_reverse(eta, w, seed) -> None:
         z = Gaussian(step.mean, step.std).sample(noise=draws[-1])
     close(result.z_0, z)
     close(result.samples, model.decode(z, gamma[0]))
+
+
+def test_torchsde_steps_lie_on_the_grid() -> None:
+    """One Euler step of the SDE per interval of an uneven grid: at noise level 0, Euler of the flow by hand."""
+    model, grid = world(), torch.tensor([0.0, 0.1, 0.6, 1.0], dtype=F64)
+    result = sample(
+        model,
+        2,
+        shape=SHAPE,
+        solver="torchsde:euler",
+        schedule=grid,
+        noise_level=0.0,
+        generator=generator(0),
+    )
+    flow, z = dc.ProbabilityFlow(model), result.z_1
+    with torch.no_grad():
+        for t, s in ((1.0, 0.6), (0.6, 0.1), (0.1, 0.0)):
+            z = z + (s - t) * flow(torch.tensor(t, dtype=F64), z)
+    close(result.z_0, z)
 
 
 def test_levels_come_back_as_levels() -> None:
@@ -103,7 +122,9 @@ def test_latents_are_the_start() -> None:
 
 def test_trajectory_leads_from_noise_to_data() -> None:
     """It starts at z_1, holds z and x_hat of every evaluation, and gamma falls."""
-    result = sample(world(), 5, shape=SHAPE, steps=8, trajectory=2, batch_size=3, generator=generator(0))
+    result = sample(
+        world(), 5, shape=SHAPE, steps=8, trajectory=2, batch_size=3, generator=generator(0)
+    )
     path = result.trajectory
     assert path.z.shape == path.x_hat.shape == (8, 2, *SHAPE)
     close(path.z[0], result.z_1[:2])
@@ -125,11 +146,15 @@ def test_evaluations_are_counted(name, steps, evaluations) -> None:
 def test_moments_of_the_samples() -> None:
     """By default, and with noise: mean and variance of a Gaussian world within sampling error."""
     gaussian = GaussianWorld(
-        torch.tensor([0.4, -0.3], dtype=F64), torch.tensor([0.5, 0.02], dtype=F64), dc.NonTrainableEncoder()
+        torch.tensor([0.4, -0.3], dtype=F64),
+        torch.tensor([0.5, 0.02], dtype=F64),
+        dc.NonTrainableEncoder(),
     )
     for options in ({}, {"noise_level": 1.0}, {"solver": "ancestral", "steps": 200}):
         model = gaussian.model(dc.LinearSchedule(-9.0, 6.0))
-        x = sample(model, 3000, shape=(2,), generator=generator(2), batch_size=3000, **options).samples
+        x = sample(
+            model, 3000, shape=(2,), generator=generator(2), batch_size=3000, **options
+        ).samples
         deviation = gaussian.covariance.diagonal().sqrt()
         assert ((x.mean(0) - gaussian.mean).abs() < 5 * deviation / 3000**0.5 + 2e-3).all()
         assert ((x.std(0) / deviation - 1).abs() < 5 / 6000**0.5 + 1e-2).all()

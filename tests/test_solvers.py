@@ -1,7 +1,4 @@
-"""Solvers: declared orders in a nonlinear world, exact Gaussians in linear ones, coefficients, refusals."""
-
-import functools
-import math
+"""Solvers: exact Gaussians in linear ones, coefficients, refusals."""
 
 import pytest
 import torch
@@ -9,201 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
-from diffenc_ct.process import as_noise_level, posterior_std
-from diffenc_ct.schedules import alpha
-from diffenc_ct.solvers import SOLVERS, make_solver
-from diffenc_ct.solvers.adapters import TORCHSDE_METHODS
-from diffenc_ct.solvers.exponential import advance, data_frame, growth, lagrange, noise_frame
+from diffenc_ct.process import as_noise_level
+from diffenc_ct.solvers import make_solver
+from diffenc_ct.solvers.exponential import Known, advance, data_frame, growth, lagrange, noise_frame
 from diffenc_ct.solvers.grids import PLACEMENTS, depth_of, make_grid
 from diffenc_ct.solvers.linear import kl_per_dimension, produced_gaussian
 from diffenc_ct.solvers.problem import Grid, Problem
-from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
+from diffenc_ct.worlds import GaussianWorld, LinearEncoder
 from tests.conformance_solvers import check_solver
-from tests.strategies import ScaleEncoder, close, normal, noise_levels, schedules
+from tests.strategies import close, noise_levels, normal, schedules
+from tests.test_solver_orders import F64, flow, log_snr_grid
 
 SCHEDULE = dc.LinearSchedule(-4.0, 3.0)
-F64 = torch.float64
-
-
-def log_snr_grid(steps: int, schedule: dc.Schedule = SCHEDULE, placement: str = "log-snr") -> Grid:
-    t = make_grid(schedule, steps, placement).flip(0)
-    return Grid(t, schedule(t).gamma)
-
-
-@functools.cache
-def mixture(kind: str) -> dc.DiffEnc:
-    means = torch.tensor([[-0.9, 0.2], [0.1, 0.8], [0.7, -0.6]], dtype=F64)
-    encoder = ScaleEncoder() if kind == "scale" else dc.IdentityEncoder()
-    return MixtureWorld(means, 0.3, encoder).model(SCHEDULE)
-
-
-def slope(errors: list[float], steps: list[int]) -> float:
-    """The order by which errors fall between the last two numbers of steps."""
-    return math.log(errors[-2] / errors[-1]) / math.log(steps[-1] / steps[-2])
-
-
-# Deterministic orders -----------------------------------------------------------------------------
-
-ORDERS = {
-    **{name: ("identity", "scale") for name in SOLVERS if name.startswith("exponential")},
-    "ancestral": ("identity", "scale"),
-    **{
-        f"torchdiffeq:{name}": ("identity",)
-        for name in ("euler", "midpoint", "heun2", "heun3", "rk4")
-    },
-}
-
-
-def flow(name: str, kind: str, steps: int, z: torch.Tensor) -> torch.Tensor:
-    problem = Problem(mixture(kind), as_noise_level(0.0), torch.zeros_like)
-    with torch.no_grad():
-        return make_solver(name)(problem, z, log_snr_grid(steps))
-
-
-@functools.cache
-def flow_truth(kind: str) -> torch.Tensor:
-    solver = make_solver("dopri8", rtol=1e-12, atol=1e-12)
-    problem = Problem(mixture(kind), as_noise_level(0.0), torch.zeros_like)
-    with torch.no_grad():
-        return solver(problem, normal(3, 6, 2), log_snr_grid(1))
-
-
-@pytest.mark.parametrize("name,kind", [(n, k) for n, kinds in ORDERS.items() for k in kinds])
-def test_deterministic_order(name: str, kind: str) -> None:
-    """The error against the exact flow falls with the declared order."""
-    declared = make_solver(name).order(False)
-    steps = [24, 48] if declared == 4 or "corrected-3" in name else [48, 96]
-    errors = [float((flow(name, kind, n, normal(3, 6, 2)) - flow_truth(kind)).norm()) for n in steps]
-    assert abs(slope(errors, steps) - declared) < 0.2, (declared, errors)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA"],
-)
-def test_adaptive_solvers_obey_their_tolerance(name: str) -> None:
-    for tolerance in (1e-4, 1e-7):
-        problem = Problem(mixture("scale"), as_noise_level(0.0), torch.zeros_like)
-        solver = make_solver(name, rtol=tolerance, atol=tolerance)
-        with torch.no_grad():
-            z_0 = solver(problem, normal(3, 6, 2), log_snr_grid(1))
-        # torchdiffeq's fehlberg2 underestimates its error.
-        allowed = (1000 if name == "fehlberg2" else 60) * tolerance
-        assert float((z_0 - flow_truth("scale")).abs().max()) < allowed
-
-
-@pytest.mark.parametrize("name", ["explicit_adams", "implicit_adams", "fixed_adams"])
-def test_torchdiffeq_adams_converge(name: str) -> None:
-    """Their order varies along the path (up to 12), so an error is asserted, not a slope."""
-    error = (flow(name, "scale", 256, normal(3, 6, 2)) - flow_truth("scale")).abs().max()
-    assert float(error) < 1e-6
-
-
-# Stochastic orders --------------------------------------------------------------------------------
-
-
-class Path:
-    """One Brownian path in three resolutions: what a step of a coarse grid draws, made from the fine grid's draws."""
-
-    def __init__(self, seed: int, paths: int, fine: int) -> None:
-        self.W = normal(seed, fine, paths, 2) / math.sqrt(fine)
-        self.U = self.W / (2 * fine) + normal(seed + 1, fine, paths, 2) / math.sqrt(12) / fine**1.5
-
-    def standardised(self, steps: int) -> list[torch.Tensor]:
-        """W and space-time normals of each step of tau, as ImageBrownian asks for them."""
-        fine = len(self.W)
-        W, U = (v.unflatten(0, (steps, fine // steps)) for v in (self.W, self.U))
-        before = W.cumsum(1) - W
-        total, area, h = W.sum(1), (U + before / fine).sum(1), 1 / steps
-        normals = zip(total / math.sqrt(h), (area / h - total / 2) / math.sqrt(h / 12), strict=True)
-        return [e for pair in normals for e in pair]
-
-
-def replay(draws: list[torch.Tensor]):
-    remaining = list(draws)
-    return lambda like: remaining.pop(0)
-
-
-@functools.cache
-def strong(method: str, steps: int) -> torch.Tensor:
-    """z_0 of 256 paths of the reverse SDE with noise level 2, a Brownian path each, the same at every resolution."""
-    schedule = dc.LinearSchedule(-2.5, 2.5)
-    means = torch.tensor([[-0.9, 0.2], [0.1, 0.8], [0.7, -0.6]], dtype=F64)
-    model = MixtureWorld(means, 0.5).model(schedule)
-    noise = replay(Path(0, 256, 1024).standardised(steps))
-    problem = Problem(model, as_noise_level(2.0), noise)
-    with torch.no_grad():
-        solver = make_solver(f"torchsde:{method}")
-        return solver(problem, normal(5, 256, 2), log_snr_grid(steps, schedule))
-
-
-@pytest.mark.parametrize("name", TORCHSDE_METHODS)
-def test_strong_order_of_torchsde(name: str) -> None:
-    """Mean error over shared Brownian paths, in reverse time on the generative SDE."""
-    steps = [32, 128]
-    errors = [float((strong(name, n) - strong("srk", 1024)).norm()) for n in steps]
-    declared = make_solver(f"torchsde:{name}").order(True)
-    assert abs(slope(errors, steps) - declared) < 0.2, errors
-
-
-def coupled_noise(draws: torch.Tensor, fine: Grid, coarse: Grid, level: dc.NoiseLevel):
-    """Standard normals of the coarse grid's steps whose noise in z/alpha is the sum of the fine grid's."""
-
-    def std(grid: Grid) -> torch.Tensor:
-        a, b = grid.gamma[:-1], grid.gamma[1:]
-        return posterior_std(b, a, level) / alpha(b)
-
-    ratio, lam, out = fine.steps // coarse.steps, -fine.gamma, []
-    scaled = std(fine)[:, None, None] * draws
-    for i, s in enumerate(std(coarse)):
-        total = torch.zeros_like(draws[0])
-        for j in range(i * ratio, (i + 1) * ratio):
-            total = torch.exp(-growth(lam[j], lam[j + 1], level)) * total + scaled[j]
-        out.append(total / s)
-    return replay(out)
-
-
-WEAK = ["exponential", "exponential-1", "exponential-2", "exponential-single-2", "ancestral"]
-WIDE = dc.LinearSchedule(-2.0, 2.5)
-
-
-@functools.cache
-def weak(name: str, steps: int) -> float:
-    """E||z_0||^2 over 20,000 paths with noise level 1 in a mixture world, their noise the same at every resolution."""
-    means = torch.tensor([[-0.9, 0.2], [0.1, 0.8], [0.7, -0.6]], dtype=F64)
-    model, level = MixtureWorld(means, 0.5, ScaleEncoder()).model(WIDE), as_noise_level(1.0)
-    fine, grid = log_snr_grid(96, WIDE), log_snr_grid(steps, WIDE)
-    noise = coupled_noise(normal(7, 96, 20000, 2), fine, grid, level)
-    with torch.no_grad():
-        z = make_solver(name)(Problem(model, level, noise), normal(8, 20000, 2), grid)
-    return float((z**2).sum(1).mean())
-
-
-@pytest.mark.parametrize("name", WEAK)
-def test_weak_order_in_a_mixture(name: str) -> None:
-    """It falls with the declared weak order, or faster: the multistep method's leading error is small here."""
-    truth, steps = weak("exponential-single-2", 96), [12, 24]
-    errors = [abs(weak(name, n) - truth) for n in steps]
-    declared = make_solver(name).order(True)
-    assert declared - 0.2 < slope(errors, steps) < declared + (0.8 if name in WEAK[::2][:2] else 0.2)
-
-
-@pytest.mark.parametrize("name", WEAK)
-def test_weak_order_exactly(name: str) -> None:
-    """In a Gaussian world mean and covariance are exact, so the slope has no sampling error."""
-    world = GaussianWorld(
-        torch.tensor([0.3, -0.2], dtype=F64), torch.tensor([0.5, 0.1], dtype=F64), ScaleEncoder()
-    )
-
-    def produced(solver: str, steps: int) -> torch.Tensor:
-        made, _ = produced_gaussian(
-            world.model(WIDE), 2, make_solver(solver), log_snr_grid(steps, WIDE), 1.0
-        )
-        return torch.cat([made.mean, made.covariance_matrix.flatten()])
-
-    truth, steps = produced("exponential-single-2", 512), [64, 128]
-    errors = [float((produced(name, n) - truth).norm()) for n in steps]
-    assert abs(slope(errors, steps) - make_solver(name).order(True)) < 0.2, errors
 
 
 # Linear worlds, exactly ---------------------------------------------------------------------------
@@ -221,7 +35,9 @@ LINEAR = dc.LinearSchedule(-13.3, 5.0)
 
 
 def benchmark_world(encoder: dc.Encoder) -> GaussianWorld:
-    return GaussianWorld(torch.full((16,), 0.3, dtype=F64), torch.logspace(-4, 0, 16, dtype=F64), encoder)
+    return GaussianWorld(
+        torch.full((16,), 0.3, dtype=F64), torch.logspace(-4, 0, 16, dtype=F64), encoder
+    )
 
 
 def produced_kl(world: GaussianWorld, name: str, steps: int, eta: float, placement: str) -> float:
@@ -230,7 +46,9 @@ def produced_kl(world: GaussianWorld, name: str, steps: int, eta: float, placeme
     return kl_per_dimension(produced, world, grid.gamma[-1])
 
 
-@pytest.mark.parametrize("encoder", [dc.IdentityEncoder(), LinearEncoder(matrix)], ids=["vdm", "diffenc"])
+@pytest.mark.parametrize(
+    "encoder", [dc.IdentityEncoder(), LinearEncoder(matrix)], ids=["vdm", "diffenc"]
+)
 def test_default_reaches_the_floor(encoder: dc.Encoder) -> None:
     """KL per dimension to q(z_0): at most 5e-4 at 10 evaluations, the start's mismatch by 14; with noise below 1e-4."""
     world = benchmark_world(encoder)
@@ -242,7 +60,9 @@ def test_default_reaches_the_floor(encoder: dc.Encoder) -> None:
 def test_exact_flow_keeps_the_start_mismatch() -> None:
     """A flow preserves KL: with many steps what is left is KL(N(0, I) || q(z_1)); more noise forgets it."""
     world = benchmark_world(dc.IdentityEncoder())
-    start = torch.distributions.MultivariateNormal(torch.zeros(16, dtype=F64), torch.eye(16, dtype=F64))
+    start = torch.distributions.MultivariateNormal(
+        torch.zeros(16, dtype=F64), torch.eye(16, dtype=F64)
+    )
     floor = kl_per_dimension(start, world, torch.tensor(5.0, dtype=F64))
     assert abs(produced_kl(world, "exponential", 160, 0.0, "balanced") / floor - 1) < 1e-2
     assert floor == pytest.approx(3.12e-4, rel=1e-2)
@@ -254,8 +74,6 @@ def test_exact_flow_keeps_the_start_mismatch() -> None:
 @given(noise_levels(), st.floats(-6, 6), st.floats(0.01, 4), st.integers(1, 3), st.integers(0, 9))
 def test_constant_heads_are_integrated_exactly(level, a, h, k, seed) -> None:
     """With x_hat constant and r_hat = 0 both frames give the posterior's mean: u_b = x + e^-K (u - x)."""
-    from diffenc_ct.solvers.exponential import Known
-
     lam = torch.tensor([a, a + h], dtype=F64)
     nodes = lam[0] - 0.7 * torch.arange(k, dtype=F64)
     x, u = normal(seed, 2, 3), normal(seed + 1, 2, 3)
@@ -277,14 +95,21 @@ def test_quadratic_heads_are_integrated_exactly(a, h, eta, seed) -> None:
     nodes = torch.stack([a, a - 0.6, a - 1.5])
     c = normal(seed, 3)
     fine = torch.linspace(0, 1, 20001, dtype=F64) * (b - a) + a
-    poly = lambda l: c[0] + c[1] * l + c[2] * l**2  # noqa: E731
     kappa = (1 + eta**2) / 2
-    s2 = lambda l: torch.sigmoid(-l)  # noqa: E731
+
+    def poly(lam: torch.Tensor) -> torch.Tensor:
+        return c[0] + c[1] * lam + c[2] * lam**2
+
+    def s2(lam: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(-lam)
+
     keep = torch.exp(-kappa * (b - fine))
     shrink, for_x, for_r = data_frame(a, b, nodes, level)
     close(shrink, torch.exp(-kappa * (b - a)))
     close(for_x @ poly(nodes), torch.trapezoid(keep * kappa * poly(fine), fine), 1e-7)
-    close(for_r @ (s2(nodes) * poly(nodes)), torch.trapezoid(keep * s2(fine) * poly(fine), fine), 1e-7)
+    close(
+        for_r @ (s2(nodes) * poly(nodes)), torch.trapezoid(keep * s2(fine) * poly(fine), fine), 1e-7
+    )
     for_n, for_r = noise_frame(a, b, nodes, level)
     decay = torch.exp(-kappa * (fine - a))
     n = torch.exp(-kappa * (nodes - a)) * poly(nodes)  # u - x_hat where n is the quadratic
@@ -335,7 +160,9 @@ def euler(problem: Problem, z: torch.Tensor, grid: Grid) -> torch.Tensor:
     return z
 
 
-@pytest.mark.parametrize("solver", [euler, *(make_solver(n) for n in ("exponential", "ancestral", "srk"))])
+@pytest.mark.parametrize(
+    "solver", [euler, *(make_solver(n) for n in ("exponential", "ancestral", "srk"))]
+)
 def test_conformance(solver) -> None:
     check_solver(solver, noise_level=1.0)
     if not hasattr(solver, "sde_type"):
@@ -357,7 +184,9 @@ def test_conformance_catches_wrong_solvers() -> None:
             check_solver(wrong, noise_level=1.0)
 
 
-@pytest.mark.parametrize("name", ["exponentials", "euler", "midpoint", "dopri", "torchsde:srks", ""])
+@pytest.mark.parametrize(
+    "name", ["exponentials", "euler", "midpoint", "dopri", "torchsde:srks", ""]
+)
 def test_unknown_names(name: str) -> None:
     with pytest.raises(ValueError, match="choose one of|Choose one of"):
         make_solver(name)
@@ -368,7 +197,8 @@ def test_unambiguous_names_need_no_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    "name,options", [("exponential", {"rtol": 1e-3}), ("rk4", {"atol": 1e-3}), ("dopri5", {"rtol": 0.0})]
+    "name,options",
+    [("exponential", {"rtol": 1e-3}), ("rk4", {"atol": 1e-3}), ("dopri5", {"rtol": 0.0})],
 )
 def test_tolerances_are_refused(name: str, options: dict) -> None:
     with pytest.raises(ValueError, match="tol"):

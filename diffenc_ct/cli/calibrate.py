@@ -67,7 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"{'t from':>8}{'to':>8}{'w*':>10}{'s.e.':>9}{'eta*':>8}")
     rows = zip(
-        found.grid[1:], found.grid[:-1], found.ratio, found.ratio_error, found.eta_squared, strict=True
+        found.grid[1:],
+        found.grid[:-1],
+        found.ratio,
+        found.ratio_error,
+        found.eta_squared,
+        strict=True,
     )
     for t, s, w, error, eta_squared in rows:
         print(f"{t:>8.4f}{s:>8.4f}{w:>10.4f}{error:>9.4f}{eta_squared**0.5:>8.3f}")

@@ -34,9 +34,11 @@ def image_grid(
 
 
 def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -> list[Path]:
-    """PATH-trajectory.png: for each image a row of z_t and one of x_hat, from noise to data; PATH-trajectory.gif: the same
-    in time. Latents are shown as z_t / 3, which keeps noise of three deviations in sight."""
-    frames = torch.linspace(0, len(trajectory.z) - 1, min(columns, len(trajectory.z))).round().long()
+    """PATH-trajectory.png: for each image a row of z_t and one of x_hat, from noise to data; PATH-trajectory.gif: the
+    same in time. Latents are shown as z_t / 3, which keeps noise of three deviations in sight."""
+    frames = (
+        torch.linspace(0, len(trajectory.z) - 1, min(columns, len(trajectory.z))).round().long()
+    )
     rows = torch.stack([trajectory.z[frames] / 3, trajectory.x_hat[frames]], 0)
     strip = rows.permute(2, 0, 1, *range(3, rows.ndim)).flatten(0, 2)
     still = path.with_name(path.stem + "-trajectory.png")
@@ -47,6 +49,10 @@ def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -
         for z, x_hat in zip(trajectory.z, trajectory.x_hat, strict=True)
     ]
     pictures[0].save(
-        moving, save_all=True, append_images=pictures[1:], duration=max(40, 4000 // len(pictures)), loop=0
+        moving,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=max(40, 4000 // len(pictures)),
+        loop=0,
     )
     return [still, moving]

@@ -17,7 +17,8 @@ from diffenc_ct.training.runs import open_run
 NAME = "sample"
 HELP = "Draw samples from a trained model: a PNG grid (of images) and an .npz file."
 EPILOG = """\
-Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents`: z_1; `z_0`) to the run's folder (see --out).
+Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents`: z_1; `z_0`) to the run's folder
+(see --out).
 
 examples:
   diffenc sample runs/digits

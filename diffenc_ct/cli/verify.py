@@ -31,9 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, a file, or a name")
     parser.add_argument("--world", choices=("gaussian", "mixture"), help="a world instead of a run")
     parser.add_argument(
-        "--encoder", choices=("identity", "nontrainable"), default="nontrainable", help="the world's"
+        "--encoder",
+        choices=("identity", "nontrainable"),
+        default="nontrainable",
+        help="the world's",
     )
-    parser.add_argument("--examples", type=int, help="examples (default 32 of a run, 256 of a world)")
+    parser.add_argument(
+        "--examples", type=int, help="examples (default 32 of a run, 256 of a world)"
+    )
     parser.add_argument(
         "--deepest", type=int, default=LADDER[-1], help="deepest of five depths (default 128)"
     )
@@ -79,7 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(result.table())
     path = output_path(arguments.out, folder, "verification.json")
     checks = [vars(c) | {"deviations": c.deviations, "passed": c.passed} for c in result.checks]
-    path.write_text(json.dumps(vars(result) | {"checks": checks}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(vars(result) | {"checks": checks}, indent=1) + "\n", encoding="utf-8"
+    )
     result.figure(path.with_suffix(".png"))
     failed = [c.name for c in result.checks if not c.passed]
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all identities hold'}; wrote {path}")

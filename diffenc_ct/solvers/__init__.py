@@ -1,6 +1,6 @@
 """Solvers by name, and what a solver of one's own must look like.
 
-    exponential                     the default: exponential integrator of order 3 (weak 2 with noise), one evaluation a step
+    exponential                     the default: order 3 (weak 2 with noise), one evaluation a step
     exponential-1 -2 -3             the same at a given order
     exponential-corrected-2 -3      with its corrector also where there is no noise
     exponential-single-1 -2 -3      single-step: 1, 2 or 3 evaluations a step
@@ -62,7 +62,9 @@ def make_solver(
         if len(matches) != 1:
             near = matches or difflib.get_close_matches(name, SOLVERS, n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise ValueError(f"solver={name!r} is not known; {hint}Choose one of {', '.join(SOLVERS)}")
+            raise ValueError(
+                f"solver={name!r} is not known; {hint}Choose one of {', '.join(SOLVERS)}"
+            )
         name = matches[0]
     tolerances = {k: v for k, v in (("rtol", rtol), ("atol", atol)) if v is not None}
     for key, value in tolerances.items():

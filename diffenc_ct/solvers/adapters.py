@@ -19,11 +19,11 @@ from torch import Tensor
 from torchdiffeq._impl.odeint import SOLVERS as TORCHDIFFEQ_METHODS
 from torchdiffeq._impl.solvers import FixedGridODESolver
 
-from diffenc_ct.dynamics import ProbabilityFlow, ReverseSDE
+from diffenc_ct.dynamics import ProbabilityFlow, ReverseSDE, SDEType
 from diffenc_ct.solvers.problem import Grid, Problem
 
 # Method: type of SDE it solves, strong order for a diffusion that does not depend on the state.
-TORCHSDE_METHODS = {
+TORCHSDE_METHODS: dict[str, tuple[SDEType, float]] = {
     "euler": ("ito", 1.0),
     "milstein": ("ito", 1.0),
     "srk": ("ito", 1.5),

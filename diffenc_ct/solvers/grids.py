@@ -39,7 +39,9 @@ def make_grid(schedule: Schedule, steps: int, placement: str | Tensor) -> Tensor
     placement: a name above, or the depths themselves. Raises ValueError for an unknown name, steps below 1, depths that
     do not increase strictly from 0 to 1.
     """
-    like = torch.empty(0, dtype=torch.float64, device=next(schedule.parameters(), torch.empty(0)).device)
+    like = torch.empty(
+        0, dtype=torch.float64, device=next(schedule.parameters(), torch.empty(0)).device
+    )
     if isinstance(placement, Tensor):
         return check_grid(placement, steps, like)
     if steps < 1:

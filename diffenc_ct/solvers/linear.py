@@ -1,7 +1,8 @@
 """What a solver makes of noise in a linear world, exactly: no samples.
 
-Where the heads are affine in z (a Gaussian world), so is every solver that is not adaptive: z_0 = q + J z_1 + sum_i L_i eps_i. The
-columns are read off by running the solver on basis vectors, one noise vector at a time, so with z_1 ~ N(0, I)
+Where the heads are affine in z (a Gaussian world), so is every solver that is not adaptive: z_0 = q + J z_1 + sum_i
+L_i eps_i. The columns are read off by running the solver on basis vectors, one noise vector at a time, so with z_1 ~
+N(0, I)
 
     z_0 ~ N(q, J J^T + sum_i L_i L_i^T)
 
@@ -27,7 +28,9 @@ class _BasisNoise:
     def __call__(self, like: Tensor) -> Tensor:
         noise, first = torch.zeros_like(like), 1 + self.d * (1 + self.calls)
         if first + self.d > len(like):
-            raise ValueError(f"the solver drew noise more than {self.calls} times; raise noise_calls")
+            raise ValueError(
+                f"the solver drew noise more than {self.calls} times; raise noise_calls"
+            )
         noise[first : first + self.d] = torch.eye(self.d, dtype=like.dtype, device=like.device)
         self.calls += 1
         return noise
@@ -59,9 +62,7 @@ def produced_gaussian(
     return MultivariateNormal(z_0[0], responses.mT @ responses), problem.evaluations
 
 
-def kl_per_dimension(
-    produced: MultivariateNormal, world: GaussianWorld, gamma_0: Tensor
-) -> float:
+def kl_per_dimension(produced: MultivariateNormal, world: GaussianWorld, gamma_0: Tensor) -> float:
     """KL(produced || q(z_0)) / d in nats."""
     truth = world.marginal(gamma_0.reshape(1))
     target = MultivariateNormal(truth.mean[0], truth.covariance_matrix[0])

@@ -50,7 +50,9 @@ class ImageNoise:
         """Standard normal noise of `like`'s shape (batch, *data), dtype and device."""
         if len(like) != len(self.generators):
             raise ValueError(f"noise for {len(self.generators)} images, asked for {len(like)}")
-        draws = [torch.randn(like.shape[1:], dtype=like.dtype, generator=g) for g in self.generators]
+        draws = [
+            torch.randn(like.shape[1:], dtype=like.dtype, generator=g) for g in self.generators
+        ]
         return torch.stack(draws).to(like.device)
 
 

@@ -1,0 +1,66 @@
+"""Mutants of sampling and verification."""
+
+from tests.mutants import Mutant
+
+FILE, VERIFY = "diffenc_ct/sampling.py", "diffenc_ct/verification.py"
+PROBLEM, TESTS = "diffenc_ct/solvers/problem.py", "tests/test_sampling.py"
+VERIFY_TESTS = "tests/test_verification.py"
+
+MUTANTS = [
+    Mutant(
+        FILE,
+        "indices = range(first, min(first + batch_size, n))",
+        "indices = range(0, min(first + batch_size, n) - first)",
+        "images numbered within their batch",
+        (f"{TESTS}::test_images_do_not_depend_on_the_batch",),
+    ),
+    Mutant(
+        FILE,
+        "latents[first : first + len(indices)]",
+        "latents[: len(indices)]",
+        "every batch starts from the first latents",
+        (f"{TESTS}::test_latents_are_the_start",),
+    ),
+    Mutant(
+        FILE,
+        "return model.paired or isinstance",
+        "return model.paired and isinstance",
+        "paired heads not trusted",
+        (f"{TESTS}::test_noise_level_where_the_flow_is_not_exact",),
+    ),
+    Mutant(
+        FILE,
+        "evaluations += problem.evaluations * len(indices)",
+        "evaluations += problem.evaluations",
+        "evaluations a batch for evaluations an image",
+        (f"{TESTS}::test_evaluations_are_counted",),
+    ),
+    Mutant(
+        PROBLEM,
+        "x_hat_s = heads.x_hat + expand(gamma_t - gamma_s, z) * heads.r_hat",
+        "x_hat_s = heads.x_hat",
+        "the encoder's motion within a step forgotten",
+        (f"{TESTS}::test_ancestral_is_the_models_own_reverse",),
+    ),
+    Mutant(
+        PROBLEM,
+        "p.std * w.to(z).sqrt()",
+        "p.std * w.to(z)",
+        "w scales the variance, not the standard deviation",
+        (f"{TESTS}::test_ancestral_is_the_models_own_reverse",),
+    ),
+    Mutant(
+        VERIFY,
+        'method="heun", dt=1 / steps',
+        'method="midpoint", dt=4 / steps',
+        "a method that sees half a step's noise",
+        (f"{VERIFY_TESTS}::test_path_kl_is_unbiased",),
+    ),
+    Mutant(
+        VERIFY,
+        "(8 * losses[:, -1] - 6 * losses[:, -2] + losses[:, -3]) / 3",
+        "(8 * losses[:, -1] - 4 * losses[:, -2] - losses[:, -3]) / 3",
+        "weights that sum to one but extrapolate nothing",
+        (f"{VERIFY_TESTS}::test_a_gaussian_world_passes",),
+    ),
+]
