@@ -37,6 +37,11 @@ def _mean_and_error(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std() / len(values) ** 0.5)
 
 
+def richardson(once: Tensor, twice: Tensor, four_times: Tensor) -> Tensor:
+    """The limit of L_T = L_inf + a/T + b/T^2 from L_T, L_2T and L_4T, elementwise."""
+    return (8 * four_times - 6 * twice + once) / 3
+
+
 def _ladder_losses(tables: StepTables, depths: Sequence[int]) -> tuple[Tensor, Tensor]:
     """L_T and L_T(w*) on uniform grids, nats, (groups, depths) each; w* from all groups."""
     each, mean, half = tables.excess(groups=True), tables.excess(), tables.dimensions / 2
@@ -132,7 +137,7 @@ def verify(
     losses, best = losses / nats, best / nats
     # Richardson: the terms 1/T and 1/T^2 removed; the first alone says how large the second is.
     first = 2 * losses[:, -1] - losses[:, -2]
-    second = (8 * losses[:, -1] - 6 * losses[:, -2] + losses[:, -3]) / 3
+    second = richardson(losses[:, -3], losses[:, -2], losses[:, -1])
     extrapolated, extrapolated_error = _mean_and_error(second)
     truncation = float((first - second).mean().abs()) / 2
     monte_carlo = _monte_carlo(model, model.schedule, x, draws, generator) / nats

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import diffenc_ct as dc
-from diffenc_ct.verification import Check, _path_kl, verify
+from diffenc_ct.verification import Check, _path_kl, richardson, verify
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 from tests.strategies import generator, normal
 
@@ -82,6 +82,11 @@ def test_a_wrong_schedule_derivative_fails() -> None:
     x = world.sample(300, generator(0))
     result = verify(world.model(Half(-6.0, 4.0)), x, generator=generator(1), **OPTIONS)
     assert not result.passed
+
+
+def test_richardson_is_exact_to_second_order() -> None:
+    losses = [torch.tensor([5.0 + 3 / T - 7 / T**2], dtype=F64) for T in (8, 16, 32)]
+    torch.testing.assert_close(richardson(*losses), torch.tensor([5.0], dtype=F64))
 
 
 def test_check_arithmetic() -> None:

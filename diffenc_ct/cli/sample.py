@@ -139,7 +139,10 @@ def _calibration(file: Path, run: str) -> Calibration:
 
 def _latents(file: str, shape: tuple[int, ...]) -> Tensor:
     """z_1 (n, *shape) from an .npy file, or from `latents` in an .npz file such as this command writes."""
-    loaded = np.load(file)
+    try:
+        loaded = np.load(file)
+    except ValueError:
+        raise ValueError(f"{file} is neither an .npy nor an .npz file of numbers") from None
     if not isinstance(loaded, np.ndarray):
         if "latents" not in loaded:
             raise ValueError(f"{file} has no array `latents`; it has {', '.join(loaded.files)}")

@@ -58,9 +58,9 @@ MUTANTS = [
     ),
     Mutant(
         VERIFY,
-        "(8 * losses[:, -1] - 6 * losses[:, -2] + losses[:, -3]) / 3",
-        "(8 * losses[:, -1] - 4 * losses[:, -2] - losses[:, -3]) / 3",
+        "(8 * four_times - 6 * twice + once) / 3",
+        "(8 * four_times - 4 * twice - once) / 3",
         "weights that sum to one but extrapolate nothing",
-        (f"{VERIFY_TESTS}::test_a_gaussian_world_passes",),
+        (f"{VERIFY_TESTS}::test_richardson_is_exact_to_second_order",),
     ),
 ]
