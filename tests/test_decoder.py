@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.schedules import alpha
-from tests.strategies import RandomNetwork, close, generator, levels, normal, seeds, shapes
+from tests.strategies import (
+    SHAPES,
+    RandomNetwork,
+    close,
+    generator,
+    levels,
+    normal,
+    seed_of,
+    seeded,
+    seeds,
+    shapes,
+)
 
 F64 = torch.float64
 
@@ -31,13 +42,13 @@ def full_softmax(z_0, gamma_0, levels):
     return (-((u[..., None] - centres(levels)) ** 2) / (2 * torch.exp(gamma_0))).log_softmax(-1)
 
 
-@st.composite
-def decodings(draw):
+@seeded
+def decodings(pick):
     """levels, x, gamma_0 and a z_0 that lies near the data, far from them, or beyond the range."""
-    V, shape, seed = draw(levels), draw(shapes), draw(seeds)
-    gamma_0 = torch.tensor(draw(st.floats(-16, 2)), dtype=F64)
+    V, shape, seed = pick.choice([2, 3, 17, 256]), pick.choice(SHAPES), seed_of(pick)
+    gamma_0 = torch.tensor(pick.uniform(-16, 2), dtype=F64)
     x = torch.randint(0, V, (3, *shape), generator=generator(seed))
-    spread = draw(st.sampled_from([math.exp(float(gamma_0) / 2), 0.3, 2.0]))
+    spread = pick.choice([math.exp(float(gamma_0) / 2), 0.3, 2.0])
     z_0 = alpha(gamma_0) * (centres(V)[x] + spread * normal(seed, 3, *shape))
     return V, x, z_0, gamma_0
 

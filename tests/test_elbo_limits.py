@@ -213,7 +213,7 @@ def test_first_order_in_the_gaussian_world(kind):
 
 
 @settings(max_examples=10)
-@given(gaussian_worlds(kinds=("identity",), d=st.just(1)), st.integers(1, 40))
+@given(gaussian_worlds(kinds=("identity",), d=1), st.integers(1, 40))
 def test_the_optimal_ratio_removes_the_grid_without_an_encoder(world, depth):
     """Identity encoder, d = 1, eta = 1: L_T with w* equals L_inf at every T, 1 included."""
     schedule = dc.PolynomialSchedule(-6.0, 4.0, degree=3, weight=0.3)

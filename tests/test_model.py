@@ -11,6 +11,7 @@ from diffenc_ct.process import Gaussian, forward_drift, kl_divergence, marginal,
 from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 from tests.strategies import (
     HEADS,
+    PREDICTIONS,
     RandomNetwork,
     batches,
     cases,
@@ -46,7 +47,8 @@ def target(case, prediction):
     return {"v": v, "eps": case.noise, "x": x_t}[prediction]
 
 
-@given(cases(), predictions)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@given(case=cases())
 def test_a_perfect_network_recovers_the_encoded_data(case, prediction):
     x_t, gamma = case.encoding.value, case.gamma_t
     encoder, schedule = case.model.encoder, case.model.schedule

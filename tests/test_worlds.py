@@ -15,13 +15,13 @@ from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld, World,
 from tests.strategies import (
     close,
     dtypes,
-    gaussian_worlds,
     generator,
     make_gaussian_world,
     mixture_worlds,
     normal,
     seeds,
     worlds,
+    worlds_1d,
 )
 
 F64 = torch.float64
@@ -74,9 +74,7 @@ def test_continuity(world, value, seed):
 
 
 @settings(max_examples=10)
-@given(
-    st.one_of(gaussian_worlds(d=st.just(1)), mixture_worlds(shape=(1,))), st.floats(-3, 4), seeds
-)
+@given(worlds_1d, st.floats(-3, 4), seeds)
 def test_marginals_are_the_datas(world, value, seed):
     """d = 1, by quadrature over x: q_t(z) = int q(z | x) p(x) dx, E[x_t | z] and E[x_t' | z] by Bayes; p and q have
     mass 1."""
