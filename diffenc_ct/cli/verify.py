@@ -22,6 +22,7 @@ Prints one table with a verdict for each identity and writes verification.json a
 examples:
   diffenc verify runs/digits
   diffenc verify --world gaussian
+  diffenc verify --theory
   diffenc verify --world mixture --encoder nontrainable
 """
 
@@ -29,6 +30,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, a file, or a name")
+    parser.add_argument(
+        "--theory", action="store_true", help="prove every formula by sympy instead (under a minute)"
+    )
     parser.add_argument("--world", choices=("gaussian", "mixture"), help="a world instead of a run")
     parser.add_argument(
         "--encoder",
@@ -55,8 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, print, write."""
+    if arguments.theory:
+        return _prove(arguments)
     if (arguments.run is None) == (arguments.world is None):
-        raise ValueError("give a run or --world, one of the two")
+        raise ValueError("give a run or --world, one of the two (or --theory alone)")
     if arguments.deepest < 16 or arguments.deepest % 16:
         raise ValueError(f"--deepest {arguments.deepest}; give a multiple of 16")
     use_device(arguments)
@@ -105,3 +111,16 @@ def _world(name: str, encoder: str, examples: int, generator: torch.Generator):
     means = 0.6 * torch.randn(5, 1, 3, 3, dtype=torch.float64, generator=generator)
     mixture = MixtureWorld(means, 0.2, kind)
     return mixture.model(schedule), mixture.sample(examples, generator), None
+
+
+def _prove(arguments: argparse.Namespace) -> int:
+    """Every theorem and its controls, as `python -m theory`."""
+    if arguments.run is not None or arguments.world is not None:
+        raise ValueError("--theory stands alone; leave out the run and --world")
+    try:
+        from theory.__main__ import main as prove
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"the theory cannot be imported ({error}); install the package from its source tree"
+        ) from error
+    return prove([])
