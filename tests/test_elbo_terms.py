@@ -245,7 +245,9 @@ def test_bad_data_are_refused():
     with pytest.raises(TypeError, match="levels=None"):
         dc.elbo(REAL, torch.zeros(2, 2, dtype=torch.long))
     with pytest.raises(TypeError, match="noise_level"):
-        dc.elbo(REAL, X, noise_level="one")
+        dc.elbo(REAL, X, noise_level=None)
+    with pytest.raises(ValueError, match="calibration"):
+        dc.elbo(REAL, X, noise_level="optimal")
 
 
 @given(st.integers(1, 9), dtypes)

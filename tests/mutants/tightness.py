@@ -50,8 +50,8 @@ MUTANTS = [
     ),
     Mutant(
         HEADS,
-        "copy.deepcopy(model.network) if head is None",
-        "model.network if head is None",
+        "head = copy.deepcopy(model.network) if head is None else head\n    fitted",
+        "head = model.network if head is None else head\n    fitted",
         "the head shares the network it must not touch",
         (f"{TESTS}::test_variants_fit_what_they_say",),
     ),
