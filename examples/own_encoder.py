@@ -43,6 +43,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
 
+    print(f"after {steps} steps, on {len(data.test)} test images:")
     model.eval()
     for eta in (1.0, 0.8):
         with torch.no_grad():

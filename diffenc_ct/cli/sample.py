@@ -23,10 +23,10 @@ Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents
 examples:
   diffenc sample runs/digits
   diffenc sample runs/mnist --count 100 --steps 500
-  diffenc sample runs/mnist --solver ancestral --noise-level 0 --steps 50     DDIM
-  diffenc sample runs/mnist --solver dopri5             any method of torchdiffeq, scipy or torchsde
-  diffenc sample runs/mnist --schedule calibrated       the grid of `diffenc calibrate`
-  diffenc sample runs/mnist --trajectory 4              also a strip and a GIF of how four of them came about
+  diffenc sample runs/mnist --solver ancestral --noise-level 0 --steps 50  # DDIM
+  diffenc sample runs/mnist --solver dopri5  # any method of torchdiffeq, scipy or torchsde
+  diffenc sample runs/mnist --schedule calibrated  # the grid of `diffenc calibrate`
+  diffenc sample runs/mnist --trajectory 4  # also a strip and a GIF of how four of them came about
   diffenc sample runs/mnist --seed 7 --out pictures/seven.png
 """
 

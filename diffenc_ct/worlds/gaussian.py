@@ -119,7 +119,7 @@ class GaussianWorld(World):
         return Heads((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
 
     def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """tr dx_hat/dz and tr dr_hat/dz, (batch,) each; the heads are linear in z. Theorem: worlds.gaussian_posterior."""
+        """tr dx_hat/dz and tr dr_hat/dz, (batch,) each: both heads are linear. Theorem: worlds.gaussian_posterior."""
         A, rate, _, gain = self._moments(gamma.expand(len(z)))
         return _trace(A @ gain), _trace(rate @ gain)
 
