@@ -181,11 +181,10 @@ class MonotoneSchedule(Schedule):
         self.heights = nn.Parameter(torch.full((hidden,), -7.0))
 
     def _monotone(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        kind = {"dtype": t.dtype, "device": t.device}
-        outer = F.softplus(self.outer_slope).to(**kind)
-        slopes, heights = F.softplus(self.slopes).to(**kind), F.softplus(self.heights).to(**kind)
-        line = outer * t + self.outer_bias.to(**kind)
-        gates = torch.sigmoid(slopes * line.unsqueeze(-1) + self.biases.to(**kind))
+        outer = F.softplus(self.outer_slope).to(t)
+        slopes, heights = F.softplus(self.slopes).to(t), F.softplus(self.heights).to(t)
+        line = outer * t + self.outer_bias.to(t)
+        gates = torch.sigmoid(slopes * line.unsqueeze(-1) + self.biases.to(t))
         value = line + (heights * gates).sum(-1)
         rate = outer * (1 + (heights * slopes * gates * (1 - gates)).sum(-1))
         return value, rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 
 from theory._core import Theorem
 
@@ -56,7 +57,7 @@ _TO_NAME = re.compile("|".join(map(re.escape, _NAMED)))
 _INLINE = re.compile(r"(?<!\$)\$([^$]+)\$(?!\$)")
 
 
-def render(sections: dict[str, object]) -> str:
+def render(sections: dict[str, ModuleType]) -> str:
     """The whole page, from section name -> module."""
     parts = [_inline(_OPENING)]
     for number, (name, module) in enumerate(sections.items(), start=1):
