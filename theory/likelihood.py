@@ -1,4 +1,7 @@
-r"""The likelihood of the probability-flow ODE, and the bounds that turn a density into probabilities of levels."""
+r"""The likelihood of the probability-flow ODE, and the bounds that turn a density into probabilities of levels.
+
+![Tied against paired probability flow in a Gaussian world](figures/flow.png)
+"""
 
 from __future__ import annotations
 
