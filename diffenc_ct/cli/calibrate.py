@@ -11,8 +11,7 @@ from diffenc_ct.training.runs import open_run
 NAME = "calibrate"
 HELP = "Fit variance ratios, noise levels and the best grid of T steps to training data."
 EPILOG = """\
-Writes calibration.json to the run's folder (see --out), which `diffenc evaluate --calibration` and
-`diffenc sample --schedule calibrated` use. Training examples only: evaluate on others.
+Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` reads.
 
 examples:
   diffenc calibrate runs/digits --depth 16
