@@ -60,6 +60,16 @@ def test_the_banded_sum_is_the_full_softmax(case):
     close(model(V).decode_log_prob(x, z_0, gamma_0), full, 1e-9)
 
 
+@pytest.mark.parametrize("V, value", [(256, -13.3), (256, -9.0), (17, 2.0)])
+def test_the_band_is_as_narrow_as_it_can_be(V, value):
+    """The first k with k (k - 1) h^2 / (2 exp(gamma_0)) >= 45 on both sides, h = 2/V; at most all levels."""
+    h2, k = (2 / V) ** 2, 1
+    while k * (k - 1) * h2 / (2 * math.exp(value)) < 45 and k < V:
+        k += 1
+    gamma_0 = torch.tensor(value, dtype=F64)
+    assert model(V)._nearby(torch.zeros(2, 1, dtype=F64), gamma_0).shape == (2, 1, 2 * k + 1)
+
+
 @given(decodings())
 def test_probabilities_of_all_levels_sum_to_one(case):
     V, _, z_0, gamma_0 = case

@@ -124,6 +124,14 @@ def test_importance_is_uniform_until_every_cell_was_seen():
     assert sampler.density()[3] > sampler.density()[0]
 
 
+def test_importance_keeps_no_graph():
+    """What a training step feeds it carries gradients, which it must let go."""
+    sampler = dc.ImportanceDepths(1)
+    seen = torch.ones(3, requires_grad=True)
+    sampler.update(seen / 2, 2 * seen)
+    assert not sampler.density().requires_grad and not sampler.second_moment.requires_grad
+
+
 def test_importance_of_a_zero_integrand_is_uniform():
     sampler = dc.ImportanceDepths(2)
     sampler.update(torch.tensor([0.2, 0.8]), torch.zeros(2))

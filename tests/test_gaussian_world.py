@@ -86,6 +86,7 @@ def test_rates_are_those_of_the_librarys_integrand(world, value, level):
     expected = infinite_depth_integrand(errors, point, level).mean() / 3
     one = gamma[:1]
     close(world.infinite_depth_rate(one, level)[0], expected, 1e-9)
+    close(world.infinite_depth_rate(one), world.infinite_depth_rate(one, 1.0))
     a, _, c = world.covariances(one)
     gap = world.gap_rate(one, level)
     close(gap, world.infinite_depth_rate(one, level) - snr(one) * (a / 2 + c), 1e-9)
@@ -115,6 +116,7 @@ def test_where_the_bound_is_tight(world, value):
     """Identity: eta*^2 = 1. DiffEnc-nt: eta*^2 = 1 + 2 sigma^2, no gap there, and a gap at eta = 1."""
     gamma = torch.tensor([value], dtype=F64)
     zero = torch.zeros(1, dtype=F64)
+    close(world.gap(-6.0, 4.0), world.gap(-6.0, 4.0, 1.0))
     best = world.optimal_noise_level_squared(gamma)
     if isinstance(world.encoder, dc.IdentityEncoder):
         close(best, 1 + zero)

@@ -148,6 +148,8 @@ def test_monotone_network(seed, t):
     ends = schedule(torch.tensor([0.0, 1.0], dtype=F64)).gamma.sum()
     for gradient in torch.autograd.grad(ends, list(schedule.parameters())):
         assert gradient.abs().max() < 1e-10
+    names = {"outer_slope", "outer_bias", "slopes", "biases", "heights"}
+    assert {name for name, _ in schedule.named_parameters()} == names
     inside = schedule(scalar(0.37))
     parts = torch.autograd.grad(inside.gamma + inside.rate, list(schedule.parameters()))
     assert all(torch.isfinite(g).all() and g.abs().max() > 0 for g in parts)
