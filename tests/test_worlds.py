@@ -121,6 +121,15 @@ def test_one_depth_for_a_batch(world, value, seed):
     close(world.heads(z, scalar).r_hat, world.heads(z, scalar.expand(len(z))).r_hat)
 
 
+@given(worlds, depths, seeds)
+def test_traces(world, value, seed):
+    """tr dx_hat/dz and tr dr_hat/dz against reverse mode."""
+    z, gamma = latents(world, value, seed)
+    of_x, of_r = world.traces(z, gamma)
+    close(of_x, divergence(lambda y: world.heads(y, gamma).x_hat, z), 1e-8)
+    close(of_r, divergence(lambda y: world.heads(y, gamma).r_hat, z), 1e-8)
+
+
 @given(dtypes, seeds)
 def test_dtype(dtype, seed):
     """Everything is computed in the dtype of its arguments, from tables in float64."""
