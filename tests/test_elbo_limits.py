@@ -190,6 +190,7 @@ def test_finite_depth_in_the_gaussian_world(world, level, depth):
     schedule = dc.LinearSchedule(-4.0, 3.0)
     model, gamma = world.model(schedule), schedule(torch.linspace(0, 1, depth + 1, dtype=F64)).gamma
     excess = world.step_excess(gamma[:-1], gamma[1:], level)
+    close(world.finite_depth_loss(gamma), world.finite_depth_loss(gamma, 1.0, 1.0))
     for ratio, name in (
         (1.0, 1.0),
         (torch.tensor(1.4, dtype=F64), 1.4),
