@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffenc_ct.elbo import mean_difference, uniform_grid
+from diffenc_ct.depths import uniform_grid
+from diffenc_ct.elbo import mean_difference
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like

@@ -7,6 +7,8 @@ unbiased for int_0^1 integrand dt:
     low-discrepancy    t_i = (u + i/B) mod 1 with one u ~ U(0, 1): each t_i is uniform, together they cover [0, 1]
     importance         t = F^-1(u) for low-discrepancy u, with density proportional to sqrt(E[integrand^2 | t])
 
+A model of finite depth has a grid of depths instead.
+
 Reference: Kingma et al. 2021, appendix I.1 (low-discrepancy).
 """
 
@@ -100,3 +102,19 @@ class ImportanceDepths:
         cell = (torch.searchsorted(edges, u_, right=True) - 1).clamp(0, self.bins - 1)
         t = (cell + (u_ - edges[cell]) / (edges[cell + 1] - edges[cell])) / self.bins
         return t.to(like).clamp(0, 1), (1 / density[cell]).to(like)
+
+
+def uniform_grid(depth: int, like: Tensor) -> Tensor:
+    """The T + 1 depths i/T of a model of T = `depth` steps."""
+    if depth < 1:
+        raise ValueError(f"depth={depth}; a model needs at least one step")
+    return torch.linspace(0, 1, depth + 1, dtype=like.dtype, device=like.device)
+
+
+def check_grid(grid: Tensor, depth: int, like: Tensor) -> Tensor:
+    """`grid` in `like`'s dtype, if it holds depth + 1 depths increasing from 0 to 1; ValueError if not."""
+    if grid.shape != (depth + 1,) or grid[0] != 0 or grid[-1] != 1 or not (grid.diff() > 0).all():
+        raise ValueError(
+            f"grid must hold depth + 1 = {depth + 1} depths, strictly increasing from 0 to 1; got {grid}"
+        )
+    return grid.to(like)

@@ -18,14 +18,14 @@ Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffenc_ct.depths import Depths, LowDiscrepancyDepths
+from diffenc_ct.depths import Depths, LowDiscrepancyDepths, check_grid, uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import (
@@ -152,6 +152,7 @@ def elbo(
     noise: Tensor | None = None,
     noise_0: Tensor | None = None,
     ends_fraction: float = 1.0,
+    observe: Callable[[Tensor, Heads], None] | None = None,
     generator: torch.Generator | None = None,
 ) -> Terms:
     """An unbiased one-sample estimate of every ELBO term, for each example, in nats.
@@ -161,16 +162,20 @@ def elbo(
     example visits one step, the ceil(t T)-th, and its KL is multiplied by T. ratio: the variance ratio w, a number or
     one a step (T,) (optionally per dimension, (T, *data)). noise_level: eta, a number, NoiseLevel or function.
     calibration: what `calibrate` fitted: its grid and depth are used, and its w* for ratio="optimal" (or
-    "per dimension") and eta* for noise_level="optimal".
+    "per dimension") and eta* for noise_level="optimal". Without a calibration noise_level="optimal" is
+    model.optimal_noise_level, which `tightness` fits and `load` reads from beside the checkpoint.
     depths: how t is drawn (low-discrepancy by default); t, noise, noise_0: given values instead of draws, t in [0, 1]
     of shape (batch,). ends_fraction: below 1, reconstruction and latent loss are computed for that fraction of the
-    batch only (the first examples), scaled up there and 0 elsewhere: their batch mean stays unbiased, at a cost in
-    variance and a gain in time where the encoder is a network.
+    batch only (evenly spread examples), scaled up there and 0 elsewhere: their batch mean stays unbiased, at a cost in
+    variance and a gain in time where the encoder is a network. observe: called once with gamma (batch,) and the errors
+    (x_t - x_hat, x_t' - r_hat) behind the diffusion loss, for one's own statistics; at finite depth x_t' is 0 in them.
 
     Raises ValueError for eta = 0, for which p and q are deterministic and the bound is infinite, for a ratio at
     infinite depth other than 1, and for bad shapes; TypeError for data of the wrong kind.
     """
-    if calibration is not None or isinstance(ratio, str) or isinstance(noise_level, str):
+    if calibration is None and noise_level == "optimal" and not isinstance(ratio, str):
+        noise_level = _fitted_noise_level(model)
+    elif calibration is not None or isinstance(ratio, str) or isinstance(noise_level, str):
         depth, grid, ratio, noise_level = _calibrated(calibration, depth, grid, ratio, noise_level)
     level = as_noise_level(noise_level)
     data = model.scale(x)
@@ -190,7 +195,9 @@ def elbo(
         )
     for name, given in (("noise", noise), ("noise_0", noise_0)):
         if given is not None and given.shape != data.shape:
-            raise ValueError(f"{name} has shape {tuple(given.shape)}; it must be x's, {tuple(x.shape)}")
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)}; it must be x's, {tuple(x.shape)}"
+            )
     noise = normal_like(data, generator) if noise is None else noise
     noise_0 = normal_like(data, generator) if noise_0 is None else noise_0
     sampler = LowDiscrepancyDepths() if depths is None else depths
@@ -205,7 +212,8 @@ def elbo(
         point = model.schedule(t)
         encoding = model.encoder(data, point.gamma)
         z = marginal(encoding.value, point.gamma).sample(noise=noise)
-        errors = model.errors(z, noise, encoding, point.gamma)
+        gamma_t = point.gamma
+        errors = model.errors(z, noise, encoding, gamma_t)
         diffusion = infinite_depth_integrand(errors, point, level)
     else:
         nodes = uniform_grid(depth, data) if grid is None else check_grid(grid, depth, data)
@@ -219,16 +227,35 @@ def elbo(
         w = ratio if isinstance(ratio, (int, float)) else _ratio_of_step(ratio, depth, step, data)
         diffusion = depth * step_kl(difference, gamma_s, gamma_t, level, w)
 
+    if observe is not None:
+        observe(gamma_t, errors)
+
+    # Evenly spread, so that parts of a batch take the same examples as the whole.
     some = math.ceil(ends_fraction * len(data))
-    x_0, x_1 = _encode(model, data[:some], [gamma_0, gamma_1])
-    reconstruction = reconstruction_loss(model, x[:some], x_0, gamma_0, noise_0[:some])
-    scale, rest = len(data) / some, (0, len(data) - some)
+    ends = torch.arange(some, device=data.device) * len(data) // some
+    x_0, x_1 = _encode(model, data[ends], [gamma_0, gamma_1])
+    reconstruction = reconstruction_loss(model, x[ends], x_0, gamma_0, noise_0[ends])
+    latent = latent_loss(x_1, gamma_1)
     return Terms(
-        F.pad(reconstruction * scale, rest),
+        _spread(reconstruction, ends, len(data)),
         weight * diffusion,
-        F.pad(latent_loss(x_1, gamma_1) * scale, rest),
+        _spread(latent, ends, len(data)),
         data[0].numel(),
     )
+
+
+def _spread(values: Tensor, index: Tensor, batch: int) -> Tensor:
+    """values at `index`, scaled up to the batch's mean, and 0 elsewhere: (batch,)."""
+    return values.new_zeros(batch).index_put((index,), values * (batch / len(values)))
+
+
+def _fitted_noise_level(model: DiffEnc) -> NoiseLevel:
+    if model.optimal_noise_level is None:
+        raise ValueError(
+            'noise_level="optimal" needs a fit: set model.optimal_noise_level = tightness(model, training_data)'
+            ".noise_level, or pass calibration=calibrate(...)"
+        )
+    return model.optimal_noise_level
 
 
 class CalibratedSteps(Protocol):
@@ -250,7 +277,9 @@ def _calibrated(
         )
     known = len(calibration.ratio)
     if grid is not None or depth not in (None, known):
-        raise ValueError(f"the calibration brings its grid of {known} steps; leave grid and depth out")
+        raise ValueError(
+            f"the calibration brings its grid of {known} steps; leave grid and depth out"
+        )
     ratios = {"optimal": calibration.ratio, "per dimension": calibration.ratio_per_dimension}
     if isinstance(ratio, str):
         if ratios.get(ratio) is None:
@@ -262,22 +291,6 @@ def _calibrated(
     if noise_level == "optimal":
         noise_level = calibration.noise_level
     return known, calibration.grid, ratio, noise_level
-
-
-def uniform_grid(depth: int, like: Tensor) -> Tensor:
-    """The T + 1 depths i/T of a model of T = `depth` steps."""
-    if depth < 1:
-        raise ValueError(f"depth={depth}; a model needs at least one step")
-    return torch.linspace(0, 1, depth + 1, dtype=like.dtype, device=like.device)
-
-
-def check_grid(grid: Tensor, depth: int, like: Tensor) -> Tensor:
-    """`grid` in `like`'s dtype, if it holds depth + 1 depths increasing from 0 to 1; ValueError if not."""
-    if grid.shape != (depth + 1,) or grid[0] != 0 or grid[-1] != 1 or not (grid.diff() > 0).all():
-        raise ValueError(
-            f"grid must hold depth + 1 = {depth + 1} depths, strictly increasing from 0 to 1; got {grid}"
-        )
-    return grid.to(like)
 
 
 def _ratio_of_step(ratio: Tensor, depth: int, step: Tensor, data: Tensor) -> Tensor:

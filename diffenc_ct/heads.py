@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffenc_ct.depths import LowDiscrepancyDepths
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Prediction
 from diffenc_ct.process import marginal, normal_like
 from diffenc_ct.schedules import alpha2, sigma2
 
@@ -150,7 +150,16 @@ def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
         levels=model.levels,
         prediction=model.prediction,
         head=head,
+        shape=model.shape,
     )
+
+
+def regression_loss(error: Tensor, gamma: Tensor, prediction: Prediction) -> Tensor:
+    """weight ||x_t - s_hat||^2 / d from the error x_t - s_hat, (batch,): ||u - v||^2/d, ||u - eps||^2/d or SNR-free
+    ||x_t - x_hat||^2/(sigma^2 d), by the prediction. Theorem: calibration.optimal_head.
+    """
+    weight = (alpha2(gamma) if prediction == "eps" else 1) / sigma2(gamma)
+    return weight * error.square().flatten(1).mean(1)
 
 
 def _loss(model: DiffEnc, head: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -161,9 +170,8 @@ def _loss(model: DiffEnc, head: nn.Module, x: Tensor, generator: torch.Generator
         gamma, noise = model.schedule(t).gamma, normal_like(data, generator)
         x_t = model.encoder.encode(data, gamma)
         z = marginal(x_t, gamma).sample(noise=noise)
-        weight = (alpha2(gamma) if model.prediction == "eps" else 1) / sigma2(gamma)
-    error = model._x_error(head(z, gamma), noise, x_t, gamma)
-    return (weight * error.square().flatten(1).mean(1)).mean()
+    error = model.x_error(head(z, gamma), noise, x_t, gamma)
+    return regression_loss(error, gamma, model.prediction).mean()
 
 
 def _last_layer(network: nn.Module) -> nn.Module:

@@ -72,7 +72,8 @@ class DiffEnc(nn.Module):
     head that learned (E[x_t + x_t' | z_t]) / (1 + c). Then x_hat is the head's and
     r_hat = (1 + c) x_hat_network - x_hat_head; the paper's ELBO (eta = 1) is untouched by it.
 
-    levels: number of levels of integer data, None for real data.
+    levels: number of levels of integer data, None for real data. shape: of one example, where it is known; then
+    `sample` need not be told. optimal_noise_level: what noise_level="optimal" means for `elbo` (see `tightness`).
     Raises ValueError for an unknown prediction or heads, or fewer than two levels.
     """
 
@@ -86,6 +87,8 @@ class DiffEnc(nn.Module):
         prediction: Prediction = "v",
         heads: Literal["single", "paired"] = "single",
         head: nn.Module | None = None,
+        shape: tuple[int, ...] | None = None,
+        optimal_noise_level: NoiseLevel | None = None,
     ) -> None:
         super().__init__()
         if prediction not in _PREDICTIONS:
@@ -102,6 +105,7 @@ class DiffEnc(nn.Module):
             )
         self.schedule, self.encoder, self.network, self.head = schedule, encoder, network, head
         self.levels, self.prediction, self.heads = levels, prediction, heads
+        self.shape, self.optimal_noise_level = shape, optimal_noise_level
 
     @property
     def paired(self) -> bool:
@@ -134,7 +138,7 @@ class DiffEnc(nn.Module):
             return Heads(encoding.value - heads.x_hat, encoding.rate - heads.r_hat)
         u, rate_output = self._outputs(z, gamma)
         error, factor = (
-            self._x_error(u, noise, encoding.value, gamma),
+            self.x_error(u, noise, encoding.value, gamma),
             expand(self.encoder.rate_factor(gamma), z),
         )
         if rate_output is not None:
@@ -143,7 +147,7 @@ class DiffEnc(nn.Module):
         rate_error = encoding.rate - factor * encoding.value + factor * error
         if self.head is None:
             return Heads(error, rate_error)
-        head_error = self._x_error(self.head(z, gamma), noise, encoding.value, gamma)
+        head_error = self.x_error(self.head(z, gamma), noise, encoding.value, gamma)
         return Heads(head_error, rate_error + error - head_error)
 
     def _outputs(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -165,7 +169,8 @@ class DiffEnc(nn.Module):
         alpha_, sigma_ = expand(alpha(gamma), z), expand(sigma(gamma), z)
         return alpha_ * z - sigma_ * u if self.prediction == "v" else (z - sigma_ * u) / alpha_
 
-    def _x_error(self, u: Tensor, noise: Tensor, x_t: Tensor, gamma: Tensor) -> Tensor:
+    def x_error(self, u: Tensor, noise: Tensor, x_t: Tensor, gamma: Tensor) -> Tensor:
+        """x_t - x_hat for a network's output u at z = alpha x_t + sigma noise, without cancellation."""
         if self.prediction == "x":
             return x_t - u
         alpha_, sigma_ = expand(alpha(gamma), x_t), expand(sigma(gamma), x_t)
@@ -230,7 +235,9 @@ class DiffEnc(nn.Module):
     def decode_log_prob(self, x: Tensor, z_0: Tensor, gamma_0: Tensor) -> Tensor:
         """log p(x | z_0) in nats, (batch,); x as the data are given (levels or reals), gamma_0 a scalar."""
         if x.shape != z_0.shape:
-            raise ValueError(f"x has shape {tuple(x.shape)}, but the latents z_0 {tuple(z_0.shape)}")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, but the latents z_0 {tuple(z_0.shape)}"
+            )
         return self.decode_log_prob_scaled(x, z_0 / alpha(gamma_0), gamma_0)
 
     def decode_log_prob_scaled(self, x: Tensor, u: Tensor, gamma_0: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffenc_ct.elbo import uniform_grid
+from diffenc_ct.depths import uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import (
+    ConstantNoiseLevel,
     NoiseLevel,
     TabulatedNoiseLevel,
     as_noise_level,
@@ -82,7 +83,7 @@ class Tightness:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, beside a checkpoint."""
+        """Write as JSON, beside a checkpoint, where `diffenc_ct.load` finds it for noise_level="optimal"."""
         plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
         Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -108,6 +109,54 @@ def optimal_eta_squared(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def _rate(a: Tensor, b: Tensor, c: Tensor, gamma: Tensor, eta_squared: Tensor) -> Tensor:
     kappa = (1 + eta_squared) / 2
     return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
+
+
+class RunningNoiseLevel(NoiseLevel):
+    """eta* from running estimates of a, b, c in equal bins of gamma, for training at the optimal noise level.
+
+    `moments` (bins, 3) holds exponentially decayed sums of them; only their ratios matter. eta is 1 until every bin
+    has been seen, and eta^2 stays within 1/4 and 16 whatever a young model does. Theorem:
+    calibration.optimal_noise_level.
+    """
+
+    def __init__(
+        self, gamma_min: float, gamma_max: float, *, bins: int = 20, decay: float = 0.99
+    ) -> None:
+        if bins < 2 or not 0 < decay < 1:
+            raise ValueError(f"bins={bins} >= 2 and decay={decay} in (0, 1) are required")
+        edges = torch.linspace(gamma_min, gamma_max, bins + 1, dtype=torch.float64)
+        self.edges, self.decay = edges, decay
+        self.moments = torch.zeros(bins, 3, dtype=torch.float64)
+
+    def count(self, gamma: Tensor, errors: Heads) -> Tensor:
+        """Sums of ||x_t - x_hat||^2, ||x_t' - r_hat||^2 and their inner product over a batch, by bin: (bins, 3)."""
+        cell = torch.bucketize(gamma.detach().double().cpu(), self.edges[1:-1])
+        squares = [v.double().cpu() for v in _squares(errors)]
+        return torch.zeros_like(self.moments).index_add_(0, cell, torch.stack(squares, 1))
+
+    def update(self, counted: Tensor) -> None:
+        """Take in what `count` returned, of one batch or summed over several."""
+        self.moments = self.decay * self.moments + counted
+
+    def table(self) -> NoiseLevel:
+        """The present eta* as a table."""
+        a, b, c = self.moments.unbind(1)
+        if not (a > 0).all():
+            return ConstantNoiseLevel(1.0)
+        centres = (self.edges[1:] + self.edges[:-1]) / 2
+        return TabulatedNoiseLevel(centres, optimal_eta_squared(a, b, c).clamp(0.25, 16))
+
+    def squared(self, gamma: Tensor) -> Tensor:
+        return self.table().squared(gamma)
+
+    def integral(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
+        return self.table().integral(gamma_s, gamma_t)
+
+
+def _squares(errors: Heads) -> list[Tensor]:
+    """||x_t - x_hat||^2, ||x_t' - r_hat||^2, <x_t - x_hat, x_t' - r_hat> of each example, (batch,)."""
+    left, right = (e.detach().flatten(1).double() for e in (errors.x_hat, errors.r_hat))
+    return [(left**2).sum(1), (right**2).sum(1), (left * right).sum(1)]
 
 
 @torch.no_grad()
@@ -142,10 +191,8 @@ def tightness(
             gamma, noise = depth.expand(len(x)), normal_like(x, generator)
             encoding = model.encoder(x, gamma)
             z = marginal(encoding.value, gamma).sample(noise=noise)
-            errors = model.errors(z, noise, encoding, gamma)
-            left, right = errors.x_hat.flatten(1).double(), errors.r_hat.flatten(1).double()
-            of_depth = [(left**2).sum(1), (right**2).sum(1), (left * right).sum(1)]
-            moments[start : start + len(x), j] = torch.stack(of_depth, 1).cpu()
+            squares = _squares(model.errors(z, noise, encoding, gamma))
+            moments[start : start + len(x), j] = torch.stack(squares, 1).cpu()
     model.train(training)
     return _summarise(moments, table.double().cpu(), x[0].numel())
 

@@ -22,8 +22,9 @@ import torchsde
 from torch import Tensor
 
 from diffenc_ct.calibration import measure_steps
+from diffenc_ct.depths import uniform_grid
 from diffenc_ct.dynamics import ConditionalReverseSDE, ReverseSDE
-from diffenc_ct.elbo import elbo, infinite_depth_integrand, uniform_grid
+from diffenc_ct.elbo import elbo, infinite_depth_integrand
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import ConstantNoiseLevel, kl_divergence, marginal, normal_like, posterior
 from diffenc_ct.schedules import PolynomialSchedule, Schedule

@@ -17,7 +17,8 @@ from diffenc_ct.calibration import (
     shortest_path,
     step_excess,
 )
-from diffenc_ct.elbo import elbo, mean_difference, uniform_grid
+from diffenc_ct.depths import uniform_grid
+from diffenc_ct.elbo import elbo, mean_difference
 from diffenc_ct.process import marginal
 from tests.strategies import (
     close,

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, a file, or a name")
     parser.add_argument(
-        "--theory", action="store_true", help="prove every formula by sympy instead (under a minute)"
+        "--theory",
+        action="store_true",
+        help="prove every formula by sympy instead (under a minute)",
     )
     parser.add_argument("--world", choices=("gaussian", "mixture"), help="a world instead of a run")
     parser.add_argument(

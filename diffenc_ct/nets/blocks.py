@@ -1,19 +1,21 @@
 """Building blocks of the U-Nets: Fourier features, depth embedding, residual and attention blocks.
 
-Plain image-to-image modules on (batch, channels, height, width); they know nothing of diffusion. The
+Plain image-to-image modules on (batch, channels, height, width), for tensors and for jets (a tensor with its
+derivative with respect to the depth, see `jets`); they know nothing of diffusion. The
 arithmetic is that of Kingma et al., "Variational Diffusion Models" (2021), which DiffEnc's authors
 use: swish, group normalisation with epsilon 1e-6, zero-initialised last convolutions, LeCun-normal
 initialisation elsewhere.
 """
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffenc_ct.nets.norm_silu import norm_silu
+from diffenc_ct.nets.jets import Jet, affine, concatenate, dropout, each, silu
+from diffenc_ct.nets.norm_silu import norm, norm_silu
 
 _EPSILON = 1e-6
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -76,17 +78,19 @@ class DepthEmbedding(nn.Module):
         self.dense0 = lecun_(nn.Linear(width + 1, 4 * width))
         self.dense1 = lecun_(nn.Linear(4 * width, 4 * width))
 
-    def forward(self, gamma: Tensor) -> Tensor:
+    def forward(self, gamma: Tensor | Jet) -> Any:
         low, high = self.gamma_range
         # The order of the authors' operations: a phase of 1000 radians shows float32's rounding.
         position = (gamma - low) / (high - low) * 1000.0
         half = self.width // 2
-        decay = torch.arange(half, dtype=gamma.dtype, device=gamma.device)
+        like = gamma.value if isinstance(gamma, Jet) else gamma
+        decay = torch.arange(half, dtype=like.dtype, device=like.device)
         phases = position[:, None] * torch.exp(decay * (-math.log(10000.0) / (half - 1)))
-        embedding = torch.cat([phases.sin(), phases.cos()], dim=1)
-        embedding = F.pad(embedding, (0, self.width + 1 - 2 * half))
-        embedding = embedding.to(self.dense0.weight.dtype)
-        return F.silu(self.dense1(F.silu(self.dense0(embedding))))
+        embedding = concatenate(phases.sin(), phases.cos(), 1)
+        embedding = each(
+            lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype), embedding
+        )
+        return silu(affine(self.dense1, silu(affine(self.dense0, embedding))))
 
 
 class ResnetBlock(nn.Module):
@@ -106,11 +110,12 @@ class ResnetBlock(nn.Module):
             lecun_(nn.Conv2d(channels, out_channels, 1)) if channels != out_channels else None
         )
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.conv1(norm_silu(self.norm1, x))
-        h = h + self.project(condition)[:, :, None, None]
-        h = self.conv2(self.dropout(norm_silu(self.norm2, h)))
-        return h + (x if self.shortcut is None else self.shortcut(x))
+    def forward(self, x: Any, condition: Any) -> Any:
+        h = affine(self.conv1, norm_silu(self.norm1, x))
+        # The sum is a jet where either is.
+        h = affine(self.project, condition)[:, :, None, None] + h
+        h = affine(self.conv2, dropout(self.dropout, norm_silu(self.norm2, h)))
+        return h + (x if self.shortcut is None else affine(self.shortcut, x))
 
 
 class AttentionBlock(nn.Module):
@@ -124,20 +129,24 @@ class AttentionBlock(nn.Module):
         self.value = lecun_(nn.Linear(channels, channels))
         self.project = zero_(nn.Linear(channels, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
-        h = self.project(attention(q, k, v))
-        return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
+    def forward(self, x: Any) -> Any:
+        tokens = each(lambda a: a.flatten(2).transpose(1, 2), norm(self.norm, x))
+        q, k, v = (affine(layer, tokens) for layer in (self.query, self.key, self.value))
+        h = affine(self.project, attention(q, k, v))
+        sides = (x.value if isinstance(x, Jet) else x).shape[2:]
+        return x + each(lambda a: a.transpose(1, 2).unflatten(2, sides), h)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Any, k: Any, v: Any) -> Any:
     """softmax(q k^T / sqrt(c)) v on (batch, tokens, c).
 
     The fused kernel has no forward-mode derivative, so inside forward-mode differentiation the product is
     written out, the softmax too: the backward pass of torch.softmax's tangent fails ("modified by an in-place
     operation"). Both ways give the same numbers.
     """
+    if isinstance(q, Jet):
+        scores = q @ k.each(lambda a: a.transpose(1, 2)) / math.sqrt(q.value.shape[-1])
+        return scores.softmax(-1) @ v
     if torch.autograd.forward_ad._current_level >= 0:
         scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
         # The softmax does not change with a shift of its scores, so the shift needs no derivative.

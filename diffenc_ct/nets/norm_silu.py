@@ -18,9 +18,28 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from diffenc_ct.nets.jets import Jet
 
-def norm_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """silu(norm(x)), x (batch, channels, *): plain tensors and forward-mode dual tensors."""
+
+def norm(layer: nn.GroupNorm, x: Any) -> Any:
+    """layer(x), x (batch, channels, *): tensors and jets."""
+    if not isinstance(x, Jet):
+        return layer(x)
+    by_group = x.each(lambda a: a.expand_as(x.value).reshape(len(a), layer.num_groups, -1))
+    centred = by_group.each(lambda a: a - a.mean(-1, keepdim=True))
+    scale = (centred.value.square().mean(-1, keepdim=True) + layer.eps).rsqrt()
+    p = centred.value * scale
+    q = (centred.rate - p * (p * centred.rate).mean(-1, keepdim=True)) * scale
+    shape = (1, -1, *[1] * (x.value.ndim - 2))
+    weight, bias = layer.weight.view(shape), layer.bias.view(shape)
+    return Jet(p.view_as(x.value) * weight + bias, q.view_as(x.value) * weight)
+
+
+def norm_silu(norm: nn.GroupNorm, x: Any) -> Any:
+    """silu(norm(x)), x (batch, channels, *): plain tensors, jets and forward-mode dual tensors."""
+    if isinstance(x, Jet):
+        rate = x.rate.expand_as(x.value)
+        return Jet(*_NormSilu.apply(x.value, rate, norm.weight, norm.bias, norm.num_groups, norm.eps))
     if forward_ad._current_level < 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return F.silu(norm(x))
     primal, tangent = forward_ad.unpack_dual(x)

@@ -10,10 +10,9 @@ Three bodies lie between an input and an output convolution:
 Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), appendix.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffenc_ct.nets.blocks import (
@@ -25,6 +24,7 @@ from diffenc_ct.nets.blocks import (
     lecun_,
     zero_,
 )
+from diffenc_ct.nets.jets import Jet, affine, concatenate, max_pool
 from diffenc_ct.nets.norm_silu import norm_silu
 
 Body = Literal["flat", "pooled", "multiresolution"]
@@ -42,7 +42,7 @@ class Middle(nn.Module):
         self.attention = AttentionBlock(width, groups=attention_groups)
         self.block2 = ResnetBlock(width, width, condition, groups=groups, dropout=dropout)
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, h: Any, condition: Any) -> Any:
         return self.block2(self.attention(self.block1(h, condition)), condition)
 
 
@@ -75,13 +75,13 @@ class FlatBody(nn.Module):
         self.up = nn.ModuleList(block(2 * width) for _ in range(layers + 1))
         self.up_attention = nn.ModuleList(attend() for _ in range(layers + 1))
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, h: Any, condition: Any) -> Any:
         skips = [h]
         for block, attend in zip(self.down, self.down_attention, strict=True):
             skips.append(attend(block(skips[-1], condition)))
         h = self.middle(skips[-1], condition)
         for block, attend in zip(self.up, self.up_attention, strict=True):
-            h = attend(block(torch.cat([h, skips.pop()], dim=1), condition))
+            h = attend(block(concatenate(h, skips.pop(), 1), condition))
         return h
 
 
@@ -136,7 +136,7 @@ class PooledBody(nn.Module):
                 self.up.append(stack(2 * width, width))
             below = width
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, h: Any, condition: Any) -> Any:
         if h.shape[2] % self.factor or h.shape[3] % self.factor:
             raise ValueError(
                 f"images of {h.shape[2]}x{h.shape[3]} cannot be halved {len(self.down)} times; "
@@ -147,10 +147,10 @@ class PooledBody(nn.Module):
             for block in blocks.children():
                 h = block(h, condition)
             skips.append(h)
-            h = F.max_pool2d(h, 2) if self.pooling == "max" else shrink(h)
+            h = max_pool(h) if self.pooling == "max" else affine(shrink, h)
         h = self.middle(h, condition)
         for grow, blocks in zip(self.grow, self.up, strict=True):
-            h = torch.cat([grow(h), skips.pop()], dim=1)
+            h = concatenate(affine(grow, h), skips.pop(), 1)
             for block in blocks.children():
                 h = block(h, condition)
         return h
@@ -288,9 +288,11 @@ class EncoderUNet(nn.Module):
     """The authors' encoder network y(x, gamma): (batch, channels, height, width) -> the same shape.
 
     `bounded` ends in tanh (keeping y in (-1, 1)), which `scale` multiplies. damping: "start" multiplies by the
-    normalised depth u in [0, 1], "end" by 1 - u. The last convolution starts at zero, so an untrained
+    normalised depth u in [0, 1], "end" by 1 - u. gamma (batch,) may be a Jet; then y is one too. The last convolution starts at zero, so an untrained
     encoder returns 0. Raises ValueError where groups do not divide a width.
     """
+
+    takes_jets = True
 
     def __init__(
         self,
@@ -333,13 +335,13 @@ class EncoderUNet(nn.Module):
         self.norm_out = group_norm(groups, width)
         self.conv_out = zero_(nn.Conv2d(width, channels, 3, padding=1))
 
-    def forward(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gamma: Any) -> Any:
         h = self.body(self.conv_in(x), self.embed(gamma))
-        y = self.conv_out(norm_silu(self.norm_out, h))
+        y = affine(self.conv_out, norm_silu(self.norm_out, h))
         low, high = self.embed.gamma_range
-        u = ((gamma - low) / (high - low)).reshape(-1, 1, 1, 1)
+        u = ((gamma - low) / (high - low))[:, None, None, None]
         if "start" in self.damping:
             y = y * u
         if "end" in self.damping:
             y = y * (1 - u)
-        return self.scale * (torch.tanh(y) if self.bounded else y)
+        return (y.tanh() if self.bounded else y) * self.scale

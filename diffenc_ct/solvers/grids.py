@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffenc_ct.elbo import check_grid, uniform_grid
+from diffenc_ct.depths import check_grid, uniform_grid
 from diffenc_ct.schedules import Schedule, alpha2
 
 PLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {

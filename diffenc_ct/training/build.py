@@ -73,14 +73,12 @@ def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) 
             "schedule", config.schedule.kind, SCHEDULES, config.schedule.options, start
         )
         _check("schedule", schedule, Schedule)
-        with torch.no_grad():
-            ends = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
         dimensions = torch.Size(shape).numel()
         facts: dict[str, Any] = {
             "shape": shape,
             "levels": levels,
             "dimensions": dimensions,
-            "gamma_range": tuple(round(end, 6) for end in ends),
+            "gamma_range": gamma_range(schedule),
         }
         if len(shape) == 3:
             facts |= {"channels": shape[0], "height": shape[1]}
@@ -95,7 +93,15 @@ def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) 
             levels=levels,
             prediction=config.model.prediction,
             heads=config.model.heads,
+            shape=tuple(shape),
         )
+
+
+@torch.no_grad()
+def gamma_range(schedule: Schedule) -> tuple[float, ...]:
+    """gamma at depths 0 and 1, to six decimals."""
+    ends = schedule(torch.tensor([0.0, 1.0], dtype=torch.float64)).gamma.tolist()
+    return tuple(round(end, 6) for end in ends)
 
 
 def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:

@@ -90,7 +90,8 @@ class ModelConfig:
 
     prediction: Literal["v", "x", "eps"] = _field("v", "what the network predicts")
     heads: Literal["single", "paired"] = _field(
-        "single", "single: r_hat follows from x_hat; paired: two outputs"
+        "single",
+        "single: r_hat follows from x_hat; paired: two outputs, the first also regressed on E[x_t | z_t]",
     )
 
 
@@ -124,8 +125,9 @@ class TrainingConfig:
     batch_size: int = _field(128, "examples a step")
     accumulate: int = _field(1, "parts into which a batch is split to save memory")
     seed: int = _field(1, "seed of weights, data order, depths, noise and dropout")
-    noise_level: float | Literal["tight"] = _field(
-        1.0, "eta of the ELBO: a number, or tight (eta^2 = 1 + 2 sigma^2)"
+    noise_level: float | Literal["tight", "optimal"] = _field(
+        1.0,
+        "eta of the ELBO: a number, tight (eta^2 = 1 + 2 sigma^2), or optimal (eta* from running estimates)",
     )
     ends_fraction: float = _field(
         1.0,

@@ -85,7 +85,7 @@ def evaluate(
     """
     if draws < 1 or not len(images):
         raise ValueError(f"draws={draws}, {len(images)} images: both must be at least 1")
-    level = parse_noise_level(noise_level)
+    level = parse_noise_level(noise_level, model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
     model.eval()
@@ -109,15 +109,26 @@ def evaluate(
     return Evaluation(sums, torch.cat(depths), torch.cat(integrands))
 
 
-def parse_noise_level(value: float | str | NoiseLevel) -> NoiseLevel:
-    """A noise level from a number (also as text) or "tight" (eta^2 = 1 + 2 sigma^2)."""
+def parse_noise_level(value: float | str | NoiseLevel, model: DiffEnc | None = None) -> NoiseLevel:
+    """A noise level from a number (also as text), "tight" (eta^2 = 1 + 2 sigma^2) or "optimal" (the model's own).
+
+    Raises ValueError for another word, or for "optimal" where none has been fitted.
+    """
+    if value == "optimal":
+        if model is None or model.optimal_noise_level is None:
+            raise ValueError(
+                'noise level "optimal" has not been fitted to this model; see diffenc_ct.tightness'
+            )
+        return model.optimal_noise_level
     if isinstance(value, str):
         if value == "tight":
             return NonTrainableNoiseLevel()
         try:
             value = float(value)
         except ValueError:
-            raise ValueError(f'noise level {value!r} is neither a number nor "tight"') from None
+            raise ValueError(
+                f'noise level {value!r} is neither a number nor "tight" nor "optimal"'
+            ) from None
     return as_noise_level(value)
 
 

@@ -19,7 +19,7 @@ from diffenc_ct.training.checkpoints import Checkpoint, latest, list_checkpoints
 from diffenc_ct.training.config import Config, differences, load_config
 
 COLUMNS = (
-    "step", "bpd", "reconstruction", "diffusion", "latent", "gradient_norm", "learning_rate", "skipped",
+    "step", "bpd", "reconstruction", "diffusion", "latent", "regression", "gradient_norm", "learning_rate", "skipped",
     "images_per_second", "test_bpd", "test_bpd_error", "test_reconstruction", "test_diffusion", "test_latent",
 )  # fmt: skip
 

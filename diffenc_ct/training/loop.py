@@ -19,10 +19,13 @@ from tqdm import tqdm
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.depths import LowDiscrepancyDepths
 from diffenc_ct.elbo import elbo
+from diffenc_ct.heads import regression_loss
+from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import normal_like
+from diffenc_ct.tightness import RunningNoiseLevel
 from diffenc_ct.training.checkpoints import checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config
-from diffenc_ct.training.evaluation import evaluate, parse_noise_level
+from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.randomness import (
     DEPTH,
@@ -33,6 +36,9 @@ from diffenc_ct.training.randomness import (
     generator_for,
 )
 from diffenc_ct.training.state import State
+
+# What a step reports; the first three make the ELBO.
+TERMS = ("reconstruction", "diffusion", "latent", "regression", "gradient_norm")
 
 
 class TrainingStopped(RuntimeError):
@@ -106,7 +112,7 @@ def train(
                     metrics = evaluate(
                         state.averaged,
                         data.test[: settings.eval_examples],
-                        noise_level=parse_noise_level(settings.noise_level),
+                        noise_level=state.noise_level,
                     ).metrics()
                     row |= {f"test_{name}": value for name, value in metrics.items()}
                     speed.restart()
@@ -130,7 +136,8 @@ def train(
 def training_step(
     state: State, config: Config, images: Tensor, device: torch.device
 ) -> dict[str, float]:
-    """One optimiser step, in place; returns the ELBO's terms in bits per dimension and the gradient's norm.
+    """One optimiser step, in place; returns the ELBO's terms in bits per dimension, the regression of paired heads
+    (per dimension) and the gradient's norm.
 
     The batch is cut into `accumulate` parts whose depths and noise are those of the whole batch, so that the
     number of parts changes the result by rounding (and dropout's draws) only.
@@ -149,29 +156,33 @@ def training_step(
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
 
-    state.model.train()
+    model = state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(3, device=device)
+    sums = torch.zeros(4, device=device)
+    seen: list[tuple[Tensor, Heads]] = []
     parts = (values.chunk(settings.accumulate) for values in (x, t, noise, noise_0))
     for x_, t_, noise_, noise_0_ in zip(*parts, strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             terms = elbo(
-                state.model,
+                model,
                 x_,
-                noise_level=parse_noise_level(settings.noise_level),
+                noise_level=state.noise_level,
                 t=t_,
                 noise=noise_,
                 noise_0=noise_0_,
                 ends_fraction=settings.ends_fraction,
+                observe=lambda gamma, errors: seen.append((gamma, errors)),
             ).bits_per_dimension()
-        (terms.total.sum() / len(x)).backward()
-        sums += torch.stack(
-            [terms.reconstruction.sum(), terms.diffusion.sum(), terms.latent.sum()]
-        ).detach()
+        regression = regress_first_head(model, *seen[-1])
+        (terms.total.sum() / len(x)).backward(retain_graph=model.heads == "paired")
+        if model.heads == "paired":
+            # Into the network only: the encoder is to serve the ELBO, not this regression.
+            (regression.sum() / len(x)).backward(inputs=list(model.network.parameters()))
+        each = (terms.reconstruction, terms.diffusion, terms.latent, regression)
+        sums += torch.stack([term.detach().sum() for term in each])
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    names = ("reconstruction", "diffusion", "latent", "gradient_norm")
-    values = dict(zip(names, [*(sums / len(x)).tolist(), norm.item()], strict=True))
+    values = dict(zip(TERMS, [*(sums / len(x)).tolist(), norm.item()], strict=True))
 
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         if settings.on_nan == "stop":
@@ -187,7 +198,17 @@ def training_step(
     state.optimizer.step()
     state.step += 1
     state.update_averages()
+    if isinstance(state.noise_level, RunningNoiseLevel):
+        counted = torch.stack([state.noise_level.count(*pair) for pair in seen])
+        state.noise_level.update(counted.sum(0))
     return values
+
+
+def regress_first_head(model: DiffEnc, gamma: Tensor, errors: Heads) -> Tensor:
+    """The loss that tells paired heads apart, of which the ELBO sees one sum only: (batch,); 0 for a single head."""
+    if model.heads != "paired":
+        return torch.zeros_like(gamma)
+    return regression_loss(errors.x_hat, gamma, model.prediction)
 
 
 def learning_rate(config: Config, step: int) -> float:
@@ -237,7 +258,7 @@ class Meter:
         self.since = now
         self.images += self.batch_size
         self.recent.append(terms)
-        bpd = sum(value for name, value in terms.items() if name != "gradient_norm")
+        bpd = sum(terms[name] for name in TERMS[:3])
         self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
 
     def overall(self) -> float:
@@ -256,5 +277,5 @@ class Meter:
         names = finite[0] if finite else {}
         means = {name: sum(terms[name] for terms in finite) / len(finite) for name in names}
         self.recent = []
-        bpd = sum(value for name, value in means.items() if name != "gradient_norm")
-        return {**({"bpd": bpd} if means else {}), **means, "images_per_second": self.overall()}
+        bpd = {"bpd": sum(means[name] for name in TERMS[:3])} if means else {}
+        return {**bpd, **means, "images_per_second": self.overall()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.tightness import Tightness
 from diffenc_ct.training.checkpoints import (
     Checkpoint,
     best,
@@ -17,6 +18,7 @@ from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.state import restore_model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+TIGHTNESS = "tightness.json"  # beside the checkpoints: what noise_level="optimal" means
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def open_run(
     """As `load`, with what else is known about the model."""
     saved, folder = _find(run, str(checkpoint))
     config = Config.from_dict(saved.config, where=f"configuration of {run}")
-    return OpenedRun(restore_model(saved, weights), config, saved.step, saved.shape, folder)
+    model = restore_model(saved, weights)
+    if (fitted := folder / TIGHTNESS).exists():
+        model.optimal_noise_level = Tightness.load(fitted).noise_level
+    return OpenedRun(model, config, saved.step, saved.shape, folder)
 
 
 def export(
@@ -88,9 +93,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         path,
-        Checkpoint(
-            tensors, config.to_dict(), saved.step, saved.shape, saved.levels, saved.metrics
-        ),
+        Checkpoint(tensors, config.to_dict(), saved.step, saved.shape, saved.levels, saved.metrics),
     )
     (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     return path

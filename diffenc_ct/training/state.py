@@ -11,9 +11,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.training.build import build_model, build_model_for
+from diffenc_ct.process import NoiseLevel
+from diffenc_ct.tightness import RunningNoiseLevel
+from diffenc_ct.training.build import build_model, build_model_for, gamma_range
 from diffenc_ct.training.checkpoints import Checkpoint, as_plain
 from diffenc_ct.training.config import Config, OptimizerConfig
+from diffenc_ct.training.evaluation import parse_noise_level
+
+MOMENTS = "noise_level/moments"
 
 
 @dataclass
@@ -23,6 +28,7 @@ class State:
     model: DiffEnc
     averages: dict[float, DiffEnc]
     optimizer: torch.optim.Optimizer
+    noise_level: NoiseLevel
     step: int = 0
     skipped: int = 0
 
@@ -35,7 +41,11 @@ class State:
         averages = {
             rate: copy.deepcopy(model).requires_grad_(False).eval() for rate in config.optimizer.ema
         }
-        return cls(model, averages, make_optimizer(model, config.optimizer))
+        if config.training.noise_level == "optimal":
+            level: NoiseLevel = RunningNoiseLevel(*gamma_range(model.schedule))
+        else:
+            level = parse_noise_level(config.training.noise_level)
+        return cls(model, averages, make_optimizer(model, config.optimizer), level)
 
     @property
     def averaged(self) -> DiffEnc:
@@ -63,6 +73,8 @@ class State:
             tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())
         for name, parameter in self.model.named_parameters():
             tensors |= _prefixed(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
+        if isinstance(self.noise_level, RunningNoiseLevel):
+            tensors[MOMENTS] = self.noise_level.moments
         return Checkpoint(
             tensors,
             config.to_dict(),
@@ -86,6 +98,8 @@ class State:
             if tensors := saved.under(f"optimizer/{names[id(parameter)]}/"):
                 state[index] = tensors
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if isinstance(self.noise_level, RunningNoiseLevel):
+            self.noise_level.moments = saved.tensors[MOMENTS]
         self.step, self.skipped = saved.step, saved.skipped
 
 
@@ -121,6 +135,10 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
             f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}"
         )
     model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
+    if MOMENTS in saved.tensors:  # its bins are those of the untrained schedule, as in training
+        level = RunningNoiseLevel(*gamma_range(model.schedule))
+        level.moments = saved.tensors[MOMENTS]
+        model.optimal_noise_level = level
     try:
         model.load_state_dict(as_plain(tensors))
     except RuntimeError as error:

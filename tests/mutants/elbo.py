@@ -71,8 +71,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "reconstruction_loss(model, x[:some], x_0, gamma_0, noise_0[:some])",
-        "reconstruction_loss(model, x[:some], x_0, gamma_0, noise[:some])",
+        "reconstruction_loss(model, x[ends], x_0, gamma_0, noise_0[ends])",
+        "reconstruction_loss(model, x[ends], x_0, gamma_0, noise[ends])",
         "one noise for both depths",
         (f"{TERMS}::test_reconstruction_and_latent",),
     ),
