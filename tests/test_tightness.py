@@ -11,7 +11,12 @@ from torch import nn
 import diffenc_ct as dc
 from diffenc_ct.heads import VARIANTS, fit_head, load_head, save_head
 from diffenc_ct.process import marginal
-from diffenc_ct.tightness import Tightness, optimal_eta_squared, tightness
+from diffenc_ct.tightness import (
+    RunningNoiseLevel,
+    Tightness,
+    optimal_eta_squared,
+    tightness,
+)
 from diffenc_ct.worlds import GaussianWorld
 from tests.strategies import (
     close,
@@ -224,3 +229,74 @@ def test_fit_refusals():
             fit_head(single, world.sample(4), **bad)
     with pytest.raises(ValueError, match="no parameters"):
         fit_head(world.model(SCHEDULE, heads="single"), world.sample(4), variant="detached trunk")
+
+
+def errors_of(world, model, gamma, seed):
+    """Data of the world at depths gamma, and the errors of the model's heads there."""
+    x, noise = world.sample(len(gamma), generator(seed)), normal(seed + 1, len(gamma), world.dimensions)
+    encoding = model.encoder(x, gamma)
+    z = marginal(encoding.value, gamma).sample(noise=noise)
+    return model.errors(z, noise, encoding, gamma)
+
+
+@given(seeds)
+@settings(max_examples=5)
+def test_running_estimates_tend_to_the_optimal_noise_level(seed):
+    world = make_gaussian_world(2, "matrix", seed % 50)
+    model = world.model(SCHEDULE)
+    level = RunningNoiseLevel(-6.0, 4.0, bins=40, decay=0.95)
+    close(level.squared(torch.tensor([-7.0, 0.0, 5.0])), torch.ones(3))
+    for step in range(60):
+        gamma = -6 + 10 * torch.rand(2000, generator=generator(seed + 3 * step), dtype=torch.double)
+        level.update(level.count(gamma, errors_of(world, model, gamma, seed + 3 * step + 1)))
+    gamma = torch.linspace(-5.5, 3.5, 19, dtype=torch.float64)
+    truth = world.optimal_noise_level_squared(gamma).clamp(0.25, 16)
+    assert ((level.squared(gamma) / truth).log().abs() < 0.15).all()
+    scaled = level.moments.clone()
+    level.moments = 7 * scaled  # only ratios matter
+    close(level.squared(gamma), with_moments(level, scaled).squared(gamma))
+
+
+def with_moments(level, moments):
+    other = copy.copy(level)
+    other.moments = moments
+    return other
+
+
+def test_counts_of_parts_add_up_to_those_of_the_batch():
+    world = make_gaussian_world(2, "matrix", 3)
+    model, level = world.model(SCHEDULE), RunningNoiseLevel(-6.0, 4.0, bins=5)
+    gamma = torch.linspace(-6, 4, 64, dtype=torch.float64)
+    errors = errors_of(world, model, gamma, 0)
+    whole = level.count(gamma, errors)
+    parts = [
+        level.count(g, dc.Heads(a, b))
+        for g, a, b in zip(
+            gamma.chunk(4), errors.x_hat.chunk(4), errors.r_hat.chunk(4), strict=True
+        )
+    ]
+    close(sum(parts), whole)
+    close(whole.sum(0)[0], errors.x_hat.square().sum())
+    close(whole.sum(0)[1], errors.r_hat.square().sum())
+    close(whole.sum(0)[2], (errors.x_hat * errors.r_hat).sum())
+    level.update(whole)
+    before = level.moments.clone()
+    level.update(whole)
+    close(level.moments, 0.99 * before + whole)
+
+
+def test_the_optimal_noise_level_by_name():
+    world = make_gaussian_world(2, "matrix", 4)
+    model, x = world.model(SCHEDULE), world.sample(8, generator(0))
+    with pytest.raises(ValueError, match="tightness"):
+        dc.elbo(model, x, noise_level="optimal")
+    fitted = tightness(model, world.sample(100, generator(1)), depths=9)
+    model.optimal_noise_level = fitted.noise_level
+    named = dc.elbo(model, x, noise_level="optimal", generator=generator(2))
+    given_ = dc.elbo(model, x, noise_level=fitted.noise_level, generator=generator(2))
+    close(named.total, given_.total)
+    finite = dc.elbo(model, x, depth=5, noise_level="optimal", generator=generator(2))
+    close(
+        finite.total,
+        dc.elbo(model, x, depth=5, noise_level=fitted.noise_level, generator=generator(2)).total,
+    )

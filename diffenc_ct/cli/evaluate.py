@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffenc_ct.cli.likelihood import compare
+from diffenc_ct.cli.likelihood import compare, fitted_tightness
 from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
-from diffenc_ct.training.runs import open_run
+from diffenc_ct.training.runs import TIGHTNESS, open_run
 
 NAME = "evaluate"
 HELP = "Every ELBO term on every test example, in bits per dimension with standard errors."
@@ -24,6 +24,7 @@ examples:
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
   diffenc evaluate runs/digits --likelihood both      # exact likelihood and bounds, one table
   diffenc evaluate runs/mnist-nt --noise-level tight  # eta^2 = 1 + 2 sigma^2
+  diffenc evaluate runs/mnist --noise-level optimal   # eta* of tightness.json, fitted to training data if missing
 """
 
 
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noise-level",
         default="1",
-        help="eta: a number, or tight for eta^2 = 1 + 2 sigma^2 (default 1)",
+        help="eta: a number, tight for eta^2 = 1 + 2 sigma^2, or optimal for the model's eta* (default 1)",
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
@@ -91,13 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
     data = load_data(opened.config.data, root=arguments.data_root)
     opened.check(data)
-    level = parse_noise_level(arguments.noise_level)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
-    opened.model.to(device)
+    model = opened.model.to(device)
+    if arguments.noise_level == "optimal" and model.optimal_noise_level is None:
+        fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
+        model.optimal_noise_level = fitted.noise_level
+    level = parse_noise_level(arguments.noise_level, model)
     if arguments.likelihood:
         return compare(arguments, opened, data, images)
     evaluation = evaluate(
-        opened.model,
+        model,
         images,
         draws=arguments.draws,
         batch_size=arguments.batch_size,

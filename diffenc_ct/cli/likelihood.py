@@ -19,7 +19,7 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import evaluate
-from diffenc_ct.training.runs import OpenedRun
+from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def compare(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset, ima
     rows: list[Row] = []
     extra: dict[str, Any] = {}
     if which in ("elbo", "both"):
-        fitted = fitted_tightness(model, data.train, opened.folder / "tightness.json", arguments)
+        fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
         rows += elbo_rows(model, images, fitted, arguments)
         seen = rows[0].bits_per_dimension - rows[1].bits_per_dimension
         unit = fitted.dimensions * math.log(2)
@@ -95,9 +95,9 @@ def compare(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset, ima
 
 
 def fitted_tightness(
-    model: DiffEnc, train: Tensor, path: Path, arguments: argparse.Namespace, most: int = 1000
+    model: DiffEnc, train: Tensor, path: Path, arguments: argparse.Namespace, most: int = 300
 ) -> Tightness:
-    """From at most 1,000 training examples; kept beside the checkpoint for `noise_level="optimal"` and for reading."""
+    """From the first training examples; kept beside the checkpoint for noise_level="optimal"."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(arguments.seed)
     found = tightness(
