@@ -26,6 +26,7 @@ from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel, as_noise_level
 from diffenc_ct.solvers import Solver, TorchDiffEq, TorchSDE, make_solver
 from diffenc_ct.solvers.grids import make_grid
 from diffenc_ct.solvers.problem import Grid, ImageNoise, Problem
+from diffenc_ct.training.processes import ALONE, Processes
 
 DEFAULT = "exponential"
 _STEPS = {"exponential": 30, "torchdiffeq": 64, "other": 256}
@@ -78,7 +79,8 @@ def sample(
     rtol: float | None = None,
     atol: float | None = None,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    processes: Processes = ALONE,
 ) -> Samples:
     """n samples of the model.
 
@@ -88,7 +90,8 @@ def sample(
     flow is not exact), 0 for ODE methods, else 1. ratio: w of the ancestral steps, a number or one a step, counted
     from the data (steps,) or (steps, *data). schedule: "uniform", "log-snr", "balanced", or depths (steps + 1,)
     increasing from 0 to 1. calibration: its grid, w* and eta*, for the ancestral solver. latents: z_1 (n, *data)
-    instead of draws. trajectory: the path of the first so many images. batch_size: at a time.
+    instead of draws. trajectory: the path of the first so many images. batch_size: at a time. processes: share the
+    batches, and all return all images; `generator` must be in the same state on each.
 
     Raises ValueError for unknown names, impossible combinations, bad shapes, or a solver that diverged.
     """
@@ -136,16 +139,17 @@ def sample(
     if latents is not None and latents.shape != (n, *shape):
         raise ValueError(f"latents {tuple(latents.shape)} must be {(n, *shape)}")
 
-    began, evaluations, starts, ends = time.perf_counter(), 0, [], []
-    path: list[tuple[Tensor, Tensor, Tensor]] = []
+    if not adaptive:  # elsewhere images do not depend on their batch
+        batch_size = max(trajectory, min(batch_size, -(-n // processes.size)))
 
-    def observe(z: Tensor, gamma: Tensor, heads: Heads) -> None:
-        path.append((gamma.cpu(), z[:trajectory].cpu(), heads.x_hat[:trajectory].cpu()))
-
-    parts = range(0, n, batch_size)
-    for first in parts if progress is None else progress(parts):
+    def solve_part(first: int) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, Tensor, Tensor]]]:
+        """z_1, z_0, evaluations and the observed path of a batch."""
         indices = range(first, min(first + batch_size, n))
-        noise = ImageNoise(seed, indices)
+        noise, path = ImageNoise(seed, indices), []
+
+        def observe(z: Tensor, gamma: Tensor, heads: Heads) -> None:
+            path.append((gamma.cpu(), z[:trajectory].cpu(), heads.x_hat[:trajectory].cpu()))
+
         z = noise(like.new_empty(len(indices), *shape))
         if latents is not None:
             z = latents[first : first + len(indices)].to(like)
@@ -156,10 +160,12 @@ def sample(
             ratio=ratio,
             observer=observe if trajectory and first == 0 else None,
         )
-        starts.append(z)
-        ends.append(solve(problem, z, grid))
-        evaluations += problem.evaluations * len(indices)
-    z_0 = torch.cat(ends)
+        return z, solve(problem, z, grid), problem.evaluations * len(indices), path
+
+    began = time.perf_counter()
+    parts = processes.spread(solve_part, range(0, n, batch_size), progress)
+    starts, ends, counts, paths = zip(*parts, strict=True)
+    z_0, evaluations, path = torch.cat(ends), sum(counts), paths[0]
     if not z_0.isfinite().all():
         bad = int((~z_0.flatten(1).isfinite().all(1)).sum())
         raise ValueError(

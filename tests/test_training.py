@@ -269,7 +269,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, data):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, hard))
     try:
         with pytest.raises(
-            TrainingStopped, match=r"step 4 cannot be written.*one before is intact"
+            TrainingStopped, match=r"step 4 leaves cannot be written.*last checkpoint is intact"
         ) as stopped:
             train(tiny(), run, data=data, resume=True)
     finally:

@@ -2,7 +2,8 @@
 
 A command is one module of this package with NAME, HELP, EPILOG, `add_arguments(parser)` and `run(arguments)`,
 listed in COMMANDS. Everything that a user can cause ends as one line "diffenc: error: cause; remedy" with exit
-code 2 (DIFFENC_TRACEBACK=1 shows where it came from).
+code 2 (DIFFENC_TRACEBACK=1 shows where it came from). Of several processes the first one speaks; another says only
+what it alone can have met.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 
 from diffenc_ct.cli import calibrate, evaluate, export, fit_head, sample, train, verify
-from diffenc_ct.training.loop import TrainingStopped
+from diffenc_ct.training.processes import TrainingStopped, launched_rank
 
 COMMANDS = (train, evaluate, sample, verify, calibrate, export, fit_head)
 
@@ -60,7 +61,9 @@ def _main(argv: Sequence[str] | None) -> int:
         arguments = make_parser().parse_args(argv)
         return arguments.run_command(arguments) or 0
     except TrainingStopped as stopped:
-        print(f"diffenc: {'error: ' if stopped.exit_code < 128 else ''}{stopped}", file=sys.stderr)
+        if launched_rank() == 0:  # every process stops, with the same words
+            error = "error: " if stopped.exit_code < 128 else ""
+            print(f"diffenc: {error}{stopped}", file=sys.stderr)
         return stopped.exit_code
     except KeyboardInterrupt:
         print("diffenc: interrupted", file=sys.stderr)
@@ -68,7 +71,8 @@ def _main(argv: Sequence[str] | None) -> int:
     except (ValueError, TypeError, OSError) as error:
         if os.environ.get("DIFFENC_TRACEBACK"):
             raise
-        print(f"diffenc: error: {' '.join(str(error).split())}", file=sys.stderr)
+        speaker = f"diffenc (process {rank})" if (rank := launched_rank()) else "diffenc"
+        print(f"{speaker}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 

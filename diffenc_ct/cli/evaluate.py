@@ -2,14 +2,26 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from diffenc_ct.cli.likelihood import compare, fitted_tightness
-from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
+from diffenc_ct.cli.options import (
+    add_device,
+    add_timeout,
+    load_data,
+    output_path,
+    progress,
+    use_device,
+)
+from diffenc_ct.data import Dataset
+from diffenc_ct.process import NoiseLevel
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
-from diffenc_ct.training.runs import TIGHTNESS, open_run
+from diffenc_ct.training.figures import loss_by_depth
+from diffenc_ct.training.processes import Processes, launched
+from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
 
 NAME = "evaluate"
 HELP = "Every ELBO term on every test example, in bits per dimension with standard errors."
@@ -84,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it",
     )
     add_device(parser)
+    add_timeout(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,10 +111,22 @@ def run(arguments: argparse.Namespace) -> int:
         fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
         model.optimal_noise_level = fitted.noise_level
     level = parse_noise_level(arguments.noise_level, model)
-    if arguments.likelihood:
-        return compare(arguments, opened, data, images)
+    with launched(device, timeout=arguments.process_timeout) as processes:
+        if arguments.likelihood:
+            return compare(arguments, opened, data, images, processes)
+        return _evaluate(arguments, opened, data, images, level, processes)
+
+
+def _evaluate(
+    arguments: argparse.Namespace,
+    opened: OpenedRun,
+    data: Dataset,
+    images: Tensor,
+    level: NoiseLevel,
+    processes: Processes,
+) -> int:
     evaluation = evaluate(
-        model,
+        opened.model,
         images,
         draws=arguments.draws,
         batch_size=arguments.batch_size,
@@ -110,7 +135,10 @@ def run(arguments: argparse.Namespace) -> int:
         ratio=arguments.ratio,
         noise_level=level,
         progress=progress("evaluate", "batch"),
+        processes=processes,
     )
+    if not processes.first:
+        return 0
     facts: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in (
@@ -144,34 +172,6 @@ def run(arguments: argparse.Namespace) -> int:
     path = output_path(arguments.out, opened.folder, "evaluation.json")
     write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
     picture = path.with_name("loss-by-depth.png" if arguments.out is None else path.stem + ".png")
-    plot(result, picture)
+    loss_by_depth(evaluation).savefig(picture, dpi=150)
     print(f"wrote {path} and {picture}")
     return 0
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """The integrand of the diffusion loss over depth, with standard errors."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = result["loss_by_depth"]
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    axes.errorbar(
-        [row["t"] for row in rows],
-        [row["bpd"] for row in rows],
-        [row["error"] for row in rows],
-        fmt="o-",
-        ms=3,
-    )
-    axes.set(
-        xlabel="depth t",
-        ylabel="loss, bits per dimension per unit of t",
-        xlim=(0, 1),
-        ylim=(0, None),
-    )
-    total = result["bits_per_dimension"]["diffusion"]
-    axes.set_title(f"mean {total['mean']:.4f} ± {total['standard_error']:.4f}", fontsize=10)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)

@@ -19,6 +19,7 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.processes import Processes, launched_rank
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 
@@ -41,14 +42,20 @@ class Row:
         return self.bits_per_dimension.std().item() / math.sqrt(n) if n > 1 else math.nan
 
 
-def compare(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset, images: Tensor) -> int:
-    """Compute, print and write the table."""
+def compare(
+    arguments: argparse.Namespace,
+    opened: OpenedRun,
+    data: Dataset,
+    images: Tensor,
+    processes: Processes,
+) -> int:
+    """Compute, print and write the table; processes share the images, and all fit the same tightness."""
     model, which = opened.model, arguments.likelihood
     rows: list[Row] = []
     extra: dict[str, Any] = {}
     if which in ("elbo", "both"):
         fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
-        rows += elbo_rows(model, images, fitted, arguments)
+        rows += elbo_rows(model, images, fitted, arguments, processes)
         seen = rows[0].bits_per_dimension - rows[1].bits_per_dimension
         unit = fitted.dimensions * math.log(2)
         extra["gain"] = {
@@ -58,7 +65,11 @@ def compare(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset, ima
             "predicted_error": fitted.gain_error / unit,
         }
     if which in ("ode", "both"):
-        rows += ode_rows(flows(model, opened.folder / "head.safetensors"), images, arguments)
+        rows += ode_rows(
+            flows(model, opened.folder / "head.safetensors"), images, arguments, processes
+        )
+    if not processes.first:
+        return 0
     print(f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples")
     print(f"{'bits per dimension':<26}{'mean':>9}{'images ±':>10}{'noise ±':>9}{'probes ±':>10}"
           f"{'solver':>9}{'evaluations':>13}  an upper bound on -log p of")  # fmt: skip
@@ -107,13 +118,18 @@ def fitted_tightness(
         generator=generator,
         progress=progress("tightness", "batch"),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found.save(path)
+    if launched_rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found.save(path)
     return found
 
 
 def elbo_rows(
-    model: DiffEnc, images: Tensor, fitted: Tightness, arguments: argparse.Namespace
+    model: DiffEnc,
+    images: Tensor,
+    fitted: Tightness,
+    arguments: argparse.Namespace,
+    processes: Processes,
 ) -> list[Row]:
     """The ELBO at eta = 1 and at eta*, on the same draws."""
     rows = []
@@ -126,6 +142,7 @@ def elbo_rows(
             seed=arguments.seed,
             noise_level=level,
             progress=progress(name, "batch"),
+            processes=processes,
         )
         rows.append(Row(name, found.terms["total"], "the SDE model", {}))
     return rows
@@ -140,7 +157,10 @@ def flows(model: DiffEnc, head: Path) -> list[tuple[str, DiffEnc]]:
 
 
 def ode_rows(
-    found: list[tuple[str, DiffEnc]], images: Tensor, arguments: argparse.Namespace
+    found: list[tuple[str, DiffEnc]],
+    images: Tensor,
+    arguments: argparse.Namespace,
+    processes: Processes,
 ) -> list[Row]:
     """The likelihood of each flow, with as many importance samples as --draws."""
     rows = []
@@ -148,7 +168,9 @@ def ode_rows(
     for name, model in found:
         for samples in sorted({1, draws}):
             device = next(model.parameters()).device
-            with tqdm(total=samples * len(images), desc=name, unit="solve", disable=None) as bar:
+            total = samples * len(images) // processes.size
+            hidden = None if processes.first else True
+            with tqdm(total=total, desc=name, unit="solve", disable=hidden) as bar:
                 result: Likelihood = log_likelihood(
                     model,
                     images.to(device),
@@ -158,6 +180,7 @@ def ode_rows(
                     divergence=arguments.divergence,
                     probes=arguments.probes,
                     progress=bar.update,
+                    processes=processes,
                 )
             errors = result.standard_errors
             errors.pop("images")

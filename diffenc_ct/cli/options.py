@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.training.config import Config, DataConfig
+from diffenc_ct.training.processes import TIMEOUT, launched_rank, own_device
 from diffenc_ct.training.settings import leaves
 
 # Settings with a flag of their own name and section left out; the others are --section-name.
@@ -141,6 +142,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """--process-timeout."""
+    parser.add_argument(
+        "--process-timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help=f"under torchrun: how long to wait for another process (default {TIMEOUT:g})",
+    )
+
+
 def use_device(arguments: argparse.Namespace) -> torch.device:
     """The torch device of --device; raises ValueError where it is not there."""
     if arguments.threads is not None:
@@ -151,7 +163,7 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = own_device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -167,7 +179,7 @@ def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
 
 
 def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """A progress bar on standard error for a loop."""
+    """A progress bar on standard error for a loop, on the first process."""
     return lambda items: tqdm(
         items,
         desc=description,
@@ -175,7 +187,7 @@ def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[
         dynamic_ncols=True,
         file=sys.stderr,
         leave=False,
-        disable=None,
+        disable=None if launched_rank() == 0 else True,
     )
 
 

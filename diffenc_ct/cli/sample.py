@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.calibration import Calibration
-from diffenc_ct.cli.options import add_device, output_path, progress, use_device
+from diffenc_ct.cli.options import add_device, add_timeout, output_path, progress, use_device
 from diffenc_ct.cli.pictures import image_grid, write_trajectory
 from diffenc_ct.sampling import DEFAULT, sample
 from diffenc_ct.training.evaluation import parse_noise_level
+from diffenc_ct.training.processes import launched
 from diffenc_ct.training.runs import open_run
 
 NAME = "sample"
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", help="where to write the PNG (default RUN/samples.png); the .npz goes beside it"
     )
     add_device(parser)
+    add_timeout(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -95,21 +97,25 @@ def run(arguments: argparse.Namespace) -> int:
         calibration, schedule = _calibration(Path(file), arguments.run), None
         solver = "ancestral" if solver == DEFAULT else solver
     latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
-    result = sample(
-        opened.model.to(device),
-        arguments.count if latents is None else len(latents),
-        shape=opened.shape,
-        solver=solver,
-        steps=arguments.steps,
-        noise_level=level,
-        schedule=schedule,
-        calibration=calibration,
-        latents=latents,
-        trajectory=arguments.trajectory,
-        batch_size=arguments.batch_size,
-        generator=torch.Generator().manual_seed(arguments.seed),
-        progress=progress("sample", "batch"),
-    )
+    with launched(device, timeout=arguments.process_timeout) as processes:
+        result = sample(
+            opened.model.to(device),
+            arguments.count if latents is None else len(latents),
+            shape=opened.shape,
+            solver=solver,
+            steps=arguments.steps,
+            noise_level=level,
+            schedule=schedule,
+            calibration=calibration,
+            latents=latents,
+            trajectory=arguments.trajectory,
+            batch_size=arguments.batch_size,
+            generator=torch.Generator().manual_seed(arguments.seed),
+            progress=progress("sample", "batch"),
+            processes=processes,
+        )
+    if not processes.first:
+        return 0
     samples = result.samples.cpu()
     np.savez_compressed(
         path.with_suffix(".npz"),

@@ -3,13 +3,21 @@
 import argparse
 from pathlib import Path
 
-from diffenc_ct.cli.options import add_device, add_settings, given_settings, load_data, use_device
+from diffenc_ct.cli.options import (
+    add_device,
+    add_settings,
+    add_timeout,
+    given_settings,
+    load_data,
+    use_device,
+)
 from diffenc_ct.data import Dataset
 from diffenc_ct.training.build import build_model
 from diffenc_ct.training.config import Config, load_config, replace
 from diffenc_ct.training.cost import PARTS, Cost, measure_cost
 from diffenc_ct.training.loop import train
 from diffenc_ct.training.presets import PRESETS, preset
+from diffenc_ct.training.processes import launched_rank, launched_size
 from diffenc_ct.training.state import count_parameters
 
 NAME = "train"
@@ -28,6 +36,10 @@ examples:
   diffenc train --run runs/mnist --resume               # go on after an interruption
   diffenc train --run runs/mnist --resume --steps 9000  # longer, where the rate is constant
   diffenc train --preset cifar10-diffenc --dry-run      # parameters, memory and FLOPs only
+  diffenc train --preset digits --run runs/seen --tensorboard  # then: tensorboard --logdir runs
+
+Several GPUs, or processes, share each batch (docs/training.md):
+  torchrun --nproc-per-node 8 -m diffenc_ct.cli train --preset cifar10-diffenc --run runs/cifar10 --resume
 
 Ctrl-C or SIGTERM saves a checkpoint and ends; --resume goes on, bit for bit as if never stopped.
 """
@@ -49,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no configuration")
     add_device(parser)
+    add_timeout(parser)
     add_settings(parser)
 
 
@@ -63,10 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     device = use_device(arguments)
     data = load_data(config.data)
-    if not arguments.quiet or arguments.dry_run:
-        print(config.to_json() + describe(config, data) + f"\nrun: {folder}, device: {device}")
+    first = launched_rank() == 0
+    if first and (not arguments.quiet or arguments.dry_run):
+        print(
+            config.to_json()
+            + describe(config, data)
+            + f"\nrun: {folder}, device: {device}, processes: {launched_size()}"
+        )
     if arguments.dry_run:
-        print(describe_cost(measure_cost(config, data), config))
+        if first:
+            print(describe_cost(measure_cost(config, data), config))
         return 0
     summary = train(
         config,
@@ -75,7 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
         device=device,
         data=data,
         progress=not arguments.quiet,
+        timeout=arguments.process_timeout,
     )
+    if not first:
+        return 0
     metrics = summary.metrics
     print(
         f"{folder}: {summary.steps} steps, {summary.images_per_second:.1f} images/s"

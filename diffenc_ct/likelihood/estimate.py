@@ -32,6 +32,7 @@ from diffenc_ct.likelihood.flow import (
 )
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.training.processes import ALONE, Processes
 
 __all__ = ["Likelihood", "SolverError", "log_likelihood"]
 
@@ -100,6 +101,7 @@ def log_likelihood(
     batch_size: int = 256,
     generator: torch.Generator | None = None,
     progress: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Likelihood:
     """log p(x) under the model's probability flow, for levels or reals x (batch, *data), in nats.
 
@@ -113,7 +115,8 @@ def log_likelihood(
     place of N(0, I). gradient: "none", "solve" (through the solver's steps), or "adjoint" (torchdiffeq's).
     on_failure: "raise", or "nan" for NaN with a status where an example cannot be solved. batch_size: examples
     solved at a time; results do not depend on it unless shared_steps says so. generator: one draw of it seeds
-    every example by its place. progress: called with the number of solves that ended.
+    every example by its place. progress: called with the number of solves that ended. processes: share the
+    solves, and all return all examples, without gradients; `generator` must be in the same state on each.
 
     Raises ValueError or TypeError naming the argument; SolverError. Theorem: likelihood.importance.
     """
@@ -125,14 +128,19 @@ def log_likelihood(
         raise ValueError(
             f'on_failure={on_failure!r} must be "raise" or "nan", batch_size={batch_size} at least 1'
         )
+    if processes.size > 1 and gradient != "none":
+        raise ValueError(f'gradient={gradient!r} does not reach other processes; use "none"')
+    if not settings.method.shared:  # elsewhere examples do not depend on their batch
+        batch_size = min(batch_size, -(-len(x) * importance_samples // processes.size))
     seeds = example_seeds(generator, len(x))
-    pairs = torch.arange(len(x) * importance_samples)
-    parts = [
-        _solve_pairs(
-            model, x, kind, tau, importance_samples, some, settings, seeds, prior, progress
+
+    def solve(pairs: Tensor) -> tuple[Tensor, FlowDensity]:
+        return _solve_pairs(
+            model, x, kind, tau, importance_samples, pairs, settings, seeds, prior, progress
         )
-        for some in pairs.split(batch_size)
-    ]
+
+    pairs = torch.arange(len(x) * importance_samples)
+    parts = processes.spread(solve, pairs.split(batch_size))
     result = _combine(parts, importance_samples, model, kind)
     if on_failure == "raise" and any(word != "ok" for word in result.status):
         raise SolverError(

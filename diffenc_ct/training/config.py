@@ -113,7 +113,8 @@ class OptimizerConfig:
     )
     ema: tuple[float, ...] = _field(
         (0.9999,),
-        "rates of the moving averages of the weights; the first is evaluated. Early on min(rate, (1+n)/(10+n))",
+        "rates of the moving averages of the weights, of half-lives ln 2/(1 - rate) steps; the first is evaluated. "
+        "Early on min(rate, (1+n)/(10+n))",
     )
 
 
@@ -143,6 +144,11 @@ class TrainingConfig:
     eval_examples: int = _field(1000, "test examples of an evaluation during training", free=True)
     save_every: int = _field(1000, "steps between checkpoints", free=True)
     keep: int = _field(2, "newest checkpoints kept, beside the best", free=True)
+    tensorboard: bool = _field(
+        False,
+        "also write scalars, samples, encodings and the loss per depth to RUN/tensorboard (needs tensorboard)",
+        free=True,
+    )
 
 
 @dataclass(frozen=True)

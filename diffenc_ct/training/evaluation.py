@@ -19,6 +19,7 @@ from diffenc_ct.depths import LowDiscrepancyDepths
 from diffenc_ct.elbo import elbo
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
+from diffenc_ct.training.processes import ALONE, Processes
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
 TERMS = ("total", "reconstruction", "diffusion", "latent")
@@ -77,10 +78,12 @@ def evaluate(
     ratio: float | Tensor = 1.0,
     noise_level: float | str | NoiseLevel = 1.0,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Every image `draws` times through the ELBO; depth, ratio and noise_level as in `elbo`.
 
-    The noise depends on seed and batch_size only, so that settings are compared on the same draws.
+    The noise depends on seed and batch_size only, so that settings are compared on the same draws, and so that
+    processes that share the batches find what one finds.
     Raises ValueError for no images or draws below 1.
     """
     if draws < 1 or not len(images):
@@ -89,11 +92,10 @@ def evaluate(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
     model.eval()
-    sums = {term: torch.zeros(len(images), dtype=torch.float64) for term in TERMS}
-    depths, integrands = [], []
-    for start in progress(range(0, len(images), batch_size)):
-        x = images[start : start + batch_size].to(device)
-        rows = slice(start, start + len(x))
+
+    def estimate(start: int) -> Tensor:
+        """The terms, depths and integrands of a batch, (draws, batch, 6), on the CPU."""
+        x, rows = images[start : start + batch_size].to(device), []
         for draw in range(draws):
             generator = generator_for(seed, EVALUATION, start, draw, device=device)
             like = torch.empty((), device=device)
@@ -101,12 +103,16 @@ def evaluate(
             terms = elbo(
                 model, x, depth=depth, ratio=ratio, noise_level=level, t=t, generator=generator
             ).bits_per_dimension()
-            for term in TERMS:
-                sums[term][rows] += getattr(terms, term).double().cpu() / draws
-            depths.append(t.cpu())
-            integrands.append(terms.diffusion.double().cpu())
+            columns = [*(getattr(terms, term) for term in TERMS), t, terms.diffusion]
+            rows.append(torch.stack([column.double().cpu() for column in columns], 1))
+        return torch.stack(rows)
+
+    starts = range(0, len(images), batch_size)
+    found = torch.cat(processes.spread(estimate, starts, progress), 1)
     model.train(training)
-    return Evaluation(sums, torch.cat(depths), torch.cat(integrands))
+    *terms, t, integrand = found.unbind(2)
+    means = {term: values.mean(0) for term, values in zip(TERMS, terms, strict=True)}
+    return Evaluation(means, t.flatten(), integrand.flatten())
 
 
 def parse_noise_level(value: float | str | NoiseLevel, model: DiffEnc | None = None) -> NoiseLevel:

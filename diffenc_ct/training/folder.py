@@ -3,7 +3,8 @@
 RUN/config.json    the configuration
 RUN/metrics.csv    a row every training.log_every steps, and every evaluation
 RUN/checkpoints/   see checkpoints.py
-RUN/.lock          held by the process that trains
+RUN/tensorboard/   see tensorboard.py
+RUN/.lock          held by the process that trains (the first one of several)
 """
 
 import csv
@@ -82,9 +83,17 @@ class RunFolder:
                 "resume it without these changes, or choose another folder"
             )
 
-    def latest(self) -> Checkpoint | None:
-        """The newest intact checkpoint."""
+    def go_back(self) -> Checkpoint | None:
+        """The newest intact checkpoint, or None; what is younger is out of the way afterwards.
+
+        Rows of steps that will be done again are dropped. Corrupt checkpoints, which would count as the newest when
+        old ones are deleted, are renamed NAME.corrupt.
+        """
         found = latest(self.checkpoints)
+        held = list_checkpoints(self.checkpoints)
+        for path in held[held.index(found[0]) + 1 :] if found else held:
+            path.rename(path.with_name(path.name + ".corrupt"))
+        self._forget_after(found[1].step if found else 0)
         return found[1] if found else None
 
     def log(self, row: dict[str, Any]) -> None:
@@ -98,7 +107,7 @@ class RunFolder:
                 {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()}
             )
 
-    def forget_after(self, step: int) -> None:
+    def _forget_after(self, step: int) -> None:
         """Drop rows of steps that will be done again, and a row cut off by a crash."""
         if not self.metrics.exists():
             return

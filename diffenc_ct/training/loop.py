@@ -2,14 +2,18 @@
 
 Minimises the ELBO in bits per dimension. Everything random in a step is a function of (seed, step): which examples,
 their depths t (stratified over the batch), their noise, dropout. A run that is killed and resumed therefore
-ends with the same weights, bit for bit, as one that was not (on the same CPU and number of threads).
+ends with the same weights, bit for bit, as one that was not (on the same CPU and number of threads and processes).
+
+Under torchrun every process takes its rows of each batch and sums its gradients with the others'; the first one writes.
+docs/training.md says what is guaranteed.
 """
 
 import math
 import sys
-import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -23,10 +27,12 @@ from diffenc_ct.heads import regression_loss
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.tightness import RunningNoiseLevel
-from diffenc_ct.training.checkpoints import checkpoint_path, prune, write_checkpoint
-from diffenc_ct.training.config import Config
-from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
+from diffenc_ct.training.config import Config, TrainingConfig
+from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
+from diffenc_ct.training.meter import TERMS, Meter
+from diffenc_ct.training.processes import ALONE, TIMEOUT, Processes, TrainingStopped, launched
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,
@@ -36,17 +42,9 @@ from diffenc_ct.training.randomness import (
     generator_for,
 )
 from diffenc_ct.training.state import State
+from diffenc_ct.training.tensorboard import Events, open_events, require_tensorboard
 
-# What a step reports; the first three make the ELBO.
-TERMS = ("reconstruction", "diffusion", "latent", "regression", "gradient_norm")
-
-
-class TrainingStopped(RuntimeError):
-    """Training ended early on purpose: a loss that is not finite, or a signal. The message says what to do."""
-
-    def __init__(self, message: str, *, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+__all__ = ["Summary", "TrainingStopped", "learning_rate", "train", "training_step"]
 
 
 @dataclass(frozen=True)
@@ -67,122 +65,149 @@ def train(
     device: str | torch.device = "cpu",
     data: Dataset | None = None,
     progress: bool = False,
+    timeout: float = TIMEOUT,
 ) -> Summary:
     """Train to config.training.steps in the folder `run`, and leave metrics and checkpoints there.
 
     resume: go on with what the folder holds (or begin, where it holds nothing). data: instead of the named data
-    set. Raises ValueError or OSError for what is wrong before the start, TrainingStopped afterwards; the last
+    set. timeout: seconds that the processes of a launch wait for each other. Raises ValueError or OSError for what is
+    wrong before the start, TrainingStopped afterwards, and ConnectionError where another process is lost; the last
     checkpoint is intact in every case.
     """
     settings = config.training
-    device = torch.device(device)
+    if settings.tensorboard:
+        require_tensorboard()
     if data is None:
         named = config.data
         data = load_dataset(
             named.name, root=named.root, levels=named.levels, download=named.download
         )
-    folder = RunFolder(run, config, resume=resume)
-    folder.check()
-    state = State.fresh(config, data, device)
-    with folder, StopSignals() as signals:
-        if (saved := folder.latest()) is not None:
+    with launched(device, timeout=timeout) as processes, ExitStack() as stack:
+        _check_batch(settings, processes)
+        folder = RunFolder(run, config, resume=resume)
+        processes.on_first(folder.check)
+        state = State.fresh(config, data, processes.device)
+        signals = stack.enter_context(StopSignals())
+        saved = processes.on_first(_begin, folder, stack)
+        if saved is not None:
             state.restore(saved)
-        folder.forget_after(state.step)
         metrics = {} if saved is None else saved.metrics
+        events = None
+        if processes.first and settings.tensorboard:
+            events = stack.enter_context(
+                open_events(folder.path / "tensorboard", data, after=state.step)
+            )
         speed = Meter(settings.batch_size)
         bar = tqdm(
             total=settings.steps,
             initial=state.step,
             unit="step",
-            disable=not progress,
+            disable=not (progress and processes.first),
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 60,
         )
-        with bar:
-            while state.step < settings.steps:
-                terms = training_step(state, config, data.train, device)
-                speed.count(terms)
-                bar.update()
-                bar.set_postfix_str(speed.text(), refresh=False)
-                done = state.step == settings.steps
-                row: dict[str, Any] = {}
-                if done or state.step % settings.log_every == 0:
-                    row = speed.row() | {"learning_rate": learning_rate(config, state.step - 1)}
-                if done or state.step % settings.eval_every == 0:
-                    metrics = evaluate(
-                        state.averaged,
-                        data.test[: settings.eval_examples],
-                        noise_level=state.noise_level,
-                    ).metrics()
-                    row |= {f"test_{name}": value for name, value in metrics.items()}
-                    speed.restart()
-                    if progress:
-                        bar.write(f"step {state.step}: test {metrics['bpd']:.4f} bits/dim")
-                if row:
-                    folder.log({"step": state.step, "skipped": state.skipped, **row})
-                if done or signals.received or state.step % settings.save_every == 0:
-                    fresh = metrics if done or state.step % settings.eval_every == 0 else {}
-                    save(state, config, data, folder, fresh)
-                    speed.restart()
-                if signals.received and not done:
-                    raise TrainingStopped(
-                        f"stopped by {signals.received.name} at step {state.step}, which is saved; "
-                        f"resume with: diffenc train --run {folder.path} --resume",
-                        exit_code=128 + signals.received,
-                    )
+        stack.enter_context(bar)
+        while state.step < settings.steps:
+            terms = training_step(state, config, data.train, processes.device, processes)
+            speed.count(terms)
+            bar.update()
+            bar.set_postfix_str(speed.text(), refresh=False)
+            done = state.step == settings.steps
+            row: dict[str, Any] = {}
+            evaluation = None
+            if done or state.step % settings.log_every == 0:
+                row = speed.row() | {"learning_rate": learning_rate(config, state.step - 1)}
+            if done or state.step % settings.eval_every == 0:
+                evaluation = evaluate(
+                    state.averaged,
+                    data.test[: settings.eval_examples],
+                    noise_level=state.noise_level,
+                    processes=processes,
+                )
+                metrics = evaluation.metrics()
+                row |= {f"test_{name}": value for name, value in metrics.items()}
+                if progress and processes.first:
+                    bar.write(f"step {state.step}: test {metrics['bpd']:.4f} bits/dim")
+            # All stop at the same step, whichever of them a signal reached.
+            stop = processes.largest(signals.received or 0)
+            saving = done or stop or state.step % settings.save_every == 0
+            if row or saving:
+                fresh = metrics if evaluation else {}
+                sealed = state.checkpoint(config, data, fresh) if saving else None
+                processes.on_first(_record, folder, events, state, row, evaluation, sealed)
+                speed.restart()
+            if stop and not done:
+                raise TrainingStopped(
+                    f"stopped by {Signals(stop).name} at step {state.step}, which is saved; "
+                    f"resume with: diffenc train --run {folder.path} --resume",
+                    exit_code=128 + stop,
+                )
         return Summary(state.step, metrics, state.skipped, speed.overall())
 
 
 def training_step(
-    state: State, config: Config, images: Tensor, device: torch.device
+    state: State,
+    config: Config,
+    images: Tensor,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """One optimiser step, in place; returns the ELBO's terms in bits per dimension, the regression of paired heads
     (per dimension) and the gradient's norm.
 
-    The batch is cut into `accumulate` parts whose depths and noise are those of the whole batch, so that the
-    number of parts changes the result by rounding (and dropout's draws) only.
+    Every process takes its rows of the batch, in `accumulate` parts. Depths and noise are those of the whole batch,
+    so that the numbers of processes and parts change the result by rounding (and dropout's draws) only.
     """
     settings, seed, step = config.training, config.training.seed, state.step
-    x = images[batch_indices(seed, step, settings.batch_size, len(images))].to(device)
-    like = torch.empty(x.shape, device=device)
+    batch, rows = settings.batch_size, processes.rows(settings.batch_size)
+    x = images[batch_indices(seed, step, batch, len(images))[rows]].to(device)
+    like = torch.empty((batch, *x.shape[1:]), device=device)
     if settings.channels_last and x.ndim == 4:
         x, like = (part.contiguous(memory_format=torch.channels_last) for part in (x, like))
     t, _ = LowDiscrepancyDepths().draw(
-        len(x), like=like, generator=generator_for(seed, DEPTH, step, device=device)
+        batch, like=like, generator=generator_for(seed, DEPTH, step, device=device)
     )
     generator = generator_for(seed, NOISE, step, device=device)
     noise, noise_0 = normal_like(like, generator), normal_like(like, generator)
-    torch.manual_seed(derived_seed(seed, DROPOUT, step))
+    torch.manual_seed(derived_seed(seed, DROPOUT, step, processes.rank))
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
 
     model = state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(4, device=device)
+    level = state.noise_level
     seen: list[tuple[Tensor, Heads]] = []
-    parts = (values.chunk(settings.accumulate) for values in (x, t, noise, noise_0))
+    counts: list[Tensor] = []
+    parts = (v.chunk(settings.accumulate) for v in (x, t[rows], noise[rows], noise_0[rows]))
     for x_, t_, noise_, noise_0_ in zip(*parts, strict=True):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             terms = elbo(
                 model,
                 x_,
-                noise_level=state.noise_level,
+                noise_level=level,
                 t=t_,
                 noise=noise_,
                 noise_0=noise_0_,
                 ends_fraction=settings.ends_fraction,
                 observe=lambda gamma, errors: seen.append((gamma, errors)),
             ).bits_per_dimension()
-        regression = regress_first_head(model, *seen[-1])
-        (terms.total.sum() / len(x)).backward(retain_graph=model.heads == "paired")
+        gamma, errors = seen.pop()
+        regression = regress_first_head(model, gamma, errors)
+        (terms.total.sum() / batch).backward(retain_graph=model.heads == "paired")
         if model.heads == "paired":
             # Into the network only: the encoder is to serve the ELBO, not this regression.
-            (regression.sum() / len(x)).backward(inputs=list(model.network.parameters()))
+            (regression.sum() / batch).backward(inputs=list(model.network.parameters()))
         each = (terms.reconstruction, terms.diffusion, terms.latent, regression)
         sums += torch.stack([term.detach().sum() for term in each])
+        if isinstance(level, RunningNoiseLevel):
+            counts.append(level.count(gamma, errors))
+    counted = [torch.stack(counts).sum(0)] if counts else []
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    processes.sum([*gradients, sums, *counted])
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
-    values = dict(zip(TERMS, [*(sums / len(x)).tolist(), norm.item()], strict=True))
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    values = dict(zip(TERMS, [*(sums / batch).tolist(), norm.item()], strict=True))
 
     if broken := [name for name, value in values.items() if not math.isfinite(value)]:
         if settings.on_nan == "stop":
@@ -198,9 +223,8 @@ def training_step(
     state.optimizer.step()
     state.step += 1
     state.update_averages()
-    if isinstance(state.noise_level, RunningNoiseLevel):
-        counted = torch.stack([state.noise_level.count(*pair) for pair in seen])
-        state.noise_level.update(counted.sum(0))
+    if isinstance(level, RunningNoiseLevel):
+        level.update(counted[0])
     return values
 
 
@@ -221,61 +245,39 @@ def learning_rate(config: Config, step: int) -> float:
     return rate
 
 
-def save(
-    state: State, config: Config, data: Dataset, folder: RunFolder, metrics: dict[str, float]
+def _begin(folder: RunFolder, stack: ExitStack) -> Checkpoint | None:
+    """Take the folder until the stack is left; the checkpoint to go on from."""
+    return stack.enter_context(folder).go_back()
+
+
+def _record(
+    folder: RunFolder,
+    events: Events | None,
+    state: State,
+    row: dict[str, Any],
+    evaluation: Evaluation | None,
+    sealed: Checkpoint | None,
 ) -> None:
-    """Write the checkpoint of this step and delete those no longer kept."""
+    """Write what a step leaves: a row, pictures, a checkpoint (and delete those no longer kept)."""
     try:
-        write_checkpoint(
-            checkpoint_path(folder.checkpoints, state.step), state.checkpoint(config, data, metrics)
-        )
+        if row:
+            folder.log({"step": state.step, "skipped": state.skipped, **row})
+        if events is not None:
+            events.add(state.step, state.averaged, row, evaluation)
+        if sealed is not None:
+            write_checkpoint(checkpoint_path(folder.checkpoints, state.step), sealed)
+            prune(folder.checkpoints, folder.config.training.keep)
     except OSError as error:
         raise TrainingStopped(
-            f"the checkpoint of step {state.step} cannot be written ({error}); the one before is intact. "
+            f"what step {state.step} leaves cannot be written ({error}); the last checkpoint is intact. "
             f"Make room, then: diffenc train --run {folder.path} --resume",
             exit_code=2,
         ) from error
-    prune(folder.checkpoints, config.training.keep)
 
 
-class Meter:
-    """Means of the loss terms since the last row, and images a second, evaluations and saving left out."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size, self.images, self.seconds = batch_size, 0, 0.0
-        self.recent: list[dict[str, float]] = []
-        self.shown = math.nan
-        self.since = time.perf_counter()
-
-    def restart(self) -> None:
-        """Do not count the time since the last step."""
-        self.since = time.perf_counter()
-
-    def count(self, terms: dict[str, float]) -> None:
-        """Take in a step."""
-        now = time.perf_counter()
-        self.seconds += now - self.since
-        self.since = now
-        self.images += self.batch_size
-        self.recent.append(terms)
-        bpd = sum(terms[name] for name in TERMS[:3])
-        self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
-
-    def overall(self) -> float:
-        """Images a second since the start."""
-        return self.images / self.seconds if self.seconds else 0.0
-
-    def text(self) -> str:
-        """For the progress bar."""
-        return f"{self.shown:.3f} bits/dim, {self.overall():.1f} images/s"
-
-    def row(self) -> dict[str, float]:
-        """Means since the last call."""
-        finite = [
-            terms for terms in self.recent if all(math.isfinite(value) for value in terms.values())
-        ]
-        names = finite[0] if finite else {}
-        means = {name: sum(terms[name] for terms in finite) / len(finite) for name in names}
-        self.recent = []
-        bpd = {"bpd": sum(means[name] for name in TERMS[:3])} if means else {}
-        return {**bpd, **means, "images_per_second": self.overall()}
+def _check_batch(settings: TrainingConfig, processes: Processes) -> None:
+    if settings.batch_size % (settings.accumulate * processes.size):
+        raise ValueError(
+            f"training.batch_size = {settings.batch_size}; among {processes.size} processes in {settings.accumulate} "
+            f"parts each it must be a multiple of {settings.accumulate * processes.size}"
+        )
