@@ -95,6 +95,7 @@ def measure_steps(
     examples_at_once: int = 16,
     groups: int = 16,
     shared_noise: bool = False,
+    observe: Callable[[int, Tensor, Tensor, Tensor], None] | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> StepTables:
@@ -102,7 +103,8 @@ def measure_steps(
 
     One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at
     all depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums
-    over depths are more exact without. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
+    over depths are more exact without. observe: called with the group, e, r and x_t (batch, N + 1, d) of each batch, for
+    statistics of one's own. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
     """
     if candidates < 2:
         raise ValueError(f"candidates={candidates}; at least 2 depths are needed")
@@ -139,6 +141,8 @@ def measure_steps(
             "rx": (r @ x_t.mT).sum(0),
             "xx": (x_t @ x_t.mT).sum(0),
         }
+        if observe is not None:
+            observe(g, e, r, x_t)
         counts[g] += len(x)
         sums[g] = {name: value + sums[g].get(name, 0) for name, value in found.items()}
     means = {

@@ -9,7 +9,7 @@ Reference: Li et al. 2020 (torchsde); Chen et al. 2018 (torchdiffeq).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -107,10 +107,21 @@ class TorchSDE:
 
 
 class TorchDiffEq:
-    """A method of torchdiffeq, or scipy's through it, on the probability flow in gamma."""
+    """A method of torchdiffeq, or scipy's through it, on the probability flow in gamma.
 
-    def __init__(self, method: str, *, rtol: float = 1e-5, atol: float = 1e-5) -> None:
+    options: further ones of that library, e.g. max_step, in units of gamma.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.method, self.rtol, self.atol = method, rtol, atol
+        self.options = dict(options or {})
         self.scipy = method if method in SCIPY_METHODS else None
         self.adaptive = self.scipy is not None or not issubclass(
             TORCHDIFFEQ_METHODS[method], FixedGridODESolver
@@ -125,15 +136,16 @@ class TorchDiffEq:
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
         flow = ProbabilityFlow(problem.model)
         gamma = grid.gamma[[0, -1]] if self.adaptive else grid.gamma
-        keywords: dict[str, Any] = {"method": self.method}
+        method, options = self.method, self.options
         if self.scipy is not None:
-            keywords = {"method": "scipy_solver", "options": {"solver": self.scipy}}
+            method, options = "scipy_solver", {"solver": self.scipy, **options}
         path = torchdiffeq.odeint(
             lambda gamma, z: flow.velocity(z, gamma.to(z).expand(len(z))),
             z,
             gamma.to(z),
             rtol=self.rtol,
             atol=self.atol,
-            **keywords,
+            method=method,
+            options=options or None,
         )
         return path[-1]
