@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
+from diffenc_ct.encoders import with_rate
 from diffenc_ct.nets import MLP, EncoderUNet, ScoreUNet, VectorNetwork
 from diffenc_ct.nets.blocks import (
     AttentionBlock,
@@ -130,6 +131,26 @@ def test_gradient_of_the_rate(name):
         return loss().detach()
 
     close(along.detach(), difference(moved, z.new_zeros(()), z.new_ones(())), 2e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name.startswith("encoder")])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_jets_equal_forward_mode(name, dropout):
+    """Value, rate and gradients of both (gamma's, too), with and without dropout."""
+    net = randomise(NETWORKS[name](dropout=dropout), 0, 0.2).train()
+    z, gamma = inputs(4)
+    gamma.requires_grad_()
+
+    def differentiate(function):
+        torch.manual_seed(0)
+        y = with_rate(function, z, gamma)
+        loss = (y.value**3).sum() + (y.rate**2 * (1 + y.value)).sum()
+        return y.value, y.rate, *torch.autograd.grad(loss, (gamma, *net.parameters()))
+
+    carried = differentiate(net)
+    assert carried[1].abs().max() > 1e-3
+    for ours, torchs in zip(carried, differentiate(lambda x, g: net(x, g)), strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-7, atol=1e-10)
 
 
 @networks

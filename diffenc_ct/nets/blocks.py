@@ -88,7 +88,8 @@ class DepthEmbedding(nn.Module):
         phases = position[:, None] * torch.exp(decay * (-math.log(10000.0) / (half - 1)))
         embedding = concatenate(phases.sin(), phases.cos(), 1)
         embedding = each(
-            lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype), embedding
+            lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype),
+            embedding,
         )
         return silu(affine(self.dense1, silu(affine(self.dense0, embedding))))
 

@@ -39,7 +39,9 @@ def norm_silu(norm: nn.GroupNorm, x: Any) -> Any:
     """silu(norm(x)), x (batch, channels, *): plain tensors, jets and forward-mode dual tensors."""
     if isinstance(x, Jet):
         rate = x.rate.expand_as(x.value)
-        return Jet(*_NormSilu.apply(x.value, rate, norm.weight, norm.bias, norm.num_groups, norm.eps))
+        return Jet(
+            *_NormSilu.apply(x.value, rate, norm.weight, norm.bias, norm.num_groups, norm.eps)
+        )
     if forward_ad._current_level < 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return F.silu(norm(x))
     primal, tangent = forward_ad.unpack_dual(x)

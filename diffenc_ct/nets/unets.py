@@ -24,7 +24,7 @@ from diffenc_ct.nets.blocks import (
     lecun_,
     zero_,
 )
-from diffenc_ct.nets.jets import Jet, affine, concatenate, max_pool
+from diffenc_ct.nets.jets import affine, concatenate, max_pool
 from diffenc_ct.nets.norm_silu import norm_silu
 
 Body = Literal["flat", "pooled", "multiresolution"]
@@ -288,8 +288,8 @@ class EncoderUNet(nn.Module):
     """The authors' encoder network y(x, gamma): (batch, channels, height, width) -> the same shape.
 
     `bounded` ends in tanh (keeping y in (-1, 1)), which `scale` multiplies. damping: "start" multiplies by the
-    normalised depth u in [0, 1], "end" by 1 - u. gamma (batch,) may be a Jet; then y is one too. The last convolution starts at zero, so an untrained
-    encoder returns 0. Raises ValueError where groups do not divide a width.
+    normalised depth u in [0, 1], "end" by 1 - u. gamma (batch,) may be a Jet; then y is one too. The last convolution
+    starts at zero, so an untrained encoder returns 0. Raises ValueError where groups do not divide a width.
     """
 
     takes_jets = True
