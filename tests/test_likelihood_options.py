@@ -11,7 +11,16 @@ from torch import Tensor, nn
 import diffenc_ct as dc
 from diffenc_ct.likelihood import SolverError, log_density, log_likelihood, sample_with_log_prob
 from diffenc_ct.nets import MLP
-from tests.strategies import close, generator, make_encoder, make_model, normal, seeds
+from diffenc_ct.schedules import alpha
+from tests.strategies import (
+    close,
+    generator,
+    make_encoder,
+    make_gaussian_world,
+    make_model,
+    normal,
+    seeds,
+)
 
 
 def model_of(seed: int, *, levels: int | None = None, low: float = -5.0) -> dc.DiffEnc:
@@ -50,6 +59,35 @@ def test_results_do_not_depend_on_batch_mates(seed, options, batch_size):
 def test_adaptive_torchdiffeq_shares_steps_and_says_so():
     found = log_density(model_of(1), normal(2, 3, 3), solver="dopri5")
     assert found.shared_steps and len(set(found.solution.evaluations.tolist())) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("solver", "options", "most"),
+    [
+        ("rk4", {"steps": 40}, 2.5),
+        ("midpoint", {"steps": 80}, 2.5),
+        ("euler", {"steps": 400}, 2.5),
+        ("explicit_adams", {"steps": 100}, 1e4),
+        ("dopri5", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
+        ("scipy_solver:RK45", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
+    ],
+)
+def test_a_coarser_solve_tells_the_error(solver, options, most):
+    """Within a factor of the truth on grids of one order; above it elsewhere."""
+    world, schedule = make_gaussian_world(2, "nontrainable", 3), dc.LinearSchedule(-9.0, 5.0)
+    model, x = world.model(schedule), world.sample(8, generator(1))
+    gamma_0, gamma_1 = (schedule.at(t, x).gamma for t in (0.0, 1.0))
+    keywords = {"solver": solver, "prior": lambda z: world.log_q(z, gamma_1), **options}
+    found = log_likelihood(model, x, **keywords)
+    plain = log_likelihood(model, x, estimate_error=False, **keywords)
+    z_0 = alpha(gamma_0) * x
+    truth = world.log_q(z_0, gamma_0) + world.dimensions * alpha(gamma_0).log()
+    ratio = found.solver_error.mean() / (found.nats - truth).abs().mean()
+    assert (0.5 if most < 3 else 1) < ratio < most
+    assert torch.equal(found.nats, plain.nats) and plain.solver_error.isnan().all()
+    assert (found.evaluations > plain.evaluations).all()
+    assert (found.evaluations <= 2 * plain.evaluations).all()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -14,7 +14,7 @@ The errors of the mean bits per dimension over N images, each in bits per dimens
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class Likelihood:
     """The likelihood of every example, (N,), and how it was found.
 
     nats: log p(x), or its lower bound (`bound` says which). latent: z_1 of the first importance sample.
-    solver_error: the solver's estimate of its error in nats, (N,), NaN where the solver has none. evaluations,
+    solver_error: an estimate of the solver's error in nats, (N,), NaN where none was asked for. evaluations,
     accepted, rejected: of an example, over its importance samples. shared_steps: whether examples of a batch
     shared their steps, so that results depend on the batch. paired: whether the flow has paired heads; tied
     flows are another model.
@@ -98,6 +98,7 @@ def log_likelihood(
     prior: Callable[[Tensor], Tensor] | None = None,
     gradient: Gradient = "none",
     on_failure: str = "raise",
+    estimate_error: bool = True,
     batch_size: int = 256,
     generator: torch.Generator | None = None,
     progress: Callable[[int], None] | None = None,
@@ -113,15 +114,18 @@ def log_likelihood(
     dequantisation: "model", "uniform", "truncated_normal" (cut at tau), or "none" for real data; by default
     "model" for levels, "none" for reals. importance_samples: K of the bound. prior: log density of z_1 in
     place of N(0, I). gradient: "none", "solve" (through the solver's steps), or "adjoint" (torchdiffeq's).
-    on_failure: "raise", or "nan" for NaN with a status where an example cannot be solved. batch_size: examples
-    solved at a time; results do not depend on it unless shared_steps says so. generator: one draw of it seeds
-    every example by its place. progress: called with the number of solves that ended. processes: share the
-    solves, and all return all examples, without gradients; `generator` must be in the same state on each.
+    estimate_error: for torchdiffeq's methods, a second, coarser solve that tells the error, for about half as many
+    evaluations again; "adams" knows its own. on_failure: "raise", or
+    "nan" for NaN with a status where an example cannot be solved. batch_size: examples solved at a time; results do
+    not depend on it unless shared_steps says so. generator: one draw of it seeds every example by its place.
+    progress: called with the number of solves that ended. processes: share the solves, and all return all examples,
+    without gradients; `generator` must be in the same state on each.
 
     Raises ValueError or TypeError naming the argument; SolverError. Theorem: likelihood.importance.
     """
-    settings = check_settings(
-        solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient
+    settings = replace(
+        check_settings(solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient),
+        estimate_error=estimate_error,
     )
     kind = _check_dequantisation(model, x, dequantisation, importance_samples, tau)
     if on_failure not in ("raise", "nan") or batch_size < 1:

@@ -70,6 +70,7 @@ class Settings:
     probes: int
     chunk: int | None
     gradient: Gradient
+    estimate_error: bool = False
 
 
 def check_settings(
@@ -233,6 +234,11 @@ def solve_density(
         start, end = (model.schedule.at(t, z).gamma for t in (0.0, 1.0))
         if inverse:
             start, end = end, start
+
+        def by_probe(last: Tensor, integral: Tensor) -> Tensor:
+            at_end = (standard_normal if prior is None else prior)(z if inverse else last).double()
+            return at_end[:, None] + (-integral if inverse else integral)
+
         if s.method.shared or s.method.fixed:
             solution = solve_torchdiffeq(
                 s.method,
@@ -246,6 +252,7 @@ def solve_density(
                 steps=s.steps,
                 max_steps=s.max_steps,
                 adjoint=s.gradient == "adjoint",
+                by_probe=by_probe if s.estimate_error else None,
             )
             if progress is not None:
                 progress(len(z))
@@ -261,11 +268,10 @@ def solve_density(
                 progress=progress,
             )
         z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)
-        at_end = (standard_normal if prior is None else prior)(z_1).double()
-        integral = -solution.integral if inverse else solution.integral
+        per_probe = by_probe(solution.z, solution.integral)
         return FlowDensity(
-            log_prob=at_end + integral.mean(1),
-            per_probe=at_end[:, None] + integral,
+            log_prob=per_probe.mean(1),
+            per_probe=per_probe,
             z_0=z_0,
             z_1=z_1,
             solution=solution,

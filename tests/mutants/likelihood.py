@@ -12,8 +12,8 @@ SUMS = "tests/test_likelihood_levels.py"
 MUTANTS = [
     Mutant(
         FLOW,
-        "log_prob=at_end + integral.mean(1)",
-        "log_prob=at_end - integral.mean(1)",
+        "return at_end[:, None] + (-integral if inverse else integral)",
+        "return at_end[:, None] - (-integral if inverse else integral)",
         "the divergence's sign",
         (f"{WORLDS}::test_density_of_a_world_is_analytic",),
     ),
@@ -61,8 +61,8 @@ MUTANTS = [
     ),
     Mutant(
         FLOW,
-        "integral = -solution.integral if inverse else solution.integral",
-        "integral = solution.integral",
+        "(-integral if inverse else integral)",
+        "integral",
         "the inverse's divergence counted forwards",
         (f"{WORLDS}::test_there_and_back",),
     ),
@@ -184,5 +184,19 @@ MUTANTS = [
         "_STREAMS[stream]",
         "the same noise for every importance sample",
         (f"{SUMS}::test_estimates_are_of_the_bound_they_name",),
+    ),
+    Mutant(
+        SOLVERS,
+        "2**method.order - 1",
+        "2**method.order + 1",
+        "Richardson's factor",
+        (f"{OPTIONS}::test_a_coarser_solve_tells_the_error",),
+    ),
+    Mutant(
+        SOLVERS,
+        "by_probe(last, integral) - by_probe(rough[0], rough[1])",
+        "by_probe(last, integral) - by_probe(rough[0], integral)",
+        "the coarse solve's divergence forgotten",
+        (f"{OPTIONS}::test_a_coarser_solve_tells_the_error",),
     ),
 ]
