@@ -149,9 +149,9 @@ def measure(
 def independent_pixels(data: Dataset, schedule: dc.Schedule, pixels: int = 64) -> None:
     """The excess over L_inf of a model of independent pixels that is exact: print its table.
 
-    The posterior of a pixel given z_t is known, so the loss of a step from t to s with the best Gaussian for each z_t
-    (mean and variance of the exact q(z_s | z_t)) is 1/2 E ln(1 + c Var[x | z_t]), c = (e^-gamma_s - e^-gamma_t), that of
-    one ratio a pixel 1/2 ln(1 + c E Var[x | z_t]). Identity encoder, eta = 1, uniform grid.
+    The posterior of a pixel given z_t is known, so with the best Gaussian for each z_t (mean and variance of the exact
+    q(z_s | z_t)) a step from t to s costs 1/2 E ln(1 + c Var[x | z_t]), c = e^-gamma_s - e^-gamma_t, with one ratio a
+    pixel 1/2 ln(1 + c E Var[x | z_t]). Identity encoder, eta = 1, uniform grid.
     """
     values = data.train.flatten(1)
     some = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(0))[:pixels]

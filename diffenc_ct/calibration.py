@@ -110,6 +110,11 @@ class Calibration:
         return len(self.ratio)
 
     @property
+    def finest_ratio(self) -> Tensor:
+        """w_i* (T, *data) where it was fitted, else w* (T,)."""
+        return self.ratio if self.ratio_per_dimension is None else self.ratio_per_dimension
+
+    @property
     def noise_level(self) -> SteppedNoiseLevel:
         """eta*, constant on each step."""
         return SteppedNoiseLevel(self.gamma, self.eta_squared)
@@ -122,7 +127,10 @@ class Calibration:
     @staticmethod
     def load(path: str | Path) -> "Calibration":
         """Read what `save` wrote; ValueError where it is something else."""
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no calibration: it is not JSON ({error})") from None
         names = set(Calibration.__dataclass_fields__)
         if not isinstance(plain, dict) or set(plain) != names:
             raise ValueError(

@@ -106,7 +106,7 @@ def sample(
                 'a calibration belongs to solver="ancestral" and brings its own grid, steps and ratio; leave them out'
             )
         steps, schedule = calibration.depth, calibration.grid
-        ratio = calibration.ratio
+        ratio = calibration.finest_ratio
         noise_level = calibration.noise_level if noise_level is None else noise_level
     if adaptive and not (steps is None and schedule is None):
         raise ValueError(f"solver={solver!r} chooses its own steps; give rtol and atol, not steps")

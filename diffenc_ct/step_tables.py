@@ -103,8 +103,8 @@ def measure_steps(
 
     One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at
     all depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums
-    over depths are more exact without. observe: called with the group, e, r and x_t (batch, N + 1, d) of each batch, for
-    statistics of one's own. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
+    over depths are more exact without. observe: called with the group, e, r and x_t (batch, N + 1, d) of each batch.
+    Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
     """
     if candidates < 2:
         raise ValueError(f"candidates={candidates}; at least 2 depths are needed")

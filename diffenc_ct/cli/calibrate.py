@@ -11,7 +11,9 @@ from diffenc_ct.training.runs import open_run
 NAME = "calibrate"
 HELP = "Fit variance ratios, noise levels and the best grid of T steps to training data."
 EPILOG = """\
-Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` reads.
+Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` and
+`diffenc evaluate --calibration` read. It sees training examples only: what was chosen on them is to be reported on
+others, as `evaluate` does.
 
 examples:
   diffenc calibrate runs/digits --depth 16
@@ -78,6 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     found.save(path)
     print(
         f"diffusion loss at {found.depth} steps {found.loss:.2f} ± {found.loss_error:.2f} nats an example on the "
-        f"{found.examples} it was fitted to: wrote {path}"
+        f"{found.examples} training examples it was fitted to: wrote {path}"
+    )
+    file = "" if arguments.out is None else str(path)
+    print(f"on test examples: diffenc evaluate {arguments.run} --calibration {file}".rstrip())
+    print(
+        f"samples: diffenc sample {arguments.run} --schedule calibrated{file and ':'}{file}".rstrip()
     )
     return 0

@@ -6,10 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from diffenc_ct.calibration import Calibration
 from diffenc_ct.cli.likelihood import compare, fitted_tightness
 from diffenc_ct.cli.options import (
     add_device,
     add_timeout,
+    load_calibration,
     load_data,
     output_path,
     progress,
@@ -34,6 +36,7 @@ examples:
   diffenc evaluate runs/mnist --draws 4             # four depths an image: smaller errors
   diffenc evaluate runs/mnist --depth 100           # a model of 100 steps instead of infinitely many
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
+  diffenc evaluate runs/mnist --calibration         # the grid, w* and eta* of `diffenc calibrate`
   diffenc evaluate runs/digits --likelihood both      # exact likelihood and bounds, one table
   diffenc evaluate runs/mnist-nt --noise-level tight  # eta^2 = 1 + 2 sigma^2
   diffenc evaluate runs/mnist --noise-level optimal   # eta* of tightness.json, fitted to training data if missing
@@ -61,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise-level",
         default="1",
         help="eta: a number, tight for eta^2 = 1 + 2 sigma^2, or optimal for the model's eta* (default 1)",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="steps, w* and eta* as `diffenc calibrate` fitted them to training examples (RUN/calibration.json)",
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
@@ -105,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
     data = load_data(opened.config.data, root=arguments.data_root)
     opened.check(data)
+    calibration = _calibration(arguments, opened)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
     model = opened.model.to(device)
     if arguments.noise_level == "optimal" and model.optimal_noise_level is None:
@@ -114,7 +125,21 @@ def run(arguments: argparse.Namespace) -> int:
     with launched(device, timeout=arguments.process_timeout) as processes:
         if arguments.likelihood:
             return compare(arguments, opened, data, images, processes)
-        return _evaluate(arguments, opened, data, images, level, processes)
+        return _evaluate(arguments, opened, data, images, level, calibration, processes)
+
+
+def _calibration(arguments: argparse.Namespace, opened: OpenedRun) -> Calibration | None:
+    """What --calibration names; ValueError beside options that it decides."""
+    if arguments.calibration is None:
+        return None
+    decided = {"depth": None, "ratio": 1.0, "noise_level": "1", "likelihood": None}
+    for name, default in decided.items():
+        if getattr(arguments, name) != default:
+            raise ValueError(
+                f"--calibration and --{name.replace('_', '-')} exclude each other: a calibration brings its own "
+                "steps, ratios and noise level"
+            )
+    return load_calibration(arguments.calibration, opened, arguments.run)
 
 
 def _evaluate(
@@ -123,6 +148,7 @@ def _evaluate(
     data: Dataset,
     images: Tensor,
     level: NoiseLevel,
+    calibration: Calibration | None,
     processes: Processes,
 ) -> int:
     evaluation = evaluate(
@@ -132,8 +158,9 @@ def _evaluate(
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         depth=arguments.depth,
-        ratio=arguments.ratio,
-        noise_level=level,
+        ratio=arguments.ratio if calibration is None else calibration.finest_ratio,
+        noise_level=level if calibration is None else calibration.noise_level,
+        grid=None if calibration is None else calibration.grid,
         progress=progress("evaluate", "batch"),
         processes=processes,
     )
@@ -148,6 +175,7 @@ def _evaluate(
             "depth",
             "ratio",
             "noise_level",
+            "calibration",
             "weights",
             "seed",
             "batch_size",
@@ -158,10 +186,16 @@ def _evaluate(
         "infinite depth"
         if arguments.depth is None
         else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
-    )
+    ) + f", noise level {arguments.noise_level}"
+    if calibration is not None:
+        each = "" if calibration.ratio_per_dimension is None else " per dimension"
+        depth = (
+            f"{calibration.depth} calibrated steps with w*{each} and eta*, fitted to {calibration.examples:,} training "
+            "examples"
+        )
     print(
         f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "
-        f"{arguments.draws} draw{'s' if arguments.draws > 1 else ''}, {depth}, noise level {arguments.noise_level}"
+        f"{arguments.draws} draw{'s' if arguments.draws > 1 else ''}, {depth}"
     )
     print(f"{'bits per dimension':<24}{'mean':>10}{'std. error':>12}")
     for term in TERMS:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.training.config import Config, DataConfig
 from diffenc_ct.training.processes import TIMEOUT, launched_rank, own_device
+from diffenc_ct.training.runs import OpenedRun
 from diffenc_ct.training.settings import leaves
 
 # Settings with a flag of their own name and section left out; the others are --section-name.
@@ -176,6 +178,23 @@ def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
     return load_dataset(
         config.name, root=root or config.root, levels=config.levels, download=config.download
     )
+
+
+def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:
+    """What `diffenc calibrate` wrote to a file, by default to calibration.json of the run's folder.
+
+    Raises FileNotFoundError that names the command; ValueError for a calibration of data of another shape.
+    """
+    path = Path(file or opened.folder / "calibration.json")
+    if not path.exists():
+        raise FileNotFoundError(f"no calibration at {path}; make one with: diffenc calibrate {run}")
+    found = Calibration.load(path)
+    each = found.ratio_per_dimension
+    if each is not None and each.shape[1:] != opened.shape:
+        raise ValueError(
+            f"{path} has ratios of shape {tuple(each.shape[1:])}, the run's data {opened.shape}: it is another model's"
+        )
+    return found
 
 
 def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:

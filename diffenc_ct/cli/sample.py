@@ -1,14 +1,19 @@
 """diffenc sample"""
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffenc_ct.calibration import Calibration
-from diffenc_ct.cli.options import add_device, add_timeout, output_path, progress, use_device
+from diffenc_ct.cli.options import (
+    add_device,
+    add_timeout,
+    load_calibration,
+    output_path,
+    progress,
+    use_device,
+)
 from diffenc_ct.cli.pictures import image_grid, write_trajectory
 from diffenc_ct.sampling import DEFAULT, sample
 from diffenc_ct.training.evaluation import parse_noise_level
@@ -50,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--noise-level",
-        help="eta of the steps: a number, or tight (default: what the solver and the model allow)",
+        help="eta of the steps: a number, tight, or optimal for the model's own eta* (default: what solver and model "
+        "allow)",
     )
     parser.add_argument(
         "--schedule",
@@ -90,11 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
     path = output_path(arguments.out, opened.folder, "samples.png")
-    level = None if arguments.noise_level is None else parse_noise_level(arguments.noise_level)
+    level = arguments.noise_level
+    level = None if level is None else parse_noise_level(level, opened.model)
     solver, schedule, calibration = arguments.solver, arguments.schedule, None
     if schedule is not None and schedule.partition(":")[0] == "calibrated":
-        file = schedule.partition(":")[2] or opened.folder / "calibration.json"
-        calibration, schedule = _calibration(Path(file), arguments.run), None
+        file = schedule.partition(":")[2]
+        calibration, schedule = load_calibration(file, opened, arguments.run), None
         solver = "ancestral" if solver == DEFAULT else solver
     latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
     with launched(device, timeout=arguments.process_timeout) as processes:
@@ -135,12 +142,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"wrote {', '.join(map(str, written))}"
     )
     return 0
-
-
-def _calibration(file: Path, run: str) -> Calibration:
-    if not file.exists():
-        raise FileNotFoundError(f"no calibration at {file}; make one with: diffenc calibrate {run}")
-    return Calibration.load(file)
 
 
 def _latents(file: str, shape: tuple[int, ...]) -> Tensor:

@@ -77,10 +77,11 @@ def evaluate(
     depth: int | None = None,
     ratio: float | Tensor = 1.0,
     noise_level: float | str | NoiseLevel = 1.0,
+    grid: Tensor | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Every image `draws` times through the ELBO; depth, ratio and noise_level as in `elbo`.
+    """Every image `draws` times through the ELBO; depth, ratio, noise_level and grid as in `elbo`.
 
     The noise depends on seed and batch_size only, so that settings are compared on the same draws, and so that
     processes that share the batches find what one finds.
@@ -101,9 +102,19 @@ def evaluate(
             like = torch.empty((), device=device)
             t, _ = LowDiscrepancyDepths().draw(len(x), like=like, generator=generator)
             terms = elbo(
-                model, x, depth=depth, ratio=ratio, noise_level=level, t=t, generator=generator
+                model,
+                x,
+                depth=depth,
+                ratio=ratio,
+                noise_level=level,
+                grid=grid,
+                t=t,
+                generator=generator,
             ).bits_per_dimension()
-            columns = [*(getattr(terms, term) for term in TERMS), t, terms.diffusion]
+            integrand = terms.diffusion
+            if grid is not None:
+                t, integrand = _along(grid.to(t), t, integrand)
+            columns = [*(getattr(terms, term) for term in TERMS), t, integrand]
             rows.append(torch.stack([column.double().cpu() for column in columns], 1))
         return torch.stack(rows)
 
@@ -113,6 +124,14 @@ def evaluate(
     *terms, t, integrand = found.unbind(2)
     means = {term: values.mean(0) for term, values in zip(TERMS, terms, strict=True)}
     return Evaluation(means, t.flatten(), integrand.flatten())
+
+
+def _along(grid: Tensor, share: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Depths on the grid at shares of its number of steps, and the loss there for each unit of depth."""
+    steps = len(grid) - 1
+    step = (share * steps).ceil().long().clamp(1, steps) - 1
+    width = grid.diff()[step]
+    return grid[step] + (share * steps - step) * width, loss / (steps * width)
 
 
 def parse_noise_level(value: float | str | NoiseLevel, model: DiffEnc | None = None) -> NoiseLevel:
