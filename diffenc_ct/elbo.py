@@ -36,6 +36,7 @@ from diffenc_ct.process import (
     normal_like,
 )
 from diffenc_ct.schedules import SchedulePoint, expand, sigma2, snr
+from diffenc_ct.subsets import evenly, part_rates, spread
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def elbo(
     noise: Tensor | None = None,
     noise_0: Tensor | None = None,
     ends_fraction: float = 1.0,
+    rate_fraction: float = 1.0,
     observe: Callable[[Tensor, Heads], None] | None = None,
     generator: torch.Generator | None = None,
 ) -> Terms:
@@ -167,8 +169,11 @@ def elbo(
     depths: how t is drawn (low-discrepancy by default); t, noise, noise_0: given values instead of draws, t in [0, 1]
     of shape (batch,). ends_fraction: below 1, reconstruction and latent loss are computed for that fraction of the
     batch only (evenly spread examples), scaled up there and 0 elsewhere: their batch mean stays unbiased, at a cost in
-    variance and a gain in time where the encoder is a network. observe: called once with gamma (batch,) and the errors
-    (x_t - x_hat, x_t' - r_hat) behind the diffusion loss, for one's own statistics; at finite depth x_t' is 0 in them.
+    variance and a gain in time where the encoder is a network. rate_fraction: below 1, at infinite depth, the
+    derivative of the encoder's network is computed for that fraction of the batch only, and what it changes scaled up
+    (see `subsets`): unbiased, too; `observe` sees the error without it. observe: called once with gamma (batch,) and
+    the errors (x_t - x_hat, x_t' - r_hat) behind the diffusion loss, for one's own statistics; at finite depth x_t' is
+    0 in them.
 
     Raises ValueError for eta = 0, for which p and q are deterministic and the bound is infinite, for a ratio at
     infinite depth other than 1, and for bad shapes; TypeError for data of the wrong kind.
@@ -185,8 +190,9 @@ def elbo(
         raise ValueError(
             "noise_level=0 makes both processes deterministic: the bound is infinite; use eta > 0"
         )
-    if not 0 < ends_fraction <= 1:
-        raise ValueError(f"ends_fraction={ends_fraction} must lie in (0, 1]")
+    for name, fraction in (("ends_fraction", ends_fraction), ("rate_fraction", rate_fraction)):
+        if not 0 < fraction <= 1:
+            raise ValueError(f"{name}={fraction} must lie in (0, 1]")
     if depth is None and grid is not None:
         depth = len(grid) - 1
     if depth is None and not (isinstance(ratio, (int, float)) and ratio == 1):
@@ -210,11 +216,20 @@ def elbo(
     gamma_0, gamma_1 = (model.schedule.at(end, data).gamma for end in (0.0, 1.0))
     if depth is None:
         point = model.schedule(t)
-        encoding = model.encoder(data, point.gamma)
-        z = marginal(encoding.value, point.gamma).sample(noise=noise)
         gamma_t = point.gamma
+        if rate_fraction == 1:
+            encoding, some, rest = model.encoder(data, gamma_t), None, None
+        else:
+            some = evenly(rate_fraction, data)
+            encoding, rest = part_rates(model.encoder, data, gamma_t, some)
+        z = marginal(encoding.value, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
         diffusion = infinite_depth_integrand(errors, point, level)
+        if some is not None:
+            exact = Heads(errors.x_hat[some], errors.r_hat[some] + rest)
+            there = SchedulePoint(gamma_t[some], point.rate[some])
+            lacking = infinite_depth_integrand(exact, there, level) - diffusion[some]
+            diffusion = diffusion + spread(lacking, some, len(data))
     else:
         nodes = uniform_grid(depth, data) if grid is None else check_grid(grid, depth, data)
         step = (t * depth).ceil().long().clamp(1, depth) - 1
@@ -230,23 +245,16 @@ def elbo(
     if observe is not None:
         observe(gamma_t, errors)
 
-    # Evenly spread, so that parts of a batch take the same examples as the whole.
-    some = math.ceil(ends_fraction * len(data))
-    ends = torch.arange(some, device=data.device) * len(data) // some
+    ends = evenly(ends_fraction, data)
     x_0, x_1 = _encode(model, data[ends], [gamma_0, gamma_1])
     reconstruction = reconstruction_loss(model, x[ends], x_0, gamma_0, noise_0[ends])
     latent = latent_loss(x_1, gamma_1)
     return Terms(
-        _spread(reconstruction, ends, len(data)),
+        spread(reconstruction, ends, len(data)),
         weight * diffusion,
-        _spread(latent, ends, len(data)),
+        spread(latent, ends, len(data)),
         data[0].numel(),
     )
-
-
-def _spread(values: Tensor, index: Tensor, batch: int) -> Tensor:
-    """values at `index`, scaled up to the batch's mean, and 0 elsewhere: (batch,)."""
-    return values.new_zeros(batch).index_put((index,), values * (batch / len(values)))
 
 
 def _fitted_noise_level(model: DiffEnc) -> NoiseLevel:

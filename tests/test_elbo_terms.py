@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import diffenc_ct as dc
 from diffenc_ct.depths import check_grid, uniform_grid
 from diffenc_ct.elbo import latent_loss
+from diffenc_ct.encoders import Encoding
 from diffenc_ct.process import marginal
-from diffenc_ct.schedules import alpha2, sigma2
+from diffenc_ct.schedules import alpha2, expand, sigma2
 from tests.strategies import (
     batches,
     cases,
@@ -66,6 +67,58 @@ def test_part_of_the_batch_for_the_ends(case, depth, fraction, seed):
         close(getattr(part, name)[chosen], getattr(whole, name)[chosen] * B / n)
         assert getattr(part, name).shape == (B,) and not getattr(part, name)[~chosen].any()
     close(part.diffusion, whole.diffusion)
+
+
+class WithoutDerivative(dc.Encoder):
+    """Another encoder with the rate alpha^2 (x - x_t)."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder, self.rate_factor = encoder, encoder.rate_factor
+
+    def encode(self, x, gamma):
+        return self.encoder.encode(x, gamma)
+
+    def forward(self, x, gamma):
+        x_t = self.encode(x, gamma)
+        return Encoding(x_t, expand(alpha2(gamma), x) * (x - x_t))
+
+
+@given(cases(), st.floats(0.01, 0.99))
+def test_part_of_the_batch_for_the_rate(case, fraction):
+    """a + (b - a) B/n on the part, a elsewhere: b with the rate, a without the network's derivative."""
+    options = {"t": case.t, "noise": case.noise, "noise_level": case.noise_level}
+    part = dc.elbo(case.model, case.x, rate_fraction=fraction, **options).diffusion
+    b = dc.elbo(case.model, case.x, **options).diffusion
+    encoder = case.model.encoder
+    case.model.encoder = WithoutDerivative(encoder)
+    a = dc.elbo(case.model, case.x, **options).diffusion
+    case.model.encoder = encoder
+    B, n = len(case.x), math.ceil(fraction * len(case.x))
+    chosen = torch.zeros(B, dtype=torch.bool)
+    chosen[[i * B // n for i in range(n)]] = True
+    close(part, torch.where(chosen, a + (b - a) * B / n, a), 1e-9)
+
+
+@given(cases())
+def test_the_rate_on_part_of_the_batch_is_unbiased(case):
+    """Each example has its turn in the part: the mean over turns is the whole batch's, gradients included."""
+    B, parameters = len(case.x), list(case.model.parameters())
+
+    def loss(turn=0, **options):
+        x, t, noise = (values.roll(turn, 0) for values in (case.x, case.t, case.noise))
+        return dc.elbo(case.model, x, t=t, noise=noise, **options).diffusion.mean()
+
+    turns = torch.stack([loss(turn, rate_fraction=1e-3) for turn in range(B)]).mean()
+    close(turns, loss(), 1e-9)
+    for ours, whole in zip(
+        torch.autograd.grad(turns, parameters, allow_unused=True),
+        torch.autograd.grad(loss(), parameters, allow_unused=True),
+        strict=True,
+    ):
+        assert (ours is None) == (whole is None)
+        if whole is not None:
+            close(ours, whole, 1e-8)
 
 
 @given(cases(), st.sampled_from([None, 1, 4]), seeds)
@@ -235,6 +288,8 @@ X = normal(1, 3, 2)
         ({"noise_0": torch.zeros(1, 2)}, "noise_0"),
         ({"ends_fraction": 0.0}, "ends_fraction"),
         ({"ends_fraction": 1.1}, "ends_fraction"),
+        ({"rate_fraction": 0.0}, "rate_fraction"),
+        ({"rate_fraction": 1.1}, "rate_fraction"),
     ],
 )
 def test_bad_options_are_refused(options, name):

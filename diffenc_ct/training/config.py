@@ -134,6 +134,10 @@ class TrainingConfig:
         1.0,
         "part of each batch on which reconstruction and latent loss are estimated: below 1 saves encoder evaluations",
     )
+    rate_fraction: float = _field(
+        1.0,
+        "part of each batch on which the derivative of the encoder's network is computed: below 1 saves time",
+    )
     precision: Literal["float32", "bf16"] = _field("float32", "arithmetic inside the networks")
     channels_last: bool = _field(False, "memory format of images and convolutions")
     on_nan: Literal["stop", "skip"] = _field(

@@ -190,6 +190,7 @@ def training_step(
                 noise=noise_,
                 noise_0=noise_0_,
                 ends_fraction=settings.ends_fraction,
+                rate_fraction=settings.rate_fraction,
                 observe=lambda gamma, errors: seen.append((gamma, errors)),
             ).bits_per_dimension()
         gamma, errors = seen.pop()

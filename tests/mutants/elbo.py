@@ -90,4 +90,25 @@ MUTANTS = [
         "bits, but times d",
         (f"{TERMS}::test_reconstruction_and_latent",),
     ),
+    Mutant(
+        FILE,
+        "- diffusion[some]",
+        "- 0.0",
+        "the rate's part added to the loss without it instead of to the difference",
+        (f"{TERMS}::test_part_of_the_batch_for_the_rate",),
+    ),
+    Mutant(
+        "diffenc_ct/subsets.py",
+        "values * (batch / len(values))",
+        "values",
+        "a part of the batch not scaled up to the whole",
+        (f"{TERMS}::test_part_of_the_batch_for_the_rate",),
+    ),
+    Mutant(
+        "diffenc_ct/subsets.py",
+        "exact.rate - rate[index]",
+        "exact.rate",
+        "the whole rate added to its first part",
+        (f"{TERMS}::test_part_of_the_batch_for_the_rate",),
+    ),
 ]
