@@ -15,7 +15,7 @@ from diffenc_ct.training.randomness import DEPTH, NOISE, batch_indices, generato
 from diffenc_ct.training.runs import TIGHTNESS, load
 from diffenc_ct.training.state import State
 from tests.strategies import close
-from tests.test_training import CPU, assert_same, tensors_of, tiny
+from tests.tiny_runs import CPU, assert_same, tensors_of, tiny
 
 PAIRED = {"model__heads": "paired", "training__noise_level": "optimal"}
 

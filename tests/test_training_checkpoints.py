@@ -1,0 +1,123 @@
+"""Checkpoints: what they hold, which are kept, what is loaded and exported."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffenc_ct.data import load_dataset
+from diffenc_ct.training.checkpoints import (
+    Checkpoint,
+    best,
+    checkpoint_path,
+    list_checkpoints,
+    prune,
+    read_checkpoint,
+    write_checkpoint,
+)
+from diffenc_ct.training.config import Config, replace
+from diffenc_ct.training.loop import train
+from diffenc_ct.training.runs import export, load, open_run
+from tests.tiny_runs import assert_same, tensors_of, tiny
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset("swirl")
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sealed") / "step-00000003.safetensors"
+    tensors = {
+        "model/a": torch.arange(6.0).reshape(2, 3),
+        "ema/0.9/a": torch.ones(2),
+        "n": torch.tensor(3),
+    }
+    write_checkpoint(path, Checkpoint(tensors, {"version": 1}, 3, (2,), 256, {"bpd": 1.5}))
+    return path
+
+
+def test_checkpoints_round_trip(sealed):
+    read = read_checkpoint(sealed)
+    assert torch.equal(read.tensors["model/a"], torch.arange(6.0).reshape(2, 3))
+    assert read.tensors["n"].dtype == torch.int64
+    assert (read.step, read.shape, read.levels, read.metrics) == (3, (2,), 256, {"bpd": 1.5})
+    assert read.ema_rates() == ["0.9"] and list(read.under("ema/0.9/")) == ["a"]
+
+
+def test_the_first_average_is_the_configured_one_whatever_the_files_order():
+    config = replace(Config(), {"optimizer.ema": [0.5, 0.9, 0.1]}).to_dict()
+    for order in itertools.permutations(["0.9", "0.1", "0.5"]):
+        tensors = {f"ema/{rate}/a": torch.zeros(1) for rate in order}
+        assert Checkpoint(tensors, config, 0, (1,), None).ema_rates() == ["0.5", "0.9", "0.1"]
+
+
+@given(st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=6), st.integers(1, 3))
+@settings(max_examples=30)
+def test_pruning_keeps_the_newest_and_the_best(tmp_path_factory, scores, keep):
+    folder = tmp_path_factory.mktemp("prune")
+    for step, score in enumerate(scores):
+        metrics = {} if score is None else {"bpd": float(score)}
+        write_checkpoint(
+            checkpoint_path(folder, step), Checkpoint({}, {}, step, (1,), None, metrics)
+        )
+    prune(folder, keep)
+    left = {int(path.stem[5:]) for path in list_checkpoints(folder)}
+    scored = [(score, -step) for step, score in enumerate(scores) if score is not None]
+    expected = set(range(len(scores))[-keep:]) | ({-min(scored)[1]} if scored else set())
+    assert left == expected
+    assert (best(folder) is None) == (not scored)
+
+
+def test_loading_gives_the_weights_asked_for(tmp_path, data):
+    run = tmp_path / "run"
+    train(tiny(optimizer__ema=(0.9, 0.5)), run, data=data)
+    saved = tensors_of(run)
+    for weights, prefix in (("ema", "ema/0.9/"), ("0.5", "ema/0.5/"), ("raw", "model/")):
+        model = load(run, weights=weights)
+        assert not model.training
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, saved[prefix + name])
+    assert not torch.equal(
+        *(next(load(run, weights=w).network.parameters()) for w in ("ema", "raw"))
+    )
+    assert open_run(run, checkpoint=4).step == 4
+    assert open_run(run, checkpoint="best").step in (4, 6)
+    assert open_run(checkpoint_path(run / "checkpoints", 4)).step == 4
+    with pytest.raises(ValueError, match=r"'0.7'.*it has raw, 0.9, 0.5, ema"):
+        load(run, weights="0.7")
+    with pytest.raises(ValueError, match="latest, best or the step"):
+        load(run, checkpoint=5)
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        load(tmp_path / "nowhere")
+
+
+def test_exported_weights_are_the_model(tmp_path, data):
+    train(tiny(), tmp_path / "run", data=data)
+    path = export(tmp_path / "run", tmp_path / "small")
+    one, other = load(tmp_path / "run"), load(tmp_path / "small")
+    assert_same(one.state_dict(), other.state_dict())
+    assert (
+        path.stat().st_size
+        < checkpoint_path(tmp_path / "run" / "checkpoints", 6).stat().st_size / 2
+    )
+
+
+def test_half_precision_exports_round_and_are_smaller(tmp_path, data):
+    train(tiny(), tmp_path / "run", data=data)
+    whole = export(tmp_path / "run", tmp_path / "whole")
+    half = export(tmp_path / "run", tmp_path / "half", half=True)
+    one, other = load(tmp_path / "whole").state_dict(), load(tmp_path / "half").state_dict()
+    for name, tensor in one.items():
+        assert other[name].dtype == tensor.dtype == torch.float32
+        assert torch.equal(other[name], tensor.half().float())
+    assert half.stat().st_size < whole.stat().st_size
+
+
+def test_exports_do_not_tell_where_the_data_lay(tmp_path, data):
+    train(replace(tiny(), {"data.root": "/secret/place"}), tmp_path / "run", data=data)
+    path = export(tmp_path / "run", tmp_path / "small")
+    assert b"secret" not in path.read_bytes() + (path.parent / "config.json").read_bytes()

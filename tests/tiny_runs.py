@@ -1,0 +1,64 @@
+"""Tiny training runs on two-dimensional data, and networks that show what happens inside."""
+
+import torch
+from torch import nn
+
+from diffenc_ct.training.checkpoints import latest
+from diffenc_ct.training.config import Config, replace
+
+CPU = torch.device("cpu")
+
+
+def tiny(**settings):
+    """DiffEnc with a trainable encoder on the 8-bit swirl, a step of a few milliseconds."""
+    values = {
+        "data.name": "swirl",
+        "network.options": {"width": 8, "layers": 1},
+        "encoder.network.options": {"width": 8, "layers": 1},
+        "optimizer.warmup": 2,
+        "training.steps": 6,
+        "training.batch_size": 16,
+        "training.log_every": 2,
+        "training.eval_every": 4,
+        "training.eval_examples": 20,
+        "training.save_every": 2,
+    }
+    return replace(Config(), values | {k.replace("__", "."): v for k, v in settings.items()})
+
+
+def tensors_of(run):
+    found = latest(run / "checkpoints")
+    assert found is not None
+    return found[1].tensors
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+class Dropping(nn.Module):
+    """A network with dropout, whose draws must resume too."""
+
+    def __init__(self, dimensions):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(dimensions + 1, 8), nn.SiLU(), nn.Dropout(0.3), nn.Linear(8, dimensions)
+        )
+
+    def forward(self, z, gamma):
+        return self.layers(torch.cat([z, gamma[:, None] / 10], dim=1))
+
+
+class Breaking(Dropping):
+    """NaN at every third training step, so at steps 2 and 5."""
+
+    def __init__(self, dimensions):
+        super().__init__(dimensions)
+        self.calls = 0
+
+    def forward(self, z, gamma):
+        self.calls += self.training
+        spoil = self.training and self.calls % 3 == 0
+        return super().forward(z, gamma) * (float("nan") if spoil else 1.0)
