@@ -39,7 +39,7 @@ examples:
   diffenc train --preset digits --run runs/seen --tensorboard  # then: tensorboard --logdir runs
 
 Several GPUs, or processes, share each batch (docs/training.md):
-  torchrun --nproc-per-node 8 -m diffenc_ct.cli train --preset cifar10-diffenc --run runs/cifar10 --resume
+  torchrun --nproc-per-node 8 -m diffenc_ct.cli train --preset cifar10-diffenc --folder runs/cifar10 --resume
 
 Ctrl-C or SIGTERM saves a checkpoint and ends; --resume goes on, bit for bit as if never stopped.
 """
@@ -50,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--preset", help=f"a named configuration: {', '.join(PRESETS)}")
     source.add_argument("--config", help="a .json or .toml configuration file")
-    parser.add_argument("--run", help="folder of the run (default runs/DATA-ENCODER)")
+    parser.add_argument(
+        "--run",
+        "--folder",
+        help="folder of the run (default runs/DATA-ENCODER); under torchrun, which takes --run for an option of its "
+        "own, write --folder",
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in the folder, if there is one"
     )

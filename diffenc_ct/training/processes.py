@@ -1,6 +1,6 @@
 """The processes of a launch: one, or as many as torchrun starts, on one machine or several.
 
-    torchrun --nproc-per-node 2 -m diffenc_ct.cli train --preset digits --run runs/digits
+    torchrun --nproc-per-node 2 -m diffenc_ct.cli train --preset digits --folder runs/digits
 
 Every process holds the whole model and takes its share of each batch. What a batch draws is drawn for the whole
 batch on every process, so that results do not depend on how many there are, up to rounding. Tensors travel by nccl
