@@ -1,0 +1,129 @@
+"""Which head for E[x_t | z_t] makes the best probability flow? Variants fitted to trained models, compared.
+
+    python benchmarks/heads.py RUN [RUN ...] [--steps 1500] [--images 120] [--data-root ROOT]
+
+A single-head RUN gets three heads, fitted with the same batches and noise: a copy of the network ("own network"), its
+last layer on a frozen trunk ("detached trunk"), and a small network of its own (the same kind at half the width). A run
+trained with heads="paired" (shared trunk, trained with the ELBO) is measured as it is. Columns, on test examples:
+regression E||u - v||^2/d, -log p of the flow in bits per dimension (one dequantisation sample and the same Rademacher
+probes for all), the ELBO at eta = 1 and eta* with the heads in place, weights of the head, seconds of fitting. Last
+line: JSON.
+"""
+
+import argparse
+import json
+import math
+import time
+
+import torch
+from torch import Tensor
+
+import diffenc_ct as dc
+from diffenc_ct.data import load_dataset
+from diffenc_ct.heads import regression_loss
+from diffenc_ct.nets import ScoreUNet
+from diffenc_ct.tightness import tightness
+from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.runs import OpenedRun, open_run
+from diffenc_ct.training.state import count_parameters
+
+
+@torch.no_grad()
+def regression(model: dc.DiffEnc, x: Tensor, draws: int = 4) -> float:
+    """E||u - v||^2/d of the first head over uniform depths, the same draws for every model of the data's shape."""
+    g, found = torch.Generator().manual_seed(3), []
+
+    def observe(gamma: Tensor, errors: dc.Heads) -> None:
+        found.append(regression_loss(errors.x_hat, gamma, model.prediction))
+
+    for _ in range(draws):
+        dc.elbo(model, x, observe=observe, generator=g)
+    return torch.cat(found).mean().item()
+
+
+def small_network(opened: OpenedRun) -> ScoreUNet:
+    """The run's kind of network at half the width."""
+    options = dict(opened.config.network.options)
+    width = int(options.pop("width", 32)) // 2
+    ends = opened.model.schedule(torch.tensor([0.0, 1.0])).gamma.tolist()
+    levels = opened.model.levels
+    assert levels is not None
+    return ScoreUNet(
+        opened.shape[0],
+        **options | {"width": width, "groups": 8, "block_groups": 8},
+        levels=levels,
+        gamma_range=(ends[0], ends[1]),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="+", help="folder of a run")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--images", type=int, default=120, help="test images for the flow")
+    parser.add_argument("--probes", type=int, default=8)
+    parser.add_argument("--data-root", help="folder of the downloaded data sets")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results: dict[str, dict[str, float]] = {}
+    print(
+        f"{'':<40}{'regression':>11}{'flow':>9}{'±':>8}{'eta = 1':>9}{'eta*':>9}{'weights':>10}{'seconds':>9}"
+    )
+    for run in arguments.run:
+        opened = open_run(run)
+        data = load_dataset(opened.config.data.name, root=arguments.data_root)
+        opened.check(data)
+        variants = (
+            {"shared trunk": {}}
+            if opened.model.paired
+            else {
+                "tied": {},
+                "own network": {"variant": "own network"},
+                "detached trunk": {"variant": "detached trunk"},
+                "small network": {"head": small_network(opened)},
+            }
+        )
+        for name, options in variants.items():
+            began, model, weights = time.perf_counter(), opened.model, 0
+            if options:
+                model = dc.fit_head(
+                    opened.model,
+                    data.train,
+                    steps=arguments.steps,
+                    batch_size=arguments.batch_size,
+                    generator=torch.Generator().manual_seed(0),
+                    **options,
+                ).model
+                weights = count_parameters(model.head)
+            seconds = time.perf_counter() - began
+            flow = dc.log_likelihood(
+                model,
+                data.test[: arguments.images],
+                divergence="rademacher",
+                probes=arguments.probes,
+                generator=torch.Generator().manual_seed(1),
+            )
+            fitted = tightness(
+                model, data.train[:200], depths=17, generator=torch.Generator().manual_seed(2)
+            )
+            bounds = [
+                evaluate(model, data.test, draws=2, noise_level=level).mean("total")
+                for level in (1.0, fitted.noise_level)
+            ]
+            bits = flow.bits_per_dimension
+            row = {
+                "regression": regression(model, data.test),
+                "flow": bits.mean().item(),
+                "flow_error": bits.std().item() / math.sqrt(len(bits)),
+                "elbo": bounds[0],
+                "elbo_optimal": bounds[1],
+            }
+            results[f"{run}: {name}"] = row
+            cells = "".join(f"{row[k]:>{w}.4f}" for k, w in zip(row, (11, 9, 8, 9, 9), strict=True))
+            print(f"{f'{run}: {name}':<40}{cells}{weights:>10,}{seconds:>9.0f}", flush=True)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
