@@ -2,6 +2,7 @@
 # make test    the test suite
 # make check   lint, types, tests
 # make mutants wrong versions of the code, each of which the suite must catch
+# make soak    a training process killed 50 times at random moments, a different 50 each time
 # Every target makes .venv first when there is none.
 
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +11,7 @@ STAMP := .venv/.installed
 RUN ?= runs/demo
 TESTS ?= tests
 
-.PHONY: demo test check mutants clean
+.PHONY: demo test check mutants soak clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -33,6 +34,10 @@ check: $(STAMP)
 
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.mutants
+
+soak: $(STAMP)
+	HYPOTHESIS_PROFILE=soak DIFFENC_KILLS=50 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -s tests/test_training_faults.py -k killed
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from diffenc_ct.data import load_dataset
 from diffenc_ct.training.checkpoints import (
     Checkpoint,
+    CorruptCheckpoint,
     best,
     checkpoint_path,
     list_checkpoints,
@@ -53,6 +54,21 @@ def test_the_first_average_is_the_configured_one_whatever_the_files_order():
     for order in itertools.permutations(["0.9", "0.1", "0.5"]):
         tensors = {f"ema/{rate}/a": torch.zeros(1) for rate in order}
         assert Checkpoint(tensors, config, 0, (1,), None).ema_rates() == ["0.5", "0.9", "0.1"]
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_any_changed_byte_or_lost_tail_is_recognised(sealed, tmp_path_factory, data):
+    written = bytearray(sealed.read_bytes())
+    if data.draw(st.booleans()):
+        place = data.draw(st.integers(0, len(written) - 1))
+        written[place] ^= data.draw(st.integers(1, 255))
+    else:
+        del written[data.draw(st.integers(0, len(written) - 1)) :]
+    path = tmp_path_factory.getbasetemp() / "spoiled.safetensors"
+    path.write_bytes(written)
+    with pytest.raises(CorruptCheckpoint, match="truncated, altered or no checkpoint"):
+        read_checkpoint(path)
 
 
 @given(st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=6), st.integers(1, 3))

@@ -4,7 +4,9 @@ import csv
 import itertools
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -14,14 +16,11 @@ from hypothesis import strategies as st
 
 from diffenc_ct.data import load_dataset
 from diffenc_ct.training.checkpoints import (
-    Checkpoint,
-    CorruptCheckpoint,
     checkpoint_path,
     latest,
     list_checkpoints,
-    read_checkpoint,
-    write_checkpoint,
 )
+from diffenc_ct.training.config import replace
 from diffenc_ct.training.loop import TrainingStopped, train, training_step
 from diffenc_ct.training.randomness import derived_seed
 from diffenc_ct.training.runs import open_run
@@ -103,18 +102,47 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, data, monkeypatch):
     assert_same(tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "run"))
 
 
-def test_a_corrupt_checkpoint_is_passed_over_with_a_warning(tmp_path, data):
-    train(tiny(), tmp_path / "run", data=data)
-    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
-    whole = tensors_of(tmp_path / "run")
-    spoiled = bytearray(newest.read_bytes())
-    spoiled[len(spoiled) // 2] ^= 1
-    newest.write_bytes(spoiled)
+def spoil(path, place):
+    """Change a byte, or cut the file off there for a negative place."""
+    written = bytearray(path.read_bytes())
+    if place < 0:
+        del written[place:]
+    else:
+        written[place % len(written)] ^= 1
+    path.write_bytes(written)
+
+
+@given(st.integers(-2000, 10**6), st.booleans())
+@settings(max_examples=8)
+def test_a_corrupt_checkpoint_is_passed_over_with_a_warning(tmp_path_factory, data, place, both):
+    folder = tmp_path_factory.mktemp("corrupt")
+    run, config = folder / "run", tiny(training__keep=3)
+    train(config, run, data=data)
+    *_, older, newest = list_checkpoints(run / "checkpoints")
+    whole = tensors_of(run)
+    for path in (older, newest) if both else (newest,):
+        spoil(path, place)
     with pytest.warns(UserWarning, match=r"step-00000006.*trying the one before"):
-        assert open_run(tmp_path / "run").step == 4
+        assert open_run(run).step == (2 if both else 4)
+    # The spoiled file is the newest by its name: it must not count as the one that is kept.
+    stop = tiny(training__keep=1, training__steps=3 if both else 5)
     with pytest.warns(UserWarning, match="trying the one before"):
-        train(tiny(), tmp_path / "run", data=data, resume=True)
-    assert_same(whole, tensors_of(tmp_path / "run"))
+        train(stop, run, data=data, resume=True)
+    assert open_run(run).step == stop.training.steps
+    assert (run / "checkpoints" / (newest.name + ".corrupt")).exists()
+    train(config, run, data=data, resume=True)
+    assert_same(whole, tensors_of(run))
+
+
+def test_with_no_checkpoint_intact_a_run_begins_anew_with_warnings(tmp_path, data):
+    run = tmp_path / "run"
+    train(tiny(), run, data=data)
+    whole = tensors_of(run)
+    for path in list_checkpoints(run / "checkpoints"):
+        spoil(path, 1000)
+    with pytest.warns(UserWarning, match="trying the one before"):
+        train(tiny(), run, data=data, resume=True)
+    assert_same(whole, tensors_of(run))
 
 
 def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, data):
@@ -136,6 +164,46 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, data):
     train(tiny(), run, data=data, resume=True)
     train(tiny(), tmp_path / "whole", data=data)
     assert_same(tensors_of(tmp_path / "whole"), tensors_of(run))
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    """A file system of 512 KiB."""
+    place = tmp_path_factory.mktemp("disk")
+    options = ["-t", "tmpfs", "-o", "size=512k", "none", str(place)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here; a failing write is tested instead")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+# TensorBoard writes in a thread, which shows its failure there as well as to training.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@given(free=st.floats(0, 2), tensorboard=st.booleans())
+@settings(max_examples=6)
+def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
+    small_disk, tmp_path_factory, free, tensorboard, data
+):
+    config = tiny(training__tensorboard=tensorboard, training__keep=3)
+    run, filler = small_disk / "run", small_disk / "filler"
+    for leftover in small_disk.iterdir():
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    train(replace(config, {"training.steps": 2}), run, data=data)
+    kept = checkpoint_path(run / "checkpoints", 2).read_bytes()
+    room = os.statvfs(small_disk)
+    filler.write_bytes(bytes(max(0, room.f_bavail * room.f_frsize - int(free * len(kept)))))
+    with pytest.raises((TrainingStopped, OSError), match="No space left on device") as stopped:
+        train(config, run, data=data, resume=True)
+    assert getattr(stopped.value, "exit_code", 2) == 2
+    assert checkpoint_path(run / "checkpoints", 2).read_bytes() == kept
+    assert not list(run.rglob("*.part"))
+    filler.unlink()
+    train(config, run, data=data, resume=True)
+    whole = tmp_path_factory.mktemp("whole") / "run"
+    train(tiny(), whole, data=data)
+    assert_same(tensors_of(whole), tensors_of(run))
+    rows = list(csv.DictReader(open(run / "metrics.csv", encoding="utf-8")))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_seed(tmp_path, data):
@@ -163,30 +231,3 @@ def test_skipped_steps_are_counted_and_change_nothing(tmp_path, data):
     training_step(state, config, data.train, CPU)
     assert_same(before, state.model.state_dict())
     assert (state.step, state.skipped) == (3, 1)
-
-
-@given(st.data())
-@settings(max_examples=200)
-def test_any_changed_byte_or_lost_tail_is_recognised(sealed, tmp_path_factory, data):
-    written = bytearray(sealed.read_bytes())
-    if data.draw(st.booleans()):
-        place = data.draw(st.integers(0, len(written) - 1))
-        written[place] ^= data.draw(st.integers(1, 255))
-    else:
-        del written[data.draw(st.integers(0, len(written) - 1)) :]
-    path = tmp_path_factory.getbasetemp() / "spoiled.safetensors"
-    path.write_bytes(written)
-    with pytest.raises(CorruptCheckpoint, match="truncated, altered or no checkpoint"):
-        read_checkpoint(path)
-
-
-@pytest.fixture(scope="module")
-def sealed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sealed") / "step-00000003.safetensors"
-    tensors = {
-        "model/a": torch.arange(6.0).reshape(2, 3),
-        "ema/0.9/a": torch.ones(2),
-        "n": torch.tensor(3),
-    }
-    write_checkpoint(path, Checkpoint(tensors, {"version": 1}, 3, (2,), 256, {"bpd": 1.5}))
-    return path

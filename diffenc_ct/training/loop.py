@@ -262,7 +262,8 @@ def _record(
     """Write what a step leaves: a row, pictures, a checkpoint (and delete those no longer kept)."""
     try:
         if row:
-            folder.log({"step": state.step, "skipped": state.skipped, **row})
+            row = {"skipped": state.skipped, **row}
+            folder.log({"step": state.step, **row})
         if events is not None:
             events.add(state.step, state.averaged, row, evaluation)
         if sealed is not None:
