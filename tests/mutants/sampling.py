@@ -30,8 +30,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "evaluations += problem.evaluations * len(indices)",
-        "evaluations += problem.evaluations",
+        "problem.evaluations * len(indices), path",
+        "problem.evaluations, path",
         "evaluations a batch for evaluations an image",
         (f"{TESTS}::test_evaluations_are_counted",),
     ),

@@ -1,0 +1,125 @@
+"""Mutants of training: processes, checkpoints, faults."""
+
+from tests.mutants import Mutant
+
+LOOP, STATE = "diffenc_ct/training/loop.py", "diffenc_ct/training/state.py"
+PROCESSES = "diffenc_ct/training/processes.py"
+CHECKPOINTS, FOLDER = "diffenc_ct/training/checkpoints.py", "diffenc_ct/training/folder.py"
+STEP, FAULTS = "tests/test_training.py", "tests/test_training_faults.py"
+KEPT, SHARED = "tests/test_training_checkpoints.py", "tests/test_training_processes.py"
+GRADIENTS = f"{SHARED}::test_gradients_of_two_processes_are_those_of_one"
+
+MUTANTS = [
+    Mutant(
+        PROCESSES,
+        "tensor.copy_(part.view(tensor.shape))",
+        "tensor.copy_(part.view(tensor.shape) / self.size)",
+        "the mean over processes, as if each had divided by its own rows",
+        (f"{SHARED}::test_collectives",),
+    ),
+    Mutant(
+        PROCESSES,
+        "slice(self.rank * share, (self.rank + 1) * share)",
+        "slice(0, share)",
+        "every process takes the first rows",
+        (f"{SHARED}::test_shares_of_a_batch",),
+    ),
+    Mutant(
+        PROCESSES,
+        "dist.ReduceOp.MAX",
+        "dist.ReduceOp.MIN",
+        "a signal to one process is ignored until all have it",
+        (f"{SHARED}::test_collectives",),
+    ),
+    Mutant(
+        PROCESSES,
+        "shares[i % self.size][i // self.size]",
+        "shares[-1 - i % self.size][i // self.size]",
+        "results of processes in the wrong order",
+        (f"{SHARED}::test_collectives",),
+    ),
+    Mutant(
+        LOOP,
+        "t[rows], noise[rows]",
+        "t[rows], noise[: len(x)]",
+        "all processes draw the first process's noise",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        LOOP,
+        "(x, t[rows],",
+        "(x, t[: len(x)],",
+        "all processes see the first process's depths",
+        (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
+    ),
+    Mutant(
+        LOOP,
+        "derived_seed(seed, DROPOUT, step, processes.rank)",
+        "derived_seed(seed, DROPOUT, step)",
+        "all processes drop the same units",
+        (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
+    ),
+    Mutant(
+        LOOP,
+        "processes.sum([*gradients, sums, *counted])",
+        "processes.sum([*gradients, sums])",
+        "the noise level's moments differ between processes",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        LOOP,
+        "*(sums / batch).tolist()",
+        "*(sums / len(x)).tolist()",
+        "sums over all rows divided by this process's",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        LOOP,
+        "(step + 1) / max(optimizer.warmup, 1)",
+        "step / max(optimizer.warmup, 1)",
+        "the learning rate one step late",
+        (f"{STEP}::test_learning_rate_warms_up_and_decays",),
+    ),
+    Mutant(
+        LOOP,
+        "if not math.isfinite(value)]:",
+        "if math.isinf(value)]:",
+        "infinite is caught, NaN is not",
+        (f"{FAULTS}::test_a_loss_that_is_not_finite_stops_with_its_name_and_seed",),
+    ),
+    Mutant(
+        STATE,
+        'tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())',
+        'tensors |= _prefixed(f"ema/{rate:g}", self.model.state_dict())',
+        "averages begin anew at each resumption",
+        (f"{STEP}::test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one",),
+    ),
+    Mutant(
+        STATE,
+        "now = min(rate, (1 + self.step) / (10 + self.step))",
+        "now = rate",
+        "averages that remember the untrained weights",
+        (f"{STEP}::test_averages_follow_the_ramp_then_the_rate",),
+    ),
+    Mutant(
+        CHECKPOINTS,
+        "if hashlib.sha256(data).hexdigest() != digest:",
+        "if len(digest) != 64:",
+        "the checksum is written and never compared",
+        (f"{KEPT}::test_any_changed_byte_or_lost_tail_is_recognised",),
+    ),
+    Mutant(
+        CHECKPOINTS,
+        "spared = {*list_checkpoints(folder)[-keep:], best(folder)}",
+        "spared = {*list_checkpoints(folder)[:keep], best(folder)}",
+        "the oldest are kept",
+        (f"{KEPT}::test_pruning_keeps_the_newest_and_the_best",),
+    ),
+    Mutant(
+        FOLDER,
+        "held[held.index(found[0]) + 1 :]",
+        "held[held.index(found[0]) + 9 :]",
+        "a corrupt checkpoint counts as the newest when old ones are deleted",
+        (f"{FAULTS}::test_a_corrupt_checkpoint_is_passed_over_with_a_warning",),
+    ),
+]
