@@ -11,8 +11,8 @@ the mean of v^T (df/dz) v over K fixed probes with E[v v^T] = I:
     Rademacher   v_i = +-1         variance of a probe: sum_{i != j} (J_ij^2 + J_ij J_ji)
     Gaussian     v_i ~ N(0, 1)     variance of a probe: sum_ij (J_ij^2 + J_ij J_ji)
 
-Directional derivatives are forward-mode (reverse-mode where a network does not allow it): all directions of a
-chunk, and all probes, travel as one batch. The
+Directional derivatives are forward-mode: the network itself is evaluated once, its linear part for all directions of
+a chunk, or all probes, as one batch (reverse-mode, and one whole batch, where a network does not allow it). The
 score is (alpha x_hat - z)/sigma^2: for paired heads the gradient of log q_t, free of charge.
 
 A network that knows its traces offers `traces(z, gamma) -> (tr dx_hat/dz, tr dr_hat/dz)`, (batch,) each; then
@@ -21,12 +21,12 @@ A network that knows its traces offers `traces(z, gamma) -> (tr dx_hat/dz, tr dr
 Reference: Chen et al. 2018 (continuous normalising flows); Grathwohl et al. 2019 (FFJORD); Hutchinson 1989.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from diffenc_ct.model import DiffEnc, Heads, reverse_drift
 from diffenc_ct.schedules import SchedulePoint, alpha, alpha2, expand, sigma2
@@ -96,33 +96,34 @@ class FlowField:
 
     def _along(self, z: Tensor, gamma: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f, score, and v^T (df/dz) v for directions (n, K, *data): (n, K)."""
-        n, k = directions.shape[:2]
-        repeated, depths = z.repeat_interleave(k, 0), gamma.repeat_interleave(k)
-        v = directions.flatten(0, 1).to(z.dtype).contiguous()
-        change: Tensor | None = None
+        v = directions.to(z.dtype)
         if self._forward_mode:
             try:
-                velocity, score, change = self._forward_derivative(repeated, depths, v)
+                return self._forward_derivative(z, gamma, v)
             except (NotImplementedError, RuntimeError) as error:
-                # a network with an operation that has no forward derivative, or with one inside
-                if "forward" not in str(error).lower():
+                # a network with an operation that has no forward derivative or batching rule
+                if not re.search("forward|vmap|batching|functorch", str(error).lower()):
                     raise
                 self._forward_mode = False
-        if (
-            change is None
-        ):  # or torch has switched forward mode off, as in the adjoint's forward pass
-            velocity, score, change = self._reverse_derivative(repeated, depths, v)
+        n, k = v.shape[:2]
+        repeated, depths, v = z.repeat_interleave(k, 0), gamma.repeat_interleave(k), v.flatten(0, 1)
+        velocity, score, change = self._reverse_derivative(repeated, depths, v)
         slope = (v * change).flatten(1).sum(1).reshape(n, k)
         return velocity.unflatten(0, (n, k))[:, 0], score.unflatten(0, (n, k))[:, 0], slope
 
     def _forward_derivative(
         self, z: Tensor, gamma: Tensor, v: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """f, score, (df/dz) v."""
-        with forward_ad.dual_level():
-            velocity, score = self._flow(forward_ad.make_dual(z, v), gamma)
-            value, change = forward_ad.unpack_dual(velocity)
-            return value, forward_ad.unpack_dual(score).primal, change
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As _along: the network once at z, and its linear part at the K directions, batched."""
+
+        def along(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            (velocity, score), (change, _) = torch.func.jvp(
+                lambda z: self._flow(z, gamma), (z,), (v,)
+            )
+            return velocity, score, (v * change).flatten(1).sum(1)
+
+        velocity, score, slope = torch.func.vmap(along, in_dims=1, out_dims=(0, 0, 1))(v)
+        return velocity[0], score[0], slope
 
     def _reverse_derivative(
         self, z: Tensor, gamma: Tensor, v: Tensor

@@ -26,8 +26,8 @@ MUTANTS = [
     ),
     Mutant(
         DIVERGENCE,
-        "slope = (v * change).flatten(1).sum(1)",
-        "slope = 10 * (v * change).flatten(1).sum(1)",
+        "return velocity, score, (v * change).flatten(1).sum(1)",
+        "return velocity, score, 10 * (v * change).flatten(1).sum(1)",
         "a divergence ten times too large, which passes other libraries' tests",
         (f"{WORLDS}::test_exact_divergence_and_score",),
     ),
@@ -173,8 +173,8 @@ MUTANTS = [
     ),
     Mutant(
         SOLVERS,
-        "0, 1, steps + 1, dtype=z.dtype",
-        "0, 1, steps, dtype=z.dtype",
+        "(steps if method.fixed else 1) + 1",
+        "(steps - 1 if method.fixed else 1) + 1",
         "one step fewer than asked for",
         (f"{WORLDS}::test_hutchinson_along_the_path",),
     ),
