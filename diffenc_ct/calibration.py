@@ -156,7 +156,9 @@ def plan(
     """
     levels = [e**0.5 for e in ETA_SQUARED] if noise_level == "optimal" else [noise_level]
     half = tables.dimensions / 2
-    costs = torch.stack([half * torch.log1p(tables.excess(level)) for level in levels])
+    # A grid is chosen on smoothed tables; what it costs is read from the tables themselves.
+    source = tables.smoothed() if grid == "best" else tables
+    costs = torch.stack([half * torch.log1p(source.excess(level)) for level in levels])
     cost, which = costs.min(0)
     if grid == "uniform":
         n = len(tables.t) - 1
@@ -184,7 +186,7 @@ def plan(
         ratio_error=excess.std(0) / len(excess) ** 0.5,
         eta_squared=eta_squared,
         ratio_per_dimension=None,
-        loss=float(cost[s, t].sum()),
+        loss=float(half * torch.log1p(excess.mean(0)).sum()),
         loss_error=float(losses.std() / len(losses) ** 0.5),
         examples=tables.examples,
     )

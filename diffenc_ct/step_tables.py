@@ -13,10 +13,11 @@ Reference: theory/calibration.py (finite depth); MATH section 5 of the theory's 
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffenc_ct.depths import uniform_grid
@@ -78,6 +79,22 @@ class StepTables:
         share = torch.where(step, square / (self.dimensions * variance), 0.0).clamp(min=0)
         return share if groups else share[0]
 
+    def smoothed(self) -> "StepTables":
+        """The errors at each depth t averaged over the N/16 + 1 candidates around it; x_s as they are.
+
+        For choosing a grid. Where errors are rare and large (a posterior that takes one mode for another, once in many
+        examples), the mean over examples at one depth misses them; they are more frequent a little deeper.
+        """
+        reach = (len(self.t) - 1) // 32
+
+        def mean(table: Tensor) -> Tensor:
+            rows = table.movedim(1, -1)
+            padded = F.pad(rows.flatten(0, -2)[:, None], (reach, reach), mode="replicate")
+            return F.avg_pool1d(padded, 2 * reach + 1, 1).view(rows.shape).movedim(-1, 1)
+
+        ee, er, rr = mean(self.ee), mean(self.er), mean(self.rr)
+        return replace(self, ee=ee, er=er, rr=rr, ex=mean(self.ex), rx=mean(self.rx))
+
     def infinite_depth_loss(self, noise_level: float | NoiseLevel = 1.0) -> Tensor:
         """L_inf,eta in nats by the trapezoidal rule over the candidates, (groups,). Theorem: elbo.girsanov."""
         eta_squared = as_noise_level(noise_level).squared(self.gamma)
@@ -93,6 +110,7 @@ def measure_steps(
     *,
     candidates: int = 256,
     examples_at_once: int = 16,
+    batch_size: int = 64,
     groups: int = 16,
     shared_noise: bool = False,
     observe: Callable[[int, Tensor, Tensor, Tensor], None] | None = None,
@@ -101,10 +119,10 @@ def measure_steps(
 ) -> StepTables:
     """Tables over `data` (levels or reals, (examples, *data)) for candidates + 1 uniform depths.
 
-    One network and one encoder evaluation for each example and depth. shared_noise: an example has the same noise at
-    all depths, for choosing among depths: what is chosen is then not the depth that happened to draw small errors. Sums
-    over depths are more exact without. observe: called with the group, e, r and x_t (batch, N + 1, d) of each batch.
-    Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
+    One network and one encoder evaluation for each example and depth, batch_size of them at a time. shared_noise: an
+    example has the same noise at all depths, for choosing among depths: what is chosen is then not the depth that
+    happened to draw small errors. Sums over depths are more exact without. observe: called with the group, e, r and x_t
+    (batch, N + 1, d) of each batch. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
     """
     if candidates < 2:
         raise ValueError(f"candidates={candidates}; at least 2 depths are needed")
@@ -120,16 +138,12 @@ def measure_steps(
         x = model.scale(part)
         rows = x.repeat_interleave(len(t), 0)
         each = gamma.repeat(len(x))
-        encoding = model.encoder(rows, each)
         noise = normal_like(x if shared_noise else rows, generator)
         noise = noise.repeat_interleave(len(t), 0) if shared_noise else noise
-        z = marginal(encoding.value, each).sample(noise=noise)
-        # With x_t' = 0 the second error is -r_hat itself.
-        still = Encoding(encoding.value, torch.zeros_like(encoding.value))
-        errors = model.errors(z, noise, still, each)
+        batches = zip(*(v.split(batch_size) for v in (rows, each, noise)), strict=True)
+        found_rows = [_evaluate(model, *batch) for batch in batches]
         e, r, x_t, rate = (
-            v.flatten(1).double().unflatten(0, (len(x), len(t)))
-            for v in (errors.x_hat, -errors.r_hat, encoding.value, encoding.rate)
+            torch.cat(v).unflatten(0, (len(x), len(t))) for v in zip(*found_rows, strict=True)
         )
         found = {
             "ee": (e * e).sum((0, 2)),
@@ -156,3 +170,14 @@ def measure_steps(
         examples=len(data),
         **means,
     )
+
+
+def _evaluate(model: DiffEnc, x: Tensor, gamma: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    """e, r, x_t and x_t' of each row, (rows, d), float64."""
+    encoding = model.encoder(x, gamma)
+    z = marginal(encoding.value, gamma).sample(noise=noise)
+    # With x_t' = 0 the second error is -r_hat itself.
+    still = Encoding(encoding.value, torch.zeros_like(encoding.value))
+    errors = model.errors(z, noise, still, gamma)
+    values = (errors.x_hat, -errors.r_hat, encoding.value, encoding.rate)
+    return tuple(v.flatten(1).double() for v in values)

@@ -1,6 +1,7 @@
 """Calibration: tables against the direct computation and closed forms, the shortest path, and what is saved."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -129,11 +130,47 @@ def tables(world):
     return measure_steps(world.model(SCHEDULE), x, candidates=32, generator=generator(2))
 
 
-def test_best_grid_is_no_worse_and_more_steps_no_worse(tables) -> None:
-    uniform = [plan(tables, T, grid="uniform").loss for T in (4, 8, 16)]
-    best = [plan(tables, T).loss for T in (4, 8, 16)]
-    free = [plan(tables, T, noise_level="optimal").loss for T in (4, 8, 16)]
-    assert all(f <= b <= u for f, b, u in zip(free, best, uniform, strict=True))
+def price(found, tables, *, smoothed: bool) -> float:
+    """The plan's loss, read from tables at its grid and noise levels one step after another."""
+    nodes = torch.searchsorted(tables.t, found.grid - 1e-9).tolist()
+    source, total = tables.smoothed() if smoothed else tables, 0.0
+    for i, eta_squared in enumerate(found.eta_squared.tolist()):
+        excess = source.excess(eta_squared**0.5)[nodes[i], nodes[i + 1]]
+        total += float(tables.dimensions / 2 * torch.log1p(excess))
+    return total
+
+
+def test_best_grid_is_no_worse_and_free_noise_levels_no_worse(tables) -> None:
+    for T in (4, 8, 16):
+        plans = [
+            plan(tables, T, grid="uniform"),
+            plan(tables, T),
+            plan(tables, T, noise_level="optimal"),
+        ]
+        uniform, best, free = (price(p, tables, smoothed=True) for p in plans)
+        assert free <= best + 1e-9 and best <= uniform + 1e-9
+        for found in plans:
+            assert price(found, tables, smoothed=False) == pytest.approx(found.loss)
+
+
+def test_smoothed_tables_average_errors_over_depth(tables) -> None:
+    """Each depth's errors become the mean over its neighbours, the ends repeated; x_s stays."""
+    smooth, near = tables.smoothed(), lambda t: [max(t - 1, 0), t, min(t + 1, 32)]
+    for t in (0, 5, 32):
+        for name in ("ee", "er", "rr", "ex", "rx"):
+            table = getattr(tables, name)
+            close(getattr(smooth, name)[:, t], table[:, near(t)].mean(1))
+    assert torch.equal(smooth.xx, tables.xx) and torch.equal(smooth.rate_error, tables.rate_error)
+
+
+def test_a_grid_is_not_fooled_by_a_rare_error_that_was_missed() -> None:
+    """Errors that grow with depth, one depth's lost in the sample: the unsmoothed table would step from there."""
+    world = make_gaussian_world(2, "identity", 3)
+    tables = measure_steps(world.model(SCHEDULE), world.sample(64, generator(1)), candidates=64)
+    lucky = tables.ee.clone()
+    lucky[:, 40] *= 0.1
+    found = plan(replace(tables, ee=lucky), 4)
+    assert 40 not in torch.searchsorted(tables.t, found.grid - 1e-9).tolist()
 
 
 def test_optimal_ratio_in_closed_form(world, tables) -> None:

@@ -71,6 +71,27 @@ MUTANTS = [
         DIFFERENCE,
     ),
     Mutant(
+        FILE,
+        'source = tables.smoothed() if grid == "best" else tables',
+        "source = tables",
+        "a grid chosen on single depths, some of which were lucky",
+        (f"{TESTS}::test_a_grid_is_not_fooled_by_a_rare_error_that_was_missed",),
+    ),
+    Mutant(
+        TABLES,
+        "rows = table.movedim(1, -1)",
+        "rows = table",
+        "the average taken over s, where the errors depend on t",
+        (f"{TESTS}::test_smoothed_tables_average_errors_over_depth",),
+    ),
+    Mutant(
+        "diffenc_ct/training/evaluation.py",
+        "loss / (steps * width)",
+        "loss * (steps * width)",
+        "the loss per unit of depth multiplied by a step's width",
+        ("tests/test_calibration_commands.py::test_evaluation_on_a_grid",),
+    ),
+    Mutant(
         "diffenc_ct/elbo.py",
         'ratios = {"optimal": calibration.ratio,',
         'ratios = {"optimal": calibration.ratio.flip(0),',
