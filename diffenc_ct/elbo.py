@@ -217,15 +217,15 @@ def elbo(
     if depth is None:
         point = model.schedule(t)
         gamma_t = point.gamma
+        some = evenly(rate_fraction, data)
         if rate_fraction == 1:
-            encoding, some, rest = model.encoder(data, gamma_t), None, None
+            encoding = model.encoder(data, gamma_t)
         else:
-            some = evenly(rate_fraction, data)
             encoding, rest = part_rates(model.encoder, data, gamma_t, some)
         z = marginal(encoding.value, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
         diffusion = infinite_depth_integrand(errors, point, level)
-        if some is not None:
+        if rate_fraction < 1:
             exact = Heads(errors.x_hat[some], errors.r_hat[some] + rest)
             there = SchedulePoint(gamma_t[some], point.rate[some])
             lacking = infinite_depth_integrand(exact, there, level) - diffusion[some]

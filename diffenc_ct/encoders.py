@@ -39,14 +39,16 @@ def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
 
     gamma has shape (batch,) and each example's output may depend on its own gamma only. Works inside
     autograd: both results carry gradients. A function with a true attribute `takes_jets` is given a Jet of gamma
-    and returns one (see `nets.jets`): the same numbers, sooner.
+    and returns one (see `nets.jets`): the same numbers, sooner. Others are not autocast, for PyTorch's forward mode
+    mixes types there and fails.
     """
     if getattr(function, "takes_jets", False):
         y = function(x, Jet(gamma, -torch.ones_like(gamma)))
         return Encoding(y.value, y.rate)
     # Inference mode would drop the tangent without a word: leave it, keeping gradients off if they were.
     grad = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.set_grad_enabled(grad), forward_ad.dual_level():
+    whole = torch.autocast(x.device.type, enabled=False)
+    with torch.inference_mode(False), torch.set_grad_enabled(grad), whole, forward_ad.dual_level():
         dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))
         value, rate = forward_ad.unpack_dual(function(x, dual))
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffenc_ct.nets.jets import Jet, affine, concatenate, dropout, each, silu
+from diffenc_ct.nets.jets import Jet, add, affine, concatenate, dropout, each, silu
 from diffenc_ct.nets.norm_silu import norm, norm_silu
 
 _EPSILON = 1e-6
@@ -85,7 +85,8 @@ class DepthEmbedding(nn.Module):
         half = self.width // 2
         like = gamma.value if isinstance(gamma, Jet) else gamma
         decay = torch.arange(half, dtype=like.dtype, device=like.device)
-        phases = position[:, None] * torch.exp(decay * (-math.log(10000.0) / (half - 1)))
+        frequencies = torch.exp(decay * (-math.log(10000.0) / (half - 1)))
+        phases = each(lambda p: p * frequencies, position[:, None])
         embedding = concatenate(phases.sin(), phases.cos(), 1)
         embedding = each(
             lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype),
@@ -113,10 +114,9 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Any, condition: Any) -> Any:
         h = affine(self.conv1, norm_silu(self.norm1, x))
-        # The sum is a jet where either is.
-        h = affine(self.project, condition)[:, :, None, None] + h
+        h = add(h, affine(self.project, condition)[:, :, None, None])
         h = affine(self.conv2, dropout(self.dropout, norm_silu(self.norm2, h)))
-        return h + (x if self.shortcut is None else affine(self.shortcut, x))
+        return add(h, x if self.shortcut is None else affine(self.shortcut, x))
 
 
 class AttentionBlock(nn.Module):
@@ -135,7 +135,7 @@ class AttentionBlock(nn.Module):
         q, k, v = (affine(layer, tokens) for layer in (self.query, self.key, self.value))
         h = affine(self.project, attention(q, k, v))
         sides = (x.value if isinstance(x, Jet) else x).shape[2:]
-        return x + each(lambda a: a.transpose(1, 2).unflatten(2, sides), h)
+        return add(x, each(lambda a: a.transpose(1, 2).unflatten(2, sides), h))
 
 
 def attention(q: Any, k: Any, v: Any) -> Any:

@@ -30,23 +30,20 @@ class Jet:
         """A linear function of both."""
         return Jet(function(self.value), function(self.rate))
 
-    def __add__(self, other: "Jet | Tensor | float") -> "Jet":
-        if isinstance(other, Jet):
-            return Jet(self.value + other.value, self.rate + other.rate)
-        return Jet(self.value + other, self.rate)
+    # Operators take jets and numbers: torch.compile breaks its graph at those of a jet and a tensor.
 
-    def __sub__(self, other: Tensor | float) -> "Jet":
+    def __sub__(self, other: float) -> "Jet":
         return Jet(self.value - other, self.rate)
 
-    def __rsub__(self, other: Tensor | float) -> "Jet":
+    def __rsub__(self, other: float) -> "Jet":
         return Jet(other - self.value, -self.rate)
 
-    def __mul__(self, other: "Jet | Tensor | float") -> "Jet":
+    def __mul__(self, other: "Jet | float") -> "Jet":
         if isinstance(other, Jet):
             return Jet(self.value * other.value, self.rate * other.value + self.value * other.rate)
         return Jet(self.value * other, self.rate * other)
 
-    def __truediv__(self, other: Tensor | float) -> "Jet":
+    def __truediv__(self, other: float) -> "Jet":
         return Jet(self.value / other, self.rate / other)
 
     def __getitem__(self, index: Any) -> "Jet":
@@ -80,6 +77,17 @@ def each(function: Callable[[Tensor], Tensor], h: Any) -> Any:
     return h.each(function) if isinstance(h, Jet) else function(h)
 
 
+def add(a: Any, b: Any) -> Any:
+    """a + b: a jet where either is one."""
+    if isinstance(a, Jet):
+        return (
+            Jet(a.value + b.value, a.rate + b.rate)
+            if isinstance(b, Jet)
+            else Jet(a.value + b, a.rate)
+        )
+    return add(b, a) if isinstance(b, Jet) else a + b
+
+
 def affine(layer: nn.Module, h: Any) -> Any:
     """layer(h) for an affine layer: its bias does not reach the rate."""
     if not isinstance(h, Jet):
@@ -105,9 +113,12 @@ def silu(h: Any) -> Any:
 
 def dropout(layer: nn.Dropout, h: Any) -> Any:
     """layer(h), value and rate by the same mask."""
-    if not isinstance(h, Jet) or not layer.training:
-        return layer(h) if not isinstance(h, Jet) else h
-    return h * layer(torch.ones_like(h.value))
+    if not isinstance(h, Jet):
+        return layer(h)
+    if not layer.training:
+        return h
+    mask = layer(torch.ones_like(h.value))
+    return h.each(lambda a: a * mask)
 
 
 def max_pool(h: Any) -> Any:

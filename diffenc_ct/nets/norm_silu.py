@@ -7,7 +7,7 @@ its tangent J dx is what the fused backward kernel computes, and the chain of
 
     p = (x - mean)/s,    q = J dx,    u = w p + b,    du = w q,    y = silu(u),    dy = silu'(u) du
 
-is short both ways. Results equal PyTorch's own to rounding.
+is short both ways. Results equal PyTorch's own to rounding; half-precision x is normalised in the weights' type.
 """
 
 from typing import Any
@@ -58,19 +58,21 @@ class _NormSilu(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, dx: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
     ) -> tuple[Tensor, Tensor]:
-        x, dx = x.contiguous(), dx.contiguous()
+        ctx.types, kept = (x.dtype, dx.dtype), weight.dtype
+        x, dx = x.to(kept).contiguous(), dx.to(kept).contiguous()
         batch, channels, size = x.shape[0], x.shape[1], x[0, 0].numel()
         p, mean, rstd = torch.native_group_norm(x, None, None, batch, channels, size, groups, eps)
         ctx.groups, ctx.sizes = groups, (batch, channels, size)
         q = _jacobian(ctx, dx, x, mean, rstd)
         ctx.save_for_backward(x, dx, weight, bias, p, q, mean, rstd)
         w, u, gate, slope = _gate(p, weight, bias)
-        return u * gate, slope * (w * q)
+        return (u * gate).to(ctx.types[0]), (slope * (w * q)).to(ctx.types[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_dy: Tensor) -> tuple[Tensor | None, ...]:
         x, dx, weight, bias, p, q, mean, rstd = ctx.saved_tensors
+        grad_y, grad_dy = grad_y.to(p.dtype), grad_dy.to(p.dtype)
         w, u, gate, slope = _gate(p, weight, bias)
         curvature = gate * (1 - gate) * (2 + u * (1 - 2 * gate))
         grad_u = grad_y * slope + grad_dy * (curvature * (w * q))
@@ -88,7 +90,9 @@ class _NormSilu(torch.autograd.Function):
         )
         grad_x = _jacobian(ctx, total.reshape(x.shape), x, mean, rstd)
         through_scale = scale * (inner * q_).mean(-1, keepdim=True) * p_
-        return grad_x - through_scale.reshape(x.shape), grad_dx, grad_weight, grad_bias, None, None
+        grad_x = grad_x - through_scale.reshape(x.shape)
+        types = zip((grad_x, grad_dx), ctx.types, strict=True)
+        return *(grad.to(kind) for grad, kind in types), grad_weight, grad_bias, None, None
 
 
 def _jacobian(ctx: Any, vector: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:

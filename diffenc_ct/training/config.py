@@ -139,6 +139,9 @@ class TrainingConfig:
         "part of each batch on which the derivative of the encoder's network is computed: below 1 saves time",
     )
     precision: Literal["float32", "bf16"] = _field("float32", "arithmetic inside the networks")
+    compile: bool = _field(
+        False, "compile the networks with torch.compile (its dropout draws other masks)"
+    )
     channels_last: bool = _field(False, "memory format of images and convolutions")
     on_nan: Literal["stop", "skip"] = _field(
         "stop", "at a loss or gradient that is not finite: stop, or skip the step"

@@ -1,10 +1,11 @@
 """What a training step costs: parameters, floating-point operations, memory."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.training.config import Config, replace
@@ -12,6 +13,13 @@ from diffenc_ct.training.loop import training_step
 from diffenc_ct.training.state import State, count_parameters
 
 PARTS = ("network", "encoder", "schedule")
+# The CPU's attention, which PyTorch's counter does not know, by the counter's formulas for a GPU's.
+_FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+ATTENTION = {
+    _FUSED: lambda q, k, v, *_, **__: sdpa_flop(q, k, v),
+    _FUSED_BACKWARD: lambda grad, q, k, v, *_, **__: sdpa_backward_flop(grad, q, k, v),
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,12 @@ class Cost:
 
 
 def measure_cost(config: Config, data: Dataset) -> Cost:
-    """Run a step on one example of the data on the CPU, and scale it to the batch."""
-    one = replace(config, {"training.batch_size": 1, "training.accumulate": 1})
-    state = State.fresh(one, data, torch.device("cpu"))
+    """Run a step of few examples on the CPU, as many as have a part (see ends_fraction), and scale it to the batch."""
+    settings = config.training
+    few = math.ceil(1 / min(settings.ends_fraction, settings.rate_fraction))
+    few = min(few, settings.batch_size // settings.accumulate)
+    small = replace(config, {"training.batch_size": few, "training.accumulate": 1})
+    state = State.fresh(small, data, torch.device("cpu"))
     kept: dict[int, int] = {}
     weights = {p.untyped_storage()._cdata for p in state.model.parameters()}
 
@@ -39,17 +50,16 @@ def measure_cost(config: Config, data: Dataset) -> Cost:
         return tensor
 
     with (
-        FlopCounterMode(display=False) as counter,
+        FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
     ):
-        training_step(state, one, data.train, torch.device("cpu"))
+        training_step(state, small, data.train, torch.device("cpu"))
     model = state.model
     numbers = count_parameters(model)
     copies = 4 + len(config.optimizer.ema)  # weights, gradients, two moments, averages
-    part = config.training.batch_size // config.training.accumulate
     return Cost(
         {name: count_parameters(getattr(model, name)) for name in PARTS},
-        counter.get_total_flops() * config.training.batch_size,
+        counter.get_total_flops() * settings.batch_size // few,
         4 * numbers * copies,
-        sum(kept.values()) * part,
+        sum(kept.values()) * settings.batch_size // settings.accumulate // few,
     )

@@ -28,7 +28,7 @@ from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.tightness import RunningNoiseLevel
 from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
-from diffenc_ct.training.config import Config, TrainingConfig
+from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.meter import TERMS, Meter
@@ -83,7 +83,7 @@ def train(
             named.name, root=named.root, levels=named.levels, download=named.download
         )
     with launched(device, timeout=timeout) as processes, ExitStack() as stack:
-        _check_batch(settings, processes)
+        _check_launch(config, processes)
         folder = RunFolder(run, config, resume=resume)
         processes.on_first(folder.check)
         state = State.fresh(config, data, processes.device)
@@ -162,13 +162,15 @@ def training_step(
     batch, rows = settings.batch_size, processes.rows(settings.batch_size)
     x = images[batch_indices(seed, step, batch, len(images))[rows]].to(device)
     like = torch.empty((batch, *x.shape[1:]), device=device)
-    if settings.channels_last and x.ndim == 4:
-        x, like = (part.contiguous(memory_format=torch.channels_last) for part in (x, like))
     t, _ = LowDiscrepancyDepths().draw(
         batch, like=like, generator=generator_for(seed, DEPTH, step, device=device)
     )
     generator = generator_for(seed, NOISE, step, device=device)
     noise, noise_0 = normal_like(like, generator), normal_like(like, generator)
+    if settings.channels_last and x.ndim == 4:
+        # After the draws, whose order is that of memory.
+        last = torch.channels_last
+        x, noise, noise_0 = (v.contiguous(memory_format=last) for v in (x, noise, noise_0))
     torch.manual_seed(derived_seed(seed, DROPOUT, step, processes.rank))
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
@@ -277,9 +279,17 @@ def _record(
         ) from error
 
 
-def _check_batch(settings: TrainingConfig, processes: Processes) -> None:
+def _check_launch(config: Config, processes: Processes) -> None:
+    """Refuse a batch that the processes cannot share, and processes that would not do the same."""
+    settings = config.training
     if settings.batch_size % (settings.accumulate * processes.size):
         raise ValueError(
             f"training.batch_size = {settings.batch_size}; among {processes.size} processes in {settings.accumulate} "
             f"parts each it must be a multiple of {settings.accumulate * processes.size}"
+        )
+    mine = replace(config, {"data.root": None, "data.download": False}).to_json()
+    if processes.on_first(str, mine) != mine:
+        raise ValueError(
+            f"process {processes.rank} has another configuration than the first; start all with the same arguments "
+            "and files"
         )

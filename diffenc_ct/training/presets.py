@@ -56,6 +56,7 @@ def _mnist_small(kind: str) -> Config:
             batch_size=64,
             accumulate=4,
             ends_fraction=0.125,
+            rate_fraction=0.125,
             log_every=20,
             eval_every=500,
             eval_examples=512,

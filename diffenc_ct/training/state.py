@@ -41,6 +41,8 @@ class State:
         averages = {
             rate: copy.deepcopy(model).requires_grad_(False).eval() for rate in config.optimizer.ema
         }
+        if config.training.compile:
+            compile_networks(model)
         if config.training.noise_level == "optimal":
             level: NoiseLevel = RunningNoiseLevel(*gamma_range(model.schedule))
         else:
@@ -101,6 +103,17 @@ class State:
         if isinstance(self.noise_level, RunningNoiseLevel):
             self.noise_level.moments = saved.tensors[MOMENTS]
         self.step, self.skipped = saved.step, saved.skipped
+
+
+def compile_networks(model: DiffEnc, backend: str = "inductor") -> None:
+    """Have torch.compile do the forward and backward passes of the score network, and of the encoder's network if it
+    takes jets: PyTorch cannot compile forward-mode differentiation that a backward pass follows, so another's stays as
+    it is. In place; names of the parameters do not change. Every batch size is compiled by itself.
+    """
+    model.network.compile(backend=backend, dynamic=False)
+    inner = getattr(model.encoder, "network", None)
+    if isinstance(inner, nn.Module) and getattr(inner, "takes_jets", False):
+        inner.compile(backend=backend, dynamic=False)
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

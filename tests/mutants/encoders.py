@@ -14,8 +14,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "torch.inference_mode(False), torch.set_grad_enabled(grad), forward_ad",
-        "forward_ad",
+        "torch.inference_mode(False), torch.set_grad_enabled(grad), whole",
+        "whole",
         "inference mode drops the tangent silently",
         (f"{TESTS}::test_without_gradients_the_rate_is_the_same",),
     ),
