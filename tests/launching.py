@@ -19,7 +19,7 @@ import torch
 import torch._dynamo  # noqa: F401  what an optimiser imports when it is made: once for all processes
 import torch.distributed as dist
 
-from diffenc_ct.training.loop import train
+from diffenc_ct.training.loop import TrainingStopped, train
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["__main__", __name__])
@@ -131,3 +131,12 @@ def _serve(rank, size, meeting, pipe):
         except Exception:
             answer = (False, traceback.format_exc())
         pipe.send(answer)
+
+
+def train_here(config, run, resume=False):
+    """A run's summary, or the message and exit code of what stopped it."""
+    try:
+        summary = train(config, run, resume=resume)
+    except TrainingStopped as stopped:
+        return str(stopped), stopped.exit_code
+    return summary.metrics

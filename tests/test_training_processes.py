@@ -4,28 +4,24 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch.distributed.run import get_args_parser
 
-from diffenc_ct.cli import main, make_parser
+from diffenc_ct.cli import main
 from diffenc_ct.data import load_dataset
 from diffenc_ct.likelihood import log_likelihood
 from diffenc_ct.sampling import sample
-from diffenc_ct.training.checkpoints import latest, list_checkpoints
+from diffenc_ct.training.checkpoints import latest
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.evaluation import evaluate
-from diffenc_ct.training.loop import TrainingStopped, train, training_step
+from diffenc_ct.training.loop import train, training_step
 from diffenc_ct.training.processes import ALONE, Processes, launched, own_device
 from diffenc_ct.training.state import State
-from tests.launching import PATIENCE, Group
+from tests.launching import Group, train_here
 from tests.tiny_runs import CPU, tensors_of, tiny
 
 
@@ -109,15 +105,6 @@ def test_processes_share_depths_and_draw_their_own_dropout(pair):
     assert not torch.equal(*after)
 
 
-def train_here(config, run, resume=False):
-    """A run's summary, or the message and exit code of what stopped it."""
-    try:
-        summary = train(config, run, resume=resume)
-    except TrainingStopped as stopped:
-        return str(stopped), stopped.exit_code
-    return summary.metrics
-
-
 def numbers(run):
     """The rows of metrics.csv, as far as they are the same at any speed."""
     rows = list(csv.DictReader(open(run / "metrics.csv", encoding="utf-8")))
@@ -182,18 +169,9 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(pair, tmp_path):
         assert latest(run / "checkpoints")[1].step == 4
 
 
-def breaking_one(config, run, member):
-    """Train; the network of `member` breaks at its third step."""
-    with launched() as processes:
-        kind = (
-            "tests.tiny_runs:Breaking" if processes.rank == member else "tests.tiny_runs:Dropping"
-        )
-        return train_here(replace(config, {"network.kind": kind}), run)
-
-
 def test_a_loss_that_is_not_finite_on_one_process_stops_all(pair, tmp_path):
-    config = tiny(network__kind="tests.tiny_runs:Dropping", network__options={})
-    found = pair.call(breaking_one, config, tmp_path / "run", 1)
+    config = tiny(network__kind="tests.tiny_runs:BreakingSecond", network__options={})
+    found = pair.call(train_here, config, tmp_path / "run")
     assert found[0] == found[1]
     assert "step 2: diffusion is nan" in found[0][0] and found[0][1] == 1
 
@@ -290,48 +268,3 @@ def test_processes_take_a_gpu_each(monkeypatch):
     assert own_device("cpu") == CPU
     with pytest.raises(ValueError, match="give cuda"):
         own_device("cuda:1")
-
-
-@pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_process_is_killed_the_others_end_with_an_error(tmp_path, victim):
-    config = tiny(training__steps=10**6, training__save_every=5)
-    with Group(2, tmp_path) as group:
-        group.send(train_here, config, tmp_path / "run")
-        wait_for_a_checkpoint(tmp_path / "run")
-        group.members[victim].kill()
-        with pytest.raises(RuntimeError, match="ConnectionError: another process of this launch"):
-            group.receive(1 - victim)  # long before the group's own limit, half an hour
-    step = latest(tmp_path / "run" / "checkpoints")[1].step
-    assert train_here(replace(config, {"training.steps": step + 1}), tmp_path / "run", True)
-
-
-def wait_for_a_checkpoint(run, alive=lambda: True):
-    deadline = time.monotonic() + PATIENCE
-    while not list_checkpoints(run / "checkpoints") and alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate", "sample"])
-def test_torchrun_takes_no_flag_of_ours_for_its_own(command):
-    ours = make_parser()._subparsers._group_actions[0].choices[command]._option_string_actions
-    for flag in sorted(set(ours) - {"--run", "-h"}):
-        given = ["-m", "diffenc_ct.cli", command, flag]
-        assert get_args_parser().parse_args(given).training_script_args == [command, flag]
-
-
-def test_torchrun_trains_stops_on_sigterm_and_goes_on(tmp_path):
-    options = "--network-options width=8 layers=1 --encoder-network-options width=8 layers=1"
-    command = f"-m torch.distributed.run --standalone --nproc-per-node 2 -m diffenc_ct.cli train --data swirl {options}"
-    more = f"--folder {tmp_path / 'run'} --batch-size 16 --save-every 2 --device cpu --quiet"
-    process = subprocess.Popen(
-        [sys.executable, *command.split(), *more.split(), "--steps", "1000000"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_a_checkpoint(tmp_path / "run", lambda: process.poll() is None)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    assert errors.count("stopped by SIGTERM at step") == 1, errors
-    step = latest(tmp_path / "run" / "checkpoints")[1].step
-    assert f"stopped by SIGTERM at step {step}, which is saved" in errors

@@ -1,5 +1,7 @@
 """Tiny training runs on two-dimensional data, and networks that show what happens inside."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -62,3 +64,11 @@ class Breaking(Dropping):
         self.calls += self.training
         spoil = self.training and self.calls % 3 == 0
         return super().forward(z, gamma) * (float("nan") if spoil else 1.0)
+
+
+class BreakingSecond(Breaking):
+    """The same in the second process of a launch only."""
+
+    def forward(self, z, gamma):
+        broken = super().forward(z, gamma)
+        return broken if os.environ.get("RANK") == "1" else broken.nan_to_num()
