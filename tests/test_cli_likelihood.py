@@ -46,6 +46,25 @@ def test_fit_head_then_every_bound(run, capsys):
     unit = fitted.dimensions * math.log(2)
     assert math.isclose(found["gain"]["predicted"], fitted.gain / unit)
     assert f"{found['gain']['predicted']:.5f}" in out
+    gap = found["gap"]
+    assert math.isclose(gap["at_one"] - gap["at_optimal"], fitted.gain / unit, abs_tol=1e-9)
+    best, second = sorted(found["rows"], key=lambda row: row["mean"])[:2]
+    assert (
+        f"lowest: {best['name']}, below {second['name']} by {second['mean'] - best['mean']:.5f}"
+        in out
+    )
+
+
+def test_the_optimal_noise_level_is_fitted_once(run, capsys):
+    path = run / "tightness.json"
+    path.unlink(missing_ok=True)
+    command = ["evaluate", str(run), "--noise-level", "optimal", "--examples", "6"]
+    assert main(command) == 0
+    written = path.read_bytes()
+    assert main(command) == 0
+    assert (
+        path.read_bytes() == written and capsys.readouterr().out.count("noise level optimal") == 2
+    )
 
 
 def test_a_head_of_other_weights_is_refused(run, capsys):

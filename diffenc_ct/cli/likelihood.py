@@ -64,6 +64,7 @@ def compare(
             "predicted": fitted.gain / unit,
             "predicted_error": fitted.gain_error / unit,
         }
+        extra["gap"] = {"at_one": fitted.gap / unit, "at_optimal": fitted.remaining_gap / unit}
     if which in ("ode", "both"):
         rows += ode_rows(
             flows(model, opened.folder / "head.safetensors"), images, arguments, processes
@@ -83,6 +84,14 @@ def compare(
     if "gain" in extra:
         print("gain of eta* over eta = 1: {seen:.5f} ± {seen_error:.5f} seen, {predicted:.5f} ± "
               "{predicted_error:.5f} predicted from training data".format(**extra["gain"]))  # fmt: skip
+        print("excess over the tight bound, were the heads posterior means: {at_one:.5f} at eta = 1, {at_optimal:.5f} "
+              "at eta*".format(**extra["gap"]))  # fmt: skip
+    if len(rows) > 1:
+        best, second = sorted(rows, key=lambda row: row.mean)[:2]
+        ahead = Row("", second.bits_per_dimension - best.bits_per_dimension, "", {})
+        print(
+            f"lowest: {best.name}, below {second.name} by {ahead.mean:.5f} ± {ahead.error:.5f} (image by image)"
+        )
     result = {
         "run": str(arguments.run),
         "step": opened.step,
