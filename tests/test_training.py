@@ -1,6 +1,7 @@
 """Training: what resumes, what is refused, what a step does. Tiny models on two-dimensional data."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_foreign_folders_are_refused_and_left_alone(tmp_path, data):
         train(tiny(), tmp_path / "file" / "run", data=data)
     assert (tmp_path / "file").read_text() == "mine"
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_the_bar_shows_loss_speed_and_time_left(tmp_path, data, capsys):
+    summary = train(tiny(), tmp_path / "run", data=data, progress=True)
+    shown = capsys.readouterr()
+    bar = r"6/6 \[\d+:\d+<\d+:\d+, .*, \d+\.\d+ bits/dim, \d+\.\d images/s\]"
+    assert re.search(bar, shown.err)
+    assert "step 4: test" in shown.out
+    assert f"step 6: test {summary.metrics['bpd']:.4f} bits/dim" in shown.out
 
 
 def test_metrics_are_rows_of_one_table(tmp_path, data):

@@ -10,6 +10,7 @@ equal bit for bit.
 
 import io
 import os
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = textwrap.shorten(str(error), 120)
         raise ConnectionError(
-            f"another process of this launch is gone or does not answer ({str(error).splitlines()[0]}); "
-            "what it met is said above. Start all again, to go on with training: with --resume"
+            f"another process of this launch is gone or does not answer ({reason}); its own message says why. "
+            "Start all again, to go on with training: with --resume"
         ) from error
