@@ -1,8 +1,8 @@
 """What does a training step cost? Images a second of full steps, of DiffEnc and of VDM, against the machine's bound.
 
-The configuration: score U-Net of width 32, 2 layers; the encoder's U-Net of width 32, 2 levels, channels doubled; dropout
-0.1; random images of 28 x 28 in 256 levels, whose content changes no time. A step is all terms of the ELBO, backward,
-AdamW, moving average. The models' steps and the matrix product (2048 cubed, float32) alternate; medians are told.
+The configuration: score U-Net of width 32, 2 layers; the encoder's U-Net of width 32, 2 levels, channels doubled;
+dropout 0.1; random images of 28 x 28 in 256 levels, whose content changes no time. A step is all terms of the ELBO,
+backward, AdamW, moving average. Both models and the matrix product (2048 cubed, float32) take turns; medians are told.
 
     python benchmarks/train_step.py                      two threads, batch 16; about two minutes
     python benchmarks/train_step.py --profile            where the time goes
@@ -19,19 +19,15 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from step_timing import count_flops, matmul, random_images, seconds, stepper
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
-from diffenc_ct.data import Dataset
 from diffenc_ct.training.config import (
     Config,
     EncoderConfig,
@@ -39,10 +35,8 @@ from diffenc_ct.training.config import (
     TrainingConfig,
     replace,
 )
-from diffenc_ct.training.cost import ATTENTION
-from diffenc_ct.training.loop import train, training_step
+from diffenc_ct.training.loop import train
 from diffenc_ct.training.presets import preset
-from diffenc_ct.training.state import State
 
 Settings = argparse.Namespace
 
@@ -69,51 +63,6 @@ def reference(kind: str, settings: Settings, **changes) -> Config:
         network=NetworkConfig("score-unet", options),
         training=TrainingConfig(**training | changes),
     )
-
-
-def random_images(*shape: int) -> Dataset:
-    """256 images of 256 levels."""
-    images = torch.randint(0, 256, (256, *shape), generator=torch.Generator().manual_seed(0))
-    return Dataset("random", images.to(torch.uint8), images[:16].to(torch.uint8), 256)
-
-
-def stepper(config: Config, data: Dataset, device: torch.device) -> Callable[[], object]:
-    """A function that does one training step."""
-    state = State.fresh(config, data, device)
-    images = data.train.to(device)
-    return lambda: training_step(state, config, images, device)
-
-
-def count_flops(config: Config, data: Dataset) -> int:
-    """FLOPs of matrix products, convolutions and attention in a step, counted on the CPU without compiling."""
-    step = stepper(replace(config, {"training.compile": False}), data, torch.device("cpu"))
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def matmul(n: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
-    """A function that multiplies two n x n matrices: 2 n^3 FLOPs."""
-    a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in "ab")
-    return lambda: a @ b
-
-
-def seconds(
-    runs: dict[str, Callable[[], object]], device: torch.device, rounds: int
-) -> dict[str, float]:
-    """The median seconds of each function, which take turns."""
-
-    def timed(run: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
-
-    for run in runs.values():
-        timed(run), timed(run)
-    times = [{name: timed(run) for name, run in runs.items()} for _ in range(rounds)]
-    return {name: statistics.median(row[name] for row in times) for name in runs}
 
 
 def authors_rates(settings: Settings) -> dict[str, float] | None:

@@ -13,6 +13,7 @@ never 1 - alpha^2, and are accurate over the whole range of float32 from gamma =
 Reference: Kingma, Salimans, Poole, Ho, "Variational Diffusion Models", 2021, section 3 and appendix H.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,10 @@ class Schedule(nn.Module):
     def forward(self, t: Tensor) -> SchedulePoint:
         raise NotImplementedError("a schedule implements forward(t) -> SchedulePoint")
 
+    def interior(self) -> Iterator[nn.Parameter]:
+        """The parameters that move gamma between the end points but not there: the variance's, not the ELBO's."""
+        return iter(())
+
     def at(self, t: float, like: Tensor) -> SchedulePoint:
         """The schedule at one depth, as scalars of `like`'s dtype and device."""
         return self(torch.tensor(t, dtype=like.dtype, device=like.device))
@@ -161,24 +166,37 @@ class PolynomialSchedule(Schedule):
 
 
 class MonotoneSchedule(Schedule):
-    """VDM's monotone network, its end points pinned.
+    """VDM's monotone network; its end points are pinned, or parameters of their own (learn_ends=True).
 
     m(t) = l(t) + sum_k c_k sigmoid(a_k l(t) + b_k) with l(t) = a_0 t + b_0 and positive a, c (through softplus);
     gamma(t) = gamma_min + (gamma_max - gamma_min) (m(t) - m(0)) / (m(1) - m(0)).
     """
 
     def __init__(
-        self, gamma_min: float = -13.3, gamma_max: float = 5.0, *, hidden: int = 1024
+        self,
+        gamma_min: float = -13.3,
+        gamma_max: float = 5.0,
+        *,
+        hidden: int = 1024,
+        learn_ends: bool = False,
     ) -> None:
         super().__init__()
         _check_range(gamma_min, gamma_max)
-        self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
+        self.gamma_min: float | nn.Parameter = float(gamma_min)
+        self.gamma_max: float | nn.Parameter = float(gamma_max)
+        if learn_ends:
+            self.gamma_min = nn.Parameter(torch.tensor(self.gamma_min))
+            self.gamma_max = nn.Parameter(torch.tensor(self.gamma_max))
         # softplus(0.5413) = 1: an untrained schedule is close to linear.
         self.outer_slope = nn.Parameter(torch.full((), 0.5413))
         self.outer_bias = nn.Parameter(torch.zeros(()))
         self.slopes = nn.Parameter(torch.linspace(-3.0, 3.0, hidden))
         self.biases = nn.Parameter(torch.randn(hidden))
         self.heights = nn.Parameter(torch.full((hidden,), -7.0))
+
+    def interior(self) -> Iterator[nn.Parameter]:
+        ends = {id(self.gamma_min), id(self.gamma_max)}
+        return (parameter for parameter in self.parameters() if id(parameter) not in ends)
 
     def _monotone(self, t: Tensor) -> tuple[Tensor, Tensor]:
         outer = F.softplus(self.outer_slope).to(t)

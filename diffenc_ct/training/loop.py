@@ -31,6 +31,7 @@ from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, 
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
+from diffenc_ct.training.interior import InteriorGradient
 from diffenc_ct.training.meter import TERMS, Meter
 from diffenc_ct.training.processes import ALONE, TIMEOUT, Processes, TrainingStopped, launched
 from diffenc_ct.training.randomness import (
@@ -176,6 +177,7 @@ def training_step(
         group["lr"] = learning_rate(config, step)
 
     model = state.model.train()
+    interior = InteriorGradient(model)
     state.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(4, device=device)
     level = state.noise_level
@@ -183,7 +185,8 @@ def training_step(
     counts: list[Tensor] = []
     parts = (v.chunk(settings.accumulate) for v in (x, t[rows], noise[rows], noise_0[rows]))
     for x_, t_, noise_, noise_0_ in zip(*parts, strict=True):
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        low = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with low, interior:
             terms = elbo(
                 model,
                 x_,
@@ -197,7 +200,9 @@ def training_step(
             ).bits_per_dimension()
         gamma, errors = seen.pop()
         regression = regress_first_head(model, gamma, errors)
-        (terms.total.sum() / batch).backward(retain_graph=model.heads == "paired")
+        interior.backward(
+            terms.total.sum() / batch, terms.diffusion, retain_graph=model.heads == "paired"
+        )
         if model.heads == "paired":
             # Into the network only: the encoder is to serve the ELBO, not this regression.
             (regression.sum() / batch).backward(inputs=list(model.network.parameters()))

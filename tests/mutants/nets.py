@@ -54,4 +54,25 @@ MUTANTS = [
         "damped at the wrong end",
         (f"{TESTS}::test_damping_ties_an_end_down",),
     ),
+    Mutant(
+        "diffenc_ct/nets/jets.py",
+        "gate * (1 + self.value * (1 - gate)) * self.rate",
+        "gate * (1 + self.value) * self.rate",
+        "a slope of swish half right",
+        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+    ),
+    Mutant(
+        "diffenc_ct/nets/jets.py",
+        "return Jet(layer(h.value), _linear_part(layer, h.rate))",
+        "return Jet(layer(h.value), layer(h.rate))",
+        "a bias in the derivative",
+        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+    ),
+    Mutant(
+        "diffenc_ct/nets/jets.py",
+        "return h.each(lambda a: a * mask)",
+        "return h.each(layer)",
+        "other units dropped from the derivative than from the value",
+        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+    ),
 ]
