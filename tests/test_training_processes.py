@@ -58,15 +58,17 @@ def step_in_double(config, steps=1):
     accumulate=st.sampled_from([1, 2]),
     batch=st.sampled_from([8, 16, 24]),
     ends=st.sampled_from([1.0, 0.5, 0.25]),
+    rates=st.sampled_from([1.0, 0.5]),
     schedule=st.sampled_from(["linear", "learned-linear", "monotone"]),
     level=st.sampled_from([1.0, "tight", "optimal"]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=12)
 def test_gradients_of_two_processes_are_those_of_one(
-    pair, heads, accumulate, batch, ends, schedule, level, seed
+    pair, heads, accumulate, batch, ends, rates, schedule, level, seed
 ):
-    assume(ends * batch / (2 * accumulate) % 1 == 0)
+    part = batch / (2 * accumulate)
+    assume(ends * part % 1 == rates * part % 1 == 0)
     config = tiny(
         model__heads=heads,
         schedule__kind=schedule,
@@ -74,6 +76,7 @@ def test_gradients_of_two_processes_are_those_of_one(
         training__accumulate=accumulate,
         training__batch_size=batch,
         training__ends_fraction=ends,
+        training__rate_fraction=rates,
         training__noise_level=level,
         training__seed=seed,
     )

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_f
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.training.config import Config, replace
-from diffenc_ct.training.loop import training_step
 from diffenc_ct.training.state import State, count_parameters
+from diffenc_ct.training.step import training_step
 
 PARTS = ("network", "encoder", "schedule")
 # The CPU's attention, which PyTorch's counter does not know, by the counter's formulas for a GPU's.

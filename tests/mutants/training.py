@@ -2,10 +2,10 @@
 
 from tests.mutants import Mutant
 
-LOOP, STATE = "diffenc_ct/training/loop.py", "diffenc_ct/training/state.py"
+STEP, STATE = "diffenc_ct/training/step.py", "diffenc_ct/training/state.py"
 PROCESSES = "diffenc_ct/training/processes.py"
 CHECKPOINTS, FOLDER = "diffenc_ct/training/checkpoints.py", "diffenc_ct/training/folder.py"
-STEP, FAULTS = "tests/test_training.py", "tests/test_training_faults.py"
+PLAIN, FAULTS = "tests/test_training.py", "tests/test_training_faults.py"
 KEPT, SHARED = "tests/test_training_checkpoints.py", "tests/test_training_processes.py"
 GRADIENTS = f"{SHARED}::test_gradients_of_two_processes_are_those_of_one"
 
@@ -39,49 +39,49 @@ MUTANTS = [
         (f"{SHARED}::test_collectives",),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "t[rows], noise[rows]",
         "t[rows], noise[: len(x)]",
         "all processes draw the first process's noise",
         (GRADIENTS,),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "(x, t[rows],",
         "(x, t[: len(x)],",
         "all processes see the first process's depths",
         (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "derived_seed(seed, DROPOUT, step, processes.rank)",
         "derived_seed(seed, DROPOUT, step)",
         "all processes drop the same units",
         (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "processes.sum([*gradients, sums, *counted])",
         "processes.sum([*gradients, sums])",
         "the noise level's moments differ between processes",
         (GRADIENTS,),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "*(sums / batch).tolist()",
         "*(sums / len(x)).tolist()",
         "sums over all rows divided by this process's",
         (GRADIENTS,),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "(step + 1) / max(optimizer.warmup, 1)",
         "step / max(optimizer.warmup, 1)",
         "the learning rate one step late",
-        (f"{STEP}::test_learning_rate_warms_up_and_decays",),
+        (f"{PLAIN}::test_learning_rate_warms_up_and_decays",),
     ),
     Mutant(
-        LOOP,
+        STEP,
         "if not math.isfinite(value)]:",
         "if math.isinf(value)]:",
         "infinite is caught, NaN is not",
@@ -92,14 +92,14 @@ MUTANTS = [
         'tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())',
         'tensors |= _prefixed(f"ema/{rate:g}", self.model.state_dict())',
         "averages begin anew at each resumption",
-        (f"{STEP}::test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one",),
+        (f"{PLAIN}::test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one",),
     ),
     Mutant(
         STATE,
         "now = min(rate, (1 + self.step) / (10 + self.step))",
         "now = rate",
         "averages that remember the untrained weights",
-        (f"{STEP}::test_averages_follow_the_ramp_then_the_rate",),
+        (f"{PLAIN}::test_averages_follow_the_ramp_then_the_rate",),
     ),
     Mutant(
         CHECKPOINTS,
