@@ -22,16 +22,16 @@ from torchdiffeq._impl.solvers import FixedGridODESolver
 from diffenc_ct.dynamics import ProbabilityFlow, ReverseSDE, SDEType
 from diffenc_ct.solvers.problem import Grid, Problem
 
-# Method: type of SDE it solves, strong order for a diffusion that does not depend on the state.
-TORCHSDE_METHODS: dict[str, tuple[SDEType, float]] = {
-    "euler": ("ito", 1.0),
-    "milstein": ("ito", 1.0),
-    "srk": ("ito", 1.5),
-    "midpoint": ("stratonovich", 1.0),
-    "heun": ("stratonovich", 1.0),
-    "euler_heun": ("stratonovich", 1.0),
-    "log_ode": ("stratonovich", 1.0),
-    "reversible_heun": ("stratonovich", 1.0),
+# Method: type of SDE it solves; strong order for a diffusion that does not depend on the state; order without noise.
+TORCHSDE_METHODS: dict[str, tuple[SDEType, float, float]] = {
+    "euler": ("ito", 1.0, 1.0),
+    "milstein": ("ito", 1.0, 1.0),
+    "srk": ("ito", 1.5, 3.0),
+    "midpoint": ("stratonovich", 1.0, 2.0),
+    "heun": ("stratonovich", 1.0, 2.0),
+    "euler_heun": ("stratonovich", 1.0, 1.0),
+    "log_ode": ("stratonovich", 1.0, 2.0),
+    "reversible_heun": ("stratonovich", 1.0, 2.0),
 }
 SCIPY_METHODS = {"RK45": 5, "RK23": 3, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 12}
 
@@ -85,11 +85,11 @@ class TorchSDE:
 
     def __init__(self, method: str) -> None:
         self.method = method
-        self.sde_type, self.strong_order = TORCHSDE_METHODS[method]
+        self.sde_type, self.strong_order, self.ode_order = TORCHSDE_METHODS[method]
 
     def order(self, stochastic: bool) -> float:
-        """The strong order; without noise these are ordinary methods for an ODE."""
-        return self.strong_order
+        """The strong order, or without noise that of the method as one for an ODE."""
+        return self.strong_order if stochastic else self.ode_order
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
         sde = ReverseSDE(
@@ -128,7 +128,7 @@ class TorchDiffEq:
         )
 
     def order(self, stochastic: bool) -> float:
-        """The order of the method."""
+        """The order of the method; where it varies, the lowest (Adams) or the highest (BDF, LSODA) it takes."""
         if self.scipy is not None:
             return SCIPY_METHODS[self.scipy]
         return TORCHDIFFEQ_METHODS[self.method].order

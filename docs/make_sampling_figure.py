@@ -1,0 +1,52 @@
+"""Samples at 16 steps with and without calibration, of the pretrained MNIST model: figures/calibrated-samples.png.
+
+python docs/make_sampling_figure.py [--data-root data] [--examples 16]
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+
+import diffenc_ct as dc
+from diffenc_ct.calibration import calibrate
+from diffenc_ct.data import load_dataset
+
+RUN, STEPS, COLUMNS = "mnist-vdm-small", 16, 12
+PICTURE = Path(__file__).parent / "figures" / "calibrated-samples.png"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", help="folder of the downloaded data sets")
+    parser.add_argument("--examples", type=int, default=16, help="training examples to fit to")
+    arguments = parser.parse_args()
+    model = dc.load(RUN)
+    train = load_dataset("mnist", root=arguments.data_root).train[: arguments.examples]
+    found = calibrate(
+        model, train, depth=STEPS, candidates=128, generator=torch.Generator().manual_seed(0)
+    )
+    rows = {
+        "uniform grid, $w = 1$": {"solver": "ancestral", "steps": STEPS},
+        "calibrated: grid, $w_*$, $\\eta_*$": {"solver": "ancestral", "calibration": found},
+        "exponential integrator": {"steps": STEPS},
+    }
+    figure, axes = plt.subplots(
+        len(rows), COLUMNS, figsize=(9, 2.6), gridspec_kw={"wspace": 0.04, "hspace": 0.06}
+    )
+    for line, (label, options) in zip(axes, rows.items(), strict=True):
+        g = torch.Generator().manual_seed(3)
+        images = dc.sample(model, COLUMNS, generator=g, **options).samples
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(image[0], cmap="gray", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    figure.savefig(PICTURE, dpi=130, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
