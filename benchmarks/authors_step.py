@@ -37,7 +37,7 @@ def unet(groups: int, pooled: bool) -> NNConfig:
     return NNConfig(
         m_type="unet", with_fourier_features=True, with_attention=False, n_embd=32, n_layer=2,
         num_groups_groupnorm=groups, p_dropout=0.1, down_conv=False, pooling=pooled,
-        channel_scaling="double" if pooled else "same", non_id_init=False, kernel_init="",
+        channel_scaling="double" if pooled else "same", non_id_init=False,
     )  # fmt: skip
 
 

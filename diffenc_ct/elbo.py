@@ -36,7 +36,7 @@ from diffenc_ct.process import (
     normal_like,
 )
 from diffenc_ct.schedules import SchedulePoint, expand, sigma2, snr
-from diffenc_ct.subsets import evenly, part_rates, spread
+from diffenc_ct.subsets import encode, evenly, part_rates, spread
 
 
 @dataclass(frozen=True)
@@ -214,14 +214,17 @@ def elbo(
         raise ValueError(f"t has shape {tuple(t.shape)}; it must be (batch,) = ({len(data)},)")
 
     gamma_0, gamma_1 = (model.schedule.at(end, data).gamma for end in (0.0, 1.0))
+    ends = evenly(ends_fraction, data)
+    at_ends = [(data[ends], gamma_0), (data[ends], gamma_1)]
     if depth is None:
         point = model.schedule(t)
         gamma_t = point.gamma
         some = evenly(rate_fraction, data)
         if rate_fraction == 1:
             encoding = model.encoder(data, gamma_t)
+            x_0, x_1 = encode(model.encoder, at_ends)
         else:
-            encoding, rest = part_rates(model.encoder, data, gamma_t, some)
+            encoding, rest, (x_0, x_1) = part_rates(model.encoder, data, gamma_t, some, at_ends)
         z = marginal(encoding.value, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
         diffusion = infinite_depth_integrand(errors, point, level)
@@ -234,7 +237,8 @@ def elbo(
         nodes = uniform_grid(depth, data) if grid is None else check_grid(grid, depth, data)
         step = (t * depth).ceil().long().clamp(1, depth) - 1
         gamma_s, gamma_t = model.schedule(nodes[step]).gamma, model.schedule(nodes[step + 1]).gamma
-        x_s, x_t = _encode(model, data, [gamma_s, gamma_t])
+        x_s, x_t = encode(model.encoder, [(data, gamma_s), (data, gamma_t)])
+        x_0, x_1 = encode(model.encoder, at_ends)
         encoding = Encoding(x_t, torch.zeros_like(x_t))
         z = marginal(x_t, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
@@ -245,8 +249,6 @@ def elbo(
     if observe is not None:
         observe(gamma_t, errors)
 
-    ends = evenly(ends_fraction, data)
-    x_0, x_1 = _encode(model, data[ends], [gamma_0, gamma_1])
     reconstruction = reconstruction_loss(model, x[ends], x_0, gamma_0, noise_0[ends])
     latent = latent_loss(x_1, gamma_1)
     return Terms(
@@ -311,10 +313,3 @@ def _ratio_of_step(ratio: Tensor, depth: int, step: Tensor, data: Tensor) -> Ten
             f"{(depth, *data.shape[1:])}"
         )
     return expand(ratio.to(data)[step], data)
-
-
-def _encode(model: DiffEnc, data: Tensor, gammas: list[Tensor]) -> list[Tensor]:
-    """x at several depths, the encoder evaluated once for all of them."""
-    stacked = data.repeat(len(gammas), *[1] * (data.ndim - 1))
-    gamma = torch.cat([g.expand(len(data)) for g in gammas])
-    return list(model.encoder.encode(stacked, gamma).chunk(len(gammas)))

@@ -13,6 +13,7 @@ and only the second mean, which varies little where y changes slowly with depth,
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -32,14 +33,27 @@ def spread(values: Tensor, index: Tensor, batch: int) -> Tensor:
     return values.new_zeros(batch).index_put((index,), values * (batch / len(values)))
 
 
+def encode(encoder: Encoder, places: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """x_t at every place (x, gamma), gamma (batch,) or a scalar, by one evaluation of the encoder."""
+    gamma = torch.cat([gamma.expand(len(x)) for x, gamma in places])
+    value = encoder.encode(torch.cat([x for x, _ in places]), gamma)
+    return list(value.split([len(x) for x, _ in places]))
+
+
 def part_rates(
-    encoder: Encoder, data: Tensor, gamma: Tensor, index: Tensor
-) -> tuple[Encoding, Tensor]:
-    """Encodings of all examples with the rate alpha^2 (x - x_t), and what that rate lacks for those at `index`."""
+    encoder: Encoder,
+    data: Tensor,
+    gamma: Tensor,
+    index: Tensor,
+    places: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[Encoding, Tensor, list[Tensor]]:
+    """Encodings of all examples with the rate alpha^2 (x - x_t); what that rate lacks for those at `index`; and x_t at
+    `places`, evaluated together with the examples that are not at `index`.
+    """
     others = torch.ones(len(data), dtype=torch.bool, device=data.device)
     others = others.index_fill(0, index, False).nonzero().squeeze(1)
     exact = encoder(data[index], gamma[index])
-    value = torch.zeros_like(data).index_put((index,), exact.value)
-    value = value.index_put((others,), encoder.encode(data[others], gamma[others]))
+    plain, *elsewhere = encode(encoder, [(data[others], gamma[others]), *places])
+    value = torch.zeros_like(data).index_put((index,), exact.value).index_put((others,), plain)
     rate = expand(alpha2(gamma), data) * (data - value)
-    return Encoding(value, rate), exact.rate - rate[index]
+    return Encoding(value, rate), exact.rate - rate[index], elsewhere
