@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffenc_ct.data import load_dataset
@@ -179,8 +179,10 @@ def small_disk(tmp_path_factory):
 
 # TensorBoard writes in a thread, which shows its failure there as well as to training.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@example(free=0.0, tensorboard=False)  # not even the configuration can be written
+@example(free=0.9, tensorboard=False)
 @given(free=st.floats(0, 2), tensorboard=st.booleans())
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_a_full_disk_ends_training_with_the_last_checkpoint_intact(
     small_disk, tmp_path_factory, free, tensorboard, data
 ):

@@ -42,16 +42,10 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "a", encoding="utf-8")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise ValueError(
-                f"another process trains in {self.path}; wait for it, or choose another folder"
-            ) from None
-        self.check()  # again, now that nobody else can write
-        for leftover in self.checkpoints.glob(".*.part"):
-            leftover.unlink()
-        write_atomically(self.path / "config.json", self.config.to_json().encode())
+            self._take()
+        except BaseException:
+            self._lock.close()  # nobody calls __exit__
+            raise
         return self
 
     def __exit__(
@@ -61,6 +55,18 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         self._lock.close()
+
+    def _take(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process trains in {self.path}; wait for it, or choose another folder"
+            ) from None
+        self.check()  # again, now that nobody else can write
+        for leftover in self.checkpoints.glob(".*.part"):
+            leftover.unlink()
+        write_atomically(self.path / "config.json", self.config.to_json().encode())
 
     def check(self) -> None:
         """Refuse a folder that this run may not use; touches nothing."""
