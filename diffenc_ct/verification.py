@@ -128,8 +128,12 @@ def verify(
     depths: a ladder of at least three, each twice the one before; the last is the number of candidate depths, whose
     random numbers all depths share. draws: stratified depths an example of the Monte Carlo. path_steps: of the path KL.
     exact: L_inf in nats where it is known. Cost an example: last depth + 2 draws + 4 path_steps network evaluations.
-    Raises ValueError for a ladder of another form.
+    Raises ValueError for a ladder of another form, counts below 1, or a ratio with which nothing diverges.
     """
+    if draws < 1 or path_steps < 1:
+        raise ValueError(f"draws={draws} and path_steps={path_steps} must be at least 1")
+    if ratio <= 0 or ratio == 1:
+        raise ValueError(f"ratio={ratio}; the divergence is checked at a positive w other than 1")
     if len(depths) < 3 or any(2 * a != b for a, b in zip(depths[:-1], depths[1:], strict=True)):
         raise ValueError(f"depths={tuple(depths)}; give at least three, each twice the one before")
     tables = measure_steps(model, x, candidates=depths[-1], generator=generator)

@@ -95,6 +95,14 @@ def test_check_arithmetic() -> None:
     assert not Check("", math.nan, 0.0, 1.0).passed
 
 
+@pytest.mark.parametrize(
+    "options", [{"draws": 0}, {"path_steps": 0}, {"ratio": 1.0}, {"ratio": -1.0}]
+)
+def test_nonsense_is_named(options) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        verify(gaussian().model(SCHEDULE), gaussian().sample(20), **options)
+
+
 def test_the_ladder_doubles() -> None:
     for depths in ((8, 16), (8, 16, 24)):
         with pytest.raises(ValueError, match="twice the one before"):
