@@ -75,7 +75,7 @@ MUTANTS = [
         'source = tables.smoothed() if grid == "best" else tables',
         "source = tables",
         "a grid chosen on single depths, some of which were lucky",
-        (f"{TESTS}::test_a_grid_is_not_fooled_by_a_rare_error_that_was_missed",),
+        (f"{TESTS}::test_a_grid_is_not_fooled_by_rare_errors_that_were_missed",),
     ),
     Mutant(
         TABLES,
