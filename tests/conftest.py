@@ -1,4 +1,5 @@
-"""Hypothesis: the same examples in every run; HYPOTHESIS_PROFILE=explore and =soak search anew, =mutants never shrinks."""
+"""Hypothesis: the same examples in every run. HYPOTHESIS_PROFILE=explore and =soak search anew, =mutants shrinks
+nothing."""
 
 import os
 
@@ -11,7 +12,9 @@ settings.register_profile(
     "mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
 )
 settings.register_profile("explore", common, max_examples=200, print_blob=True)
-settings.register_profile("soak", common, database=None, print_blob=True)
+settings.register_profile(
+    "soak", common, database=None, print_blob=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 torch.set_num_threads(1)

@@ -56,7 +56,7 @@ def test_killed_at_random_moments_the_run_still_ends_bit_for_bit_the_same(tmp_pa
     lasts = time.perf_counter() - started
     whole = latest(tmp_path / "whole" / "checkpoints")[1]
     size = checkpoint_path(tmp_path / "whole" / "checkpoints", 12).stat().st_size
-    operation = st.builds(Kill, st.just("operation"), st.integers(1, 40))
+    operation = st.builds(Kill, st.just("operation"), st.integers(1, 32))  # of 36
     write = st.builds(Kill, st.just("write"), st.integers(0, size - 1))
     after = st.builds(Kill, st.just("after"), st.floats(0, lasts))
 
