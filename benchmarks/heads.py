@@ -1,6 +1,6 @@
 """Which head for E[x_t | z_t] makes the best probability flow? Variants fitted to trained models, compared.
 
-    python benchmarks/heads.py RUN [RUN ...] [--steps 1500] [--images 120] [--data-root ROOT]
+    python benchmarks/heads.py RUN [RUN ...] [--steps 1500] [--images 60] [--data-root ROOT]
 
 A single-head RUN gets three heads, fitted with the same batches and noise: a copy of the network ("own network"), its
 last layer on a frozen trunk ("detached trunk"), and a small network of its own (the same kind at half the width). A run
@@ -61,15 +61,16 @@ def main() -> None:
     parser.add_argument("run", nargs="+", help="folder of a run")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--images", type=int, default=120, help="test images for the flow")
-    parser.add_argument("--probes", type=int, default=8)
+    parser.add_argument("--images", type=int, default=60, help="test images for the flow")
+    parser.add_argument("--probes", type=int, default=4)
+    parser.add_argument("--atol", type=float, default=1e-4, help="of the flow's solver")
     parser.add_argument("--data-root", help="folder of the downloaded data sets")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, dict[str, float]] = {}
-    print(
-        f"{'':<40}{'regression':>11}{'flow':>9}{'±':>8}{'eta = 1':>9}{'eta*':>9}{'weights':>10}{'seconds':>9}"
-    )
+    titles = ("regression", "flow", "±", "calls", "eta = 1", "eta*", "weights", "seconds")
+    widths = (11, 9, 8, 7, 9, 9, 10, 9)
+    print(" " * 40 + "".join(f"{t:>{w}}" for t, w in zip(titles, widths, strict=True)))
     for run in arguments.run:
         opened = open_run(run)
         data = load_dataset(opened.config.data.name, root=arguments.data_root)
@@ -102,6 +103,7 @@ def main() -> None:
                 data.test[: arguments.images],
                 divergence="rademacher",
                 probes=arguments.probes,
+                atol=arguments.atol,
                 generator=torch.Generator().manual_seed(1),
             )
             fitted = tightness(
@@ -116,11 +118,15 @@ def main() -> None:
                 "regression": regression(model, data.test),
                 "flow": bits.mean().item(),
                 "flow_error": bits.std().item() / math.sqrt(len(bits)),
+                "evaluations": flow.evaluations.double().mean().item(),
                 "elbo": bounds[0],
                 "elbo_optimal": bounds[1],
             }
             results[f"{run}: {name}"] = row
-            cells = "".join(f"{row[k]:>{w}.4f}" for k, w in zip(row, (11, 9, 8, 9, 9), strict=True))
+            cells = "".join(
+                f"{row[k]:>{w}.{0 if k == 'evaluations' else 4}f}"
+                for k, w in zip(row, widths, strict=False)
+            )
             print(f"{f'{run}: {name}':<40}{cells}{weights:>10,}{seconds:>9.0f}", flush=True)
     print(json.dumps(results))
 

@@ -95,6 +95,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probes", type=int, default=1, help="of an estimated divergence (default 1)"
     )
+    parser.add_argument(
+        "--solver", default="adams", help="of the ODE: adams (default), or a method of torchdiffeq"
+    )
+    parser.add_argument(
+        "--atol",
+        type=float,
+        help="the solver's tolerance; of adams, in nats a dimension and step (default 1e-5)",
+    )
+    parser.add_argument("--rtol", type=float, help="of torchdiffeq's adaptive methods")
+    parser.add_argument(
+        "--solver-steps", type=int, help="of torchdiffeq's fixed grids (default 64)"
+    )
     parser.add_argument("--examples", type=int, help="only the first so many examples")
     parser.add_argument(
         "--batch-size", type=int, default=250, help="examples at a time (default 250)"

@@ -188,6 +188,10 @@ def ode_rows(
                     generator=torch.Generator().manual_seed(arguments.seed),
                     divergence=arguments.divergence,
                     probes=arguments.probes,
+                    solver=arguments.solver,
+                    atol=arguments.atol,
+                    rtol=arguments.rtol,
+                    steps=arguments.solver_steps,
                     progress=bar.update,
                     processes=processes,
                 )
