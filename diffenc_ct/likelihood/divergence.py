@@ -117,9 +117,8 @@ class FlowField:
         """As _along: the network once at z, and its linear part at the K directions, batched."""
 
         def along(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            (velocity, score), (change, _) = torch.func.jvp(
-                lambda z: self._flow(z, gamma), (z,), (v,)
-            )
+            found = torch.func.jvp(lambda z: self._flow(z, gamma), (z,), (v,))
+            (velocity, score), (change, _) = found[0], found[1]
             return velocity, score, (v * change).flatten(1).sum(1)
 
         velocity, score, slope = torch.func.vmap(along, in_dims=1, out_dims=(0, 0, 1))(v)
