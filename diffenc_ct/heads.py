@@ -9,9 +9,10 @@ with encoder and network frozen; then r_hat = (1 + c) x_hat - s_hat. The weight,
 "eps"), makes the loss ||u - v||^2 (||u - eps||^2) in the network's own units.
 
 Variants, all starting from the trained network:
+    "detached trunk"   a copy, its last layer fitted and the trunk frozen (the default)
     "own network"      a copy, all of it fitted
-    "detached trunk"   a copy, its last layer fitted and the trunk frozen: cheap, little freedom
-Or any module head(z, gamma) -> u of z's shape.
+Or any module head(z, gamma) -> u of z's shape. The larger ones have the smaller regression loss and the worse flow:
+r_hat is a difference of two networks' outputs, and those on one trunk share their errors, which cancel in it.
 
 Reference: regression onto a posterior mean; theory/calibration.py, optimal_head.
 """
@@ -35,7 +36,7 @@ from diffenc_ct.process import marginal, normal_like
 from diffenc_ct.schedules import alpha2, sigma2
 
 Variant = Literal["own network", "detached trunk"]
-VARIANTS = ("own network", "detached trunk")
+VARIANTS = ("detached trunk", "own network")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def fit_head(
     model: DiffEnc,
     data: Tensor,
     *,
-    variant: Variant = "own network",
+    variant: Variant = "detached trunk",
     head: nn.Module | None = None,
     steps: int = 1000,
     batch_size: int = 64,
@@ -60,7 +61,7 @@ def fit_head(
 ) -> FittedHead:
     """A new DiffEnc that shares schedule, encoder and network with `model`, and has a fitted head besides.
 
-    data: training data as the model expects, (N, *data). head: a module of your own to be fitted instead of a
+    data: training data as the model expects, (N, *data). head: a module of your own to be fitted, whole, instead of a
     variant. Adam, the learning rate falling to zero along a cosine. The model's own parameters are neither
     changed nor given gradients. Raises ValueError for a model whose heads are paired already, an unknown
     variant, steps or sizes below 1. Theorem: calibration.optimal_head.
@@ -78,9 +79,10 @@ def fit_head(
             f"steps={steps}, batch_size={batch_size}, {len(data)} examples must be at least 1, "
             f"learning_rate={learning_rate} positive"
         )
+    whole = head is not None or variant == "own network"
     head = copy.deepcopy(model.network) if head is None else head
     fitted = with_head(model, head)
-    part = head if variant == "own network" else _last_layer(head)
+    part = head if whole else _last_layer(head)
     head.requires_grad_(False)
     part.requires_grad_(True)
     trained = list(part.parameters())

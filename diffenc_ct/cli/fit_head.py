@@ -16,7 +16,7 @@ Writes head.safetensors to the run's folder; the model and its ELBO stay as they
 
 examples:
   diffenc fit-head runs/mnist
-  diffenc fit-head runs/mnist --steps 5000 --variant "detached trunk"
+  diffenc fit-head runs/mnist --steps 5000 --variant "own network"
 """
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="steps of Adam (default 1000)")
     parser.add_argument("--batch-size", type=int, default=64, help="examples a step (default 64)")
     parser.add_argument(
-        "--learning-rate", type=float, default=3e-4, help="at the start (default 3e-4)"
+        "--learning-rate", type=float, default=1e-3, help="at the start (default 1e-3)"
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
