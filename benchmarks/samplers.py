@@ -11,12 +11,15 @@ that between two true samples. The last line is JSON.
 
 import argparse
 import json
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import diffenc_ct as dc
+from diffenc_ct.schedules import alpha
 from diffenc_ct.solvers import Grid, make_solver
 from diffenc_ct.solvers.grids import make_grid
 from diffenc_ct.solvers.linear import kl_per_dimension, produced_gaussian
@@ -70,8 +73,8 @@ def ours(world: GaussianWorld, name: str, eta: float, evaluations: int) -> float
     return kl_per_dimension(made, world, points.gamma[-1])
 
 
-def azula_rows(world: GaussianWorld, counts: tuple[int, ...]) -> dict[str, list[float]]:
-    """azula's samplers on the same world, by basis vectors as ours; empty where it is not installed."""
+def azula_samplers(world, dtype: torch.dtype) -> dict[str, Callable[[int], Any]]:
+    """azula's samplers of a VDM world by name, from the number of evaluations; empty where it is not installed."""
     try:
         from azula import sample as peers
         from azula.denoise import Denoiser, DiracPosterior
@@ -98,22 +101,26 @@ def azula_rows(world: GaussianWorld, counts: tuple[int, ...]) -> dict[str, list[
             gamma = (-13.3 + 18.3 * t).to(x_t).expand(len(x_t))
             return DiracPosterior(world.heads(x_t, gamma).x_hat)
 
-    rows: dict[str, list[float]] = {}
-    options = {"silent": True, "dtype": F64}
-    samplers = {
+    options = {"silent": True, "dtype": dtype}
+    bashforth = sorted(name for name in dir(peers) if name.endswith("ABSampler"))
+    return {
         "azula DDIM": lambda n: peers.DDIMSampler(Exact(), eta=0.0, steps=n, **options),
         "azula Heun": lambda n: peers.HeunSampler(Exact(), steps=n // 2, **options),
         **{
             f"azula {kind} {k}": lambda n, kind=kind, k=k: getattr(peers, kind)(
                 Exact(), order=k, steps=n, **options
             )
-            for kind in ("zABSampler", "vABSampler", "zEABSampler", "xEABSampler")
-            if hasattr(peers, kind)
+            for kind in bashforth
             for k in (2, 3)
         },
     }
+
+
+def azula_rows(world: GaussianWorld, counts: tuple[int, ...]) -> dict[str, list[float]]:
+    """azula's samplers on the same world, by basis vectors as ours."""
+    rows: dict[str, list[float]] = {}
     z_1 = torch.cat([torch.zeros(1, D, dtype=F64), torch.eye(D, dtype=F64)])
-    for name, make in samplers.items():
+    for name, make in azula_samplers(world, F64).items():
         rows[name] = []
         for n in counts:
             with torch.no_grad():
@@ -164,6 +171,15 @@ def digits_rows(n: int, counts: tuple[int, ...], root: str | None) -> dict[str, 
                 ) / unit
                 for k in counts
             ]  # fmt: skip
+        if label != "VDM":
+            continue
+        z_1 = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+        for name, make in azula_samplers(world, torch.float32).items():
+            with torch.no_grad():
+                made = [make(k)(z_1) / alpha(torch.tensor(-13.3)) for k in counts]
+            rows[name] = [
+                sliced_wasserstein(x, truth, torch.Generator().manual_seed(1)) / unit for x in made
+            ]
     return rows
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import diffenc_ct as dc
 from diffenc_ct.data import Dataset
-from diffenc_ct.nets import EncoderUNet
+from diffenc_ct.nets import EncoderUNet, ScoreUNet
 from diffenc_ct.process import normal_like
 from diffenc_ct.training.config import Config, EncoderConfig, NetworkConfig, replace
 from diffenc_ct.training.cost import measure_cost
@@ -64,7 +64,7 @@ def test_traced_networks_give_the_losses_and_gradients_of_eager_ones(data):
     torch._dynamo.reset()
     eager, config = fresh(data, rate_fraction=0.5)
     traced, _ = fresh(data, rate_fraction=0.5)
-    compile_networks(traced.model, "aot_eager")
+    compile_networks(traced.model, "aot_eager", encoder=True)
     assert traced.model.state_dict().keys() == eager.model.state_dict().keys()
     torch._dynamo.utils.counters.clear()
     assert_equal_steps(step_of(traced, config, data), step_of(eager, config, data), 1e-5)
@@ -73,38 +73,60 @@ def test_traced_networks_give_the_losses_and_gradients_of_eager_ones(data):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
 
 
-def test_the_compiled_encoder_gives_the_rates_and_gradients_of_the_eager_one():
-    """By the compiler itself; where there is none, as it traces."""
-    backend = "inductor" if shutil.which("g++") else "aot_eager"
+def test_the_traced_encoder_gives_the_rates_and_gradients_of_the_eager_one():
     torch._dynamo.reset()
     torch.manual_seed(0)
     eager = EncoderUNet(1, **UNET | {"width": 4, "groups": 2, "block_groups": 2})
     for parameter in eager.parameters():
         nn.init.normal_(parameter, std=0.3)
-    compiled = copy.deepcopy(eager)
-    compiled.compile(backend=backend, dynamic=False)
+    traced = copy.deepcopy(eager)
+    traced.compile(backend="aot_eager", dynamic=False)
     x, gamma = torch.randn(2, 1, 4, 4), torch.tensor([-5.0, 1.0])
     results = []
-    for network in (compiled, eager):
+    for network in (traced, eager):
         y = dc.encoders.with_rate(network, x, gamma)
         loss = y.value.pow(3).sum() + (y.rate.square() * (1 + y.value)).sum()
         results.append((y.value, y.rate, *torch.autograd.grad(loss, list(network.parameters()))))
     assert results[0][1].abs().max() > 1e-2
-    scale = max(float(value.detach().abs().max()) for value in results[1])
-    for ours, theirs in zip(*results, strict=True):
-        size = max(float(theirs.detach().abs().max()), 1e-3 * scale)
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * size)
+    assert_close_by_size(*results)
 
 
-def test_the_option_compiles_the_networks_that_can_be(data):
+@pytest.mark.skipif(not shutil.which("g++"), reason="the compiler's own compiler is missing")
+def test_the_compiled_score_network_gives_the_values_and_gradients_of_the_eager_one():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    eager = ScoreUNet(1, **UNET | {"width": 4, "groups": 2, "block_groups": 2, "dropout": 0.0})
+    for parameter in eager.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), copy.deepcopy(eager))
+    compile_networks(model)
+    z, gamma = torch.randn(2, 1, 4, 4), torch.tensor([-5.0, 1.0])
+    results = []
+    for network in (model.network, eager):
+        u = network(z, gamma)
+        gradients = torch.autograd.grad(u.pow(3).sum(), list(network.parameters()))
+        results.append((u, *gradients))
+    assert_close_by_size(*results)
+
+
+def assert_close_by_size(ours, theirs):
+    scale = max(float(value.detach().abs().max()) for value in theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        size = max(float(other.detach().abs().max()), 1e-3 * scale)
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-5 * size)
+
+
+def test_the_option_compiles_what_can_be(data):
     """The model that is trained, not its averages; an encoder's network without jets is left to forward mode."""
     config = replace(CONFIG, {"training.compile": True})
     state = State.fresh(config, data, CPU)
     assert state.model.network._compiled_call_impl is not None
-    assert state.model.encoder.network._compiled_call_impl is not None
+    assert state.model.encoder.network._compiled_call_impl is None
     assert state.averaged.network._compiled_call_impl is None
+    compile_networks(state.model, encoder=True)
+    assert state.model.encoder.network._compiled_call_impl is not None
     plain = dc.DiffEnc(dc.LinearSchedule(), dc.TrainableEncoder(nn.Identity()), nn.Identity())
-    compile_networks(plain)
+    compile_networks(plain, encoder=True)
     assert plain.encoder.network._compiled_call_impl is None
     assert State.fresh(CONFIG, data, CPU).model.network._compiled_call_impl is None
 

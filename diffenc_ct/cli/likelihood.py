@@ -15,6 +15,7 @@ from diffenc_ct.cli.options import output_path, progress
 from diffenc_ct.data import Dataset
 from diffenc_ct.heads import load_head
 from diffenc_ct.likelihood import Likelihood, log_likelihood
+from diffenc_ct.likelihood.divergence import Divergence
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.checkpoints import write_atomically
@@ -174,6 +175,8 @@ def ode_rows(
     """The likelihood of each flow, with as many importance samples as --draws."""
     rows = []
     draws = arguments.draws if found[0][1].levels is not None else 1
+    few = images[0].numel() <= 16
+    divergence: Divergence = arguments.divergence or ("exact" if few else "rademacher")
     for name, model in found:
         for samples in sorted({1, draws}):
             device = next(model.parameters()).device
@@ -184,9 +187,9 @@ def ode_rows(
                     model,
                     images.to(device),
                     importance_samples=samples,
-                    batch_size=arguments.batch_size,
+                    batch_size=min(arguments.batch_size, 50),  # so that the bar moves
                     generator=torch.Generator().manual_seed(arguments.seed),
-                    divergence=arguments.divergence,
+                    divergence=divergence,
                     probes=arguments.probes,
                     solver=arguments.solver,
                     atol=arguments.atol,

@@ -140,7 +140,7 @@ class TrainingConfig:
     )
     precision: Literal["float32", "bf16"] = _field("float32", "arithmetic inside the networks")
     compile: bool = _field(
-        False, "compile the networks with torch.compile (its dropout draws other masks)"
+        False, "compile the score network with torch.compile (its dropout draws other masks)"
     )
     channels_last: bool = _field(False, "memory format of images and convolutions")
     on_nan: Literal["stop", "skip"] = _field(

@@ -105,14 +105,16 @@ class State:
         self.step, self.skipped = saved.step, saved.skipped
 
 
-def compile_networks(model: DiffEnc, backend: str = "inductor") -> None:
-    """Have torch.compile do the forward and backward passes of the score network, and of the encoder's network if it
-    takes jets: PyTorch cannot compile forward-mode differentiation that a backward pass follows, so another's stays as
-    it is. In place; names of the parameters do not change. Every batch size is compiled by itself.
+def compile_networks(model: DiffEnc, backend: str = "inductor", *, encoder: bool = False) -> None:
+    """Have torch.compile do the forward and backward passes of the score network.
+
+    In place; names of the parameters do not change. Every batch size is compiled by itself. encoder: also the encoder's
+    network, if it takes jets (PyTorch cannot compile forward-mode differentiation that a backward pass follows). That
+    is traced without breaks and gives equal numbers, but PyTorch 2.14's inductor needs many minutes for it.
     """
     model.network.compile(backend=backend, dynamic=False)
     inner = getattr(model.encoder, "network", None)
-    if isinstance(inner, nn.Module) and getattr(inner, "takes_jets", False):
+    if encoder and isinstance(inner, nn.Module) and getattr(inner, "takes_jets", False):
         inner.compile(backend=backend, dynamic=False)
 
 

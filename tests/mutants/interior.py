@@ -26,4 +26,11 @@ MUTANTS = [
         "end points trained by the variance",
         (f"{TESTS}::test_which_parameters_are_the_interior",),
     ),
+    Mutant(
+        FILE,
+        "gradient for gradient in found[:2]]",
+        "gradient for gradient in (found[0], 0 * found[1])]",
+        "the variance's part through gamma' forgotten",
+        (f"{TESTS}::test_gradients_by_parameter",),
+    ),
 ]
