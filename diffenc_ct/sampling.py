@@ -23,10 +23,10 @@ from torch import Tensor
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel, as_noise_level
+from diffenc_ct.processes import ALONE, Processes
 from diffenc_ct.solvers import Solver, TorchDiffEq, TorchSDE, make_solver
 from diffenc_ct.solvers.grids import make_grid
 from diffenc_ct.solvers.problem import Grid, ImageNoise, Problem
-from diffenc_ct.training.processes import ALONE, Processes
 
 DEFAULT = "exponential"
 _STEPS = {"exponential": 30, "torchdiffeq": 64, "other": 256}

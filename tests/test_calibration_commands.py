@@ -89,7 +89,9 @@ def test_evaluation_on_a_grid(images) -> None:
     assert float((each * widths).sum()) == pytest.approx(found.mean("diffusion"), rel=0.02)
     terms = elbo(opened.model, x, grid=grid, t=torch.full((len(x),), 0.5)).bits_per_dimension()
     # The second of three steps, half a unit of depth wide: its loss is a third of what elbo multiplies by three.
-    assert float(each[1]) == pytest.approx(float(terms.diffusion.detach().mean()) / 3 / 0.5, rel=0.1)
+    assert float(each[1]) == pytest.approx(
+        float(terms.diffusion.detach().mean()) / 3 / 0.5, rel=0.1
+    )
 
 
 def test_calibrated_samples(images, tmp_path) -> None:

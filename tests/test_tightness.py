@@ -234,7 +234,10 @@ def test_fit_refusals():
 
 def errors_of(world, model, gamma, seed):
     """Data of the world at depths gamma, and the errors of the model's heads there."""
-    x, noise = world.sample(len(gamma), generator(seed)), normal(seed + 1, len(gamma), world.dimensions)
+    x, noise = (
+        world.sample(len(gamma), generator(seed)),
+        normal(seed + 1, len(gamma), world.dimensions),
+    )
     encoding = model.encoder(x, gamma)
     z = marginal(encoding.value, gamma).sample(noise=noise)
     return model.errors(z, noise, encoding, gamma)

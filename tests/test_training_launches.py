@@ -9,9 +9,9 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from diffenc_ct.cli import make_parser
+from diffenc_ct.processes import launched
 from diffenc_ct.training.checkpoints import latest, list_checkpoints
 from diffenc_ct.training.config import replace
-from diffenc_ct.training.processes import launched
 from tests.launching import PATIENCE, Group, train_here
 from tests.tiny_runs import tiny
 

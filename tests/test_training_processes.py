@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from diffenc_ct.cli import main
 from diffenc_ct.data import load_dataset
 from diffenc_ct.likelihood import log_likelihood
+from diffenc_ct.processes import ALONE, Processes, launched, own_device
 from diffenc_ct.sampling import sample
 from diffenc_ct.training.checkpoints import latest
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.loop import train, training_step
-from diffenc_ct.training.processes import ALONE, Processes, launched, own_device
 from diffenc_ct.training.state import State
 from tests.launching import Group, train_here
 from tests.tiny_runs import CPU, tensors_of, tiny

@@ -17,10 +17,10 @@ from diffenc_ct.heads import load_head
 from diffenc_ct.likelihood import Likelihood, log_likelihood
 from diffenc_ct.likelihood.divergence import Divergence
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.processes import Processes, launched_rank
 from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import evaluate
-from diffenc_ct.training.processes import Processes, launched_rank
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 

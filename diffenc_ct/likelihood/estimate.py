@@ -32,7 +32,7 @@ from diffenc_ct.likelihood.flow import (
 )
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.training.processes import ALONE, Processes
+from diffenc_ct.processes import ALONE, Processes
 
 __all__ = ["Likelihood", "SolverError", "log_likelihood"]
 

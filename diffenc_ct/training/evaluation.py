@@ -19,7 +19,7 @@ from diffenc_ct.depths import LowDiscrepancyDepths
 from diffenc_ct.elbo import elbo
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
-from diffenc_ct.training.processes import ALONE, Processes
+from diffenc_ct.processes import ALONE, Processes
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
 TERMS = ("total", "reconstruction", "diffusion", "latent")

@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from diffenc_ct.data import Dataset, load_dataset
+from diffenc_ct.processes import TIMEOUT, Processes, TrainingStopped, launched
 from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.meter import Meter
-from diffenc_ct.training.processes import TIMEOUT, Processes, TrainingStopped, launched
 from diffenc_ct.training.state import State
 from diffenc_ct.training.step import learning_rate, training_step
 from diffenc_ct.training.tensorboard import Events, open_events, require_tensorboard

@@ -14,11 +14,11 @@ from diffenc_ct.elbo import elbo
 from diffenc_ct.heads import regression_loss
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import normal_like
+from diffenc_ct.processes import ALONE, Processes, TrainingStopped
 from diffenc_ct.tightness import RunningNoiseLevel
 from diffenc_ct.training.config import Config
 from diffenc_ct.training.interior import InteriorGradient
 from diffenc_ct.training.meter import TERMS
-from diffenc_ct.training.processes import ALONE, Processes, TrainingStopped
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,

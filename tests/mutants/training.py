@@ -3,7 +3,7 @@
 from tests.mutants import Mutant
 
 STEP, STATE = "diffenc_ct/training/step.py", "diffenc_ct/training/state.py"
-PROCESSES = "diffenc_ct/training/processes.py"
+PROCESSES = "diffenc_ct/processes.py"
 CHECKPOINTS, FOLDER = "diffenc_ct/training/checkpoints.py", "diffenc_ct/training/folder.py"
 PLAIN, FAULTS = "tests/test_training.py", "tests/test_training_faults.py"
 KEPT, SHARED = "tests/test_training_checkpoints.py", "tests/test_training_processes.py"
