@@ -199,7 +199,7 @@ def test_a_nan_has_a_status_and_spares_the_others():
     close(found.nats[:1], log_likelihood(model, x[:1]).nats, 1e-9)
 
 
-@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+@pytest.mark.parametrize("solver", ["rk4", "dopri5", "scipy_solver:LSODA", "scipy_solver:BDF"])
 def test_torchdiffeq_failures_have_a_status(solver):
     model, x = poisoned()
     found = log_likelihood(model, x, solver=solver, on_failure="nan")

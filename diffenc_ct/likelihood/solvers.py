@@ -175,10 +175,14 @@ def _integrate(
         else:
             states = odeint(function, state, grid, **keywords)
         return states[0][-1], states[1][-1].double(), "ok"
-    except (AssertionError, _StepLimit) as error:
-        # torchdiffeq asserts that steps do not underflow and that values stay finite
-        status = "step limit" if isinstance(error, _StepLimit) else "step underflow"
-        if "non-finite" in str(error):
-            status = "non-finite"
+    except (AssertionError, RuntimeError, ValueError, _StepLimit) as error:
+        # torchdiffeq asserts that steps do not underflow and that values stay finite; scipy raises ValueError at values
+        # that are not, and what it gave up comes back empty
+        words = {"size 0": "scipy gave up", "finite": "non-finite", "NaN": "non-finite"}
+        found = [word for part, word in words.items() if part in str(error)]
+        if not found and isinstance(error, (RuntimeError, ValueError)):
+            raise
+        unnamed = "step limit" if isinstance(error, _StepLimit) else "step underflow"
+        status = found[0] if found else unnamed
         nan = torch.full_like(z, torch.nan), torch.full_like(state[1], torch.nan).double()
         return *nan, status
