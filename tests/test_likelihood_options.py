@@ -65,9 +65,9 @@ def test_adaptive_torchdiffeq_shares_steps_and_says_so():
 @pytest.mark.parametrize(
     ("solver", "options", "most"),
     [
-        ("rk4", {"steps": 40}, 2.5),
-        ("midpoint", {"steps": 80}, 2.5),
-        ("euler", {"steps": 400}, 2.5),
+        ("rk4", {"steps": 40}, 1.25),
+        ("midpoint", {"steps": 80}, 1.25),
+        ("euler", {"steps": 400}, 1.25),
         ("explicit_adams", {"steps": 100}, 1e4),
         ("dopri5", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
         ("scipy_solver:RK45", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
@@ -84,7 +84,7 @@ def test_a_coarser_solve_tells_the_error(solver, options, most):
     z_0 = alpha(gamma_0) * x
     truth = world.log_q(z_0, gamma_0) + world.dimensions * alpha(gamma_0).log()
     ratio = found.solver_error.mean() / (found.nats - truth).abs().mean()
-    assert (0.5 if most < 3 else 1) < ratio < most
+    assert (0.8 if most < 3 else 1) < ratio < most
     assert torch.equal(found.nats, plain.nats) and plain.solver_error.isnan().all()
     assert (found.evaluations > plain.evaluations).all()
     assert (found.evaluations <= 2 * plain.evaluations).all()

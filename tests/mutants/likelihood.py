@@ -68,10 +68,17 @@ MUTANTS = [
     ),
     Mutant(
         FLOW,
-        "z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)",
-        "z_0, z_1 = (z, solution.z) if inverse else (z, z)",
+        "(z if inverse else last)",
+        "(last if inverse else z)",
         "the prior taken at the path's start",
         (f"{WORLDS}::test_density_of_a_world_is_analytic",),
+    ),
+    Mutant(
+        FLOW,
+        "z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)",
+        "z_0, z_1 = (z, solution.z) if inverse else (z, z)",
+        "a path whose end is its start",
+        (f"{WORLDS}::test_there_and_back",),
     ),
     Mutant(
         LEVELS,
