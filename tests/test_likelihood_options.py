@@ -90,6 +90,18 @@ def test_a_coarser_solve_tells_the_error(solver, options, most):
     assert (found.evaluations <= 2 * plain.evaluations).all()
 
 
+@pytest.mark.parametrize(("solver", "steps"), [("rk4", 80), ("midpoint", 60)])
+def test_a_coarser_solve_tells_the_error_of_the_divergence(solver, steps):
+    """With a prior that does not see z_1, nothing but the integral is off."""
+    world, schedule = make_gaussian_world(2, "nontrainable", 3), dc.LinearSchedule(-9.0, 5.0)
+    model, x = world.model(schedule), world.sample(3, generator(1))
+    options = {"solver": solver, "prior": lambda z: torch.zeros(len(z), dtype=z.dtype)}
+    found = log_likelihood(model, x, steps=steps, **options)
+    finer = log_likelihood(model, x, steps=16 * steps, estimate_error=False, **options)
+    ratio = found.solver_error / (found.nats - finer.nats).abs()
+    assert ((ratio > 0.8) & (ratio < 1.25)).all()
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("divergence", ["exact", "rademacher"])
 def test_gradients_through_the_solve_and_by_the_adjoint(divergence):

@@ -78,7 +78,7 @@ MUTANTS = [
         "z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)",
         "z_0, z_1 = (z, solution.z) if inverse else (z, z)",
         "a path whose end is its start",
-        (f"{WORLDS}::test_there_and_back",),
+        (f"{WORLDS}::test_samples_have_the_worlds_law",),
     ),
     Mutant(
         LEVELS,
@@ -204,6 +204,6 @@ MUTANTS = [
         "by_probe(last, integral) - by_probe(rough[0], rough[1])",
         "by_probe(last, integral) - by_probe(rough[0], integral)",
         "the coarse solve's divergence forgotten",
-        (f"{OPTIONS}::test_a_coarser_solve_tells_the_error",),
+        (f"{OPTIONS}::test_a_coarser_solve_tells_the_error_of_the_divergence",),
     ),
 ]
