@@ -20,7 +20,7 @@ Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from torch import Tensor
 from diffenc_ct.depths import Depths, LowDiscrepancyDepths, check_grid, uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.named_steps import CalibratedSteps, named_steps
 from diffenc_ct.process import (
     ConstantNoiseLevel,
     NoiseLevel,
@@ -146,7 +147,7 @@ def elbo(
     depth: int | None = None,
     ratio: float | Tensor | Literal["optimal", "per dimension"] = 1.0,
     noise_level: float | NoiseLevel | Literal["optimal"] = 1.0,
-    calibration: "CalibratedSteps | None" = None,
+    calibration: CalibratedSteps | None = None,
     grid: Tensor | None = None,
     depths: Depths | None = None,
     t: Tensor | None = None,
@@ -178,10 +179,9 @@ def elbo(
     Raises ValueError for eta = 0, for which p and q are deterministic and the bound is infinite, for a ratio at
     infinite depth other than 1, and for bad shapes; TypeError for data of the wrong kind.
     """
-    if calibration is None and noise_level == "optimal" and not isinstance(ratio, str):
-        noise_level = _fitted_noise_level(model)
-    elif calibration is not None or isinstance(ratio, str) or isinstance(noise_level, str):
-        depth, grid, ratio, noise_level = _calibrated(calibration, depth, grid, ratio, noise_level)
+    depth, grid, ratio, noise_level = named_steps(
+        model, calibration, depth, grid, ratio, noise_level
+    )
     level = as_noise_level(noise_level)
     data = model.scale(x)
     if data.ndim < 2:
@@ -257,50 +257,6 @@ def elbo(
         spread(latent, ends, len(data)),
         data[0].numel(),
     )
-
-
-def _fitted_noise_level(model: DiffEnc) -> NoiseLevel:
-    if model.optimal_noise_level is None:
-        raise ValueError(
-            'noise_level="optimal" needs a fit: set model.optimal_noise_level = tightness(model, training_data)'
-            ".noise_level, or pass calibration=calibrate(...)"
-        )
-    return model.optimal_noise_level
-
-
-class CalibratedSteps(Protocol):
-    """What `elbo` takes of a calibration."""
-
-    grid: Tensor
-    ratio: Tensor
-    ratio_per_dimension: Tensor | None
-    noise_level: NoiseLevel
-
-
-def _calibrated(
-    calibration: CalibratedSteps | None, depth: int | None, grid: Tensor | None, ratio, noise_level
-) -> tuple[int, Tensor, float | Tensor, float | NoiseLevel]:
-    """Depth, grid, ratio and noise level with a calibration's in the place of words."""
-    if calibration is None:
-        raise ValueError(
-            f"ratio={ratio!r}, noise_level={noise_level!r} need a calibration: pass calibration=calibrate(...)"
-        )
-    known = len(calibration.ratio)
-    if grid is not None or depth not in (None, known):
-        raise ValueError(
-            f"the calibration brings its grid of {known} steps; leave grid and depth out"
-        )
-    ratios = {"optimal": calibration.ratio, "per dimension": calibration.ratio_per_dimension}
-    if isinstance(ratio, str):
-        if ratios.get(ratio) is None:
-            raise ValueError(
-                f'ratio={ratio!r}; choose "optimal", or "per dimension" if the calibration was made with '
-                "per_dimension=True"
-            )
-        ratio = ratios[ratio]
-    if noise_level == "optimal":
-        noise_level = calibration.noise_level
-    return known, calibration.grid, ratio, noise_level
 
 
 def _ratio_of_step(ratio: Tensor, depth: int, step: Tensor, data: Tensor) -> Tensor:

@@ -175,7 +175,9 @@ def sample(
     log = {
         "solver": name,
         "steps": None if adaptive else steps,
-        "noise_level": getattr(level, "eta", type(level).__name__),
+        "noise_level": getattr(
+            level, "eta", "one a step" if calibration is not None else "a function of gamma"
+        ),
         "seconds": time.perf_counter() - began,
         "evaluations": evaluations / n,
     }

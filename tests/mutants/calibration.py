@@ -92,9 +92,9 @@ MUTANTS = [
         ("tests/test_calibration_commands.py::test_evaluation_on_a_grid",),
     ),
     Mutant(
-        "diffenc_ct/elbo.py",
-        'ratios = {"optimal": calibration.ratio,',
-        'ratios = {"optimal": calibration.ratio.flip(0),',
+        "diffenc_ct/named_steps.py",
+        'fitted = {"optimal": calibration.ratio,',
+        'fitted = {"optimal": calibration.ratio.flip(0),',
         "ratios counted from the noise",
         (f"{TESTS}::test_elbo_takes_a_calibration",),
     ),
