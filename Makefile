@@ -1,4 +1,4 @@
-# make demo    train, evaluate and sample DiffEnc on 8x8 digits: five minutes on two cores
+# make demo    train, evaluate and sample DiffEnc on 8x8 digits: three minutes on two cores
 # make test    the test suite
 # make check   lint, types, tests
 # make mutants wrong versions of the code, each of which the suite must catch
