@@ -287,3 +287,20 @@ def test_a_failed_save_loses_nothing(tmp_path):
     assert {
         path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "w2"
     } == before
+
+
+def test_a_head_fitted_to_an_authors_checkpoint_leaves_its_elbo_alone(tmp_path):
+    """Their weights, a head of ours: paired, fitted, and every term at eta = 1 as before."""
+    write_example(tmp_path)
+    model = load(tmp_path)
+    x = torch.randint(0, 256, (6, 2, 8, 8), generator=torch.Generator().manual_seed(0))
+    fitted = dc.fit_head(
+        model, x, steps=3, batch_size=4, generator=torch.Generator().manual_seed(1)
+    ).model
+    assert fitted.paired and not model.paired
+    before, after = (
+        dc.elbo(m, x, generator=torch.Generator().manual_seed(2)) for m in (model, fitted)
+    )
+    torch.testing.assert_close(after.total, before.total, rtol=1e-5, atol=0)
+    z, gamma = torch.randn(2, 2, 8, 8), torch.zeros(2)
+    assert not torch.equal(fitted.predict(z, gamma).x_hat, model.predict(z, gamma).x_hat)
