@@ -5,8 +5,8 @@ over its steps. So the best grid of T steps among N + 1 candidate depths is a sh
 
     best_k(t) = min_{s < t} best_{k-1}(s) + cost(s, t),     cost(s, t) = min_eta d/2 ln w*_eta(s, t)
 
-One ratio a dimension, w_i* = 1 + E[Delta_i^2]/S^2, costs 1/2 sum_i ln w_i* <= d/2 ln w*. Every grid, w and eta gives a
-valid ELBO; a table is noisy, so what was chosen on training data is to be reported on other data.
+Finer ratios, one a dimension or a function of x_hat, cost less (see `ratios`). Every grid, w and eta gives a valid
+ELBO; a table is noisy, so what was chosen on training data is to be reported on other data.
 
 The noise level at infinite depth is `tightness`.
 
@@ -15,7 +15,7 @@ Reference: theory/calibration.py proves ratio, costs and grids.
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffenc_ct.depths import uniform_grid
-from diffenc_ct.elbo import mean_difference
-from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
-from diffenc_ct.schedules import snr
+from diffenc_ct.process import NoiseLevel, as_noise_level
+from diffenc_ct.ratios import ErrorSample, RatioPerValue, fit_values, step_excess
 from diffenc_ct.step_tables import StepTables, measure_steps
 from diffenc_ct.tightness import Tightness, optimal_eta_squared, tightness
 
@@ -92,7 +90,8 @@ class Calibration:
     """A grid for `depth` steps with its ratio and noise level, fitted on `examples` examples.
 
     grid: depths (T + 1,) from 0 to 1; gamma: there; ratio: w* (T,); eta_squared (T,); ratio_error: standard errors
-    of w*; ratio_per_dimension: (T, *data) or None; loss, loss_error: the fitted L_T in nats an example.
+    of w*; ratio_per_dimension: (T, *data) or None; ratio_per_value: w*(x_hat) or None; loss, loss_error: the fitted
+    L_T in nats an example with one ratio a step.
     """
 
     grid: Tensor
@@ -101,6 +100,7 @@ class Calibration:
     ratio_error: Tensor
     eta_squared: Tensor
     ratio_per_dimension: Tensor | None
+    ratio_per_value: RatioPerValue | None
     loss: float
     loss_error: float
     examples: int
@@ -110,9 +110,17 @@ class Calibration:
         return len(self.ratio)
 
     @property
-    def finest_ratio(self) -> Tensor:
-        """w_i* (T, *data) where it was fitted, else w* (T,)."""
-        return self.ratio if self.ratio_per_dimension is None else self.ratio_per_dimension
+    def finest_ratio(self) -> Tensor | RatioPerValue:
+        """w*(x_hat) where it was fitted, else w_i* (T, *data), else w* (T,)."""
+        fitted = (self.ratio_per_value, self.ratio_per_dimension, self.ratio)
+        return next(ratio for ratio in fitted if ratio is not None)
+
+    @property
+    def ratio_name(self) -> str:
+        """What finest_ratio is, in words."""
+        if self.ratio_per_value is not None:
+            return "w*(x_hat)"
+        return "w*" if self.ratio_per_dimension is None else "w* per dimension"
 
     @property
     def noise_level(self) -> SteppedNoiseLevel:
@@ -121,8 +129,8 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, beside a checkpoint."""
-        plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+        text = json.dumps(asdict(self), default=Tensor.tolist)
+        Path(path).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> "Calibration":
@@ -136,11 +144,17 @@ class Calibration:
             raise ValueError(
                 f"{path} is no calibration: its fields must be {', '.join(sorted(names))}"
             )
-        fields: dict[str, Any] = {
-            k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
-            for k, v in plain.items()
-        }
+        fields = _tensors(plain)
+        if fields["ratio_per_value"] is not None:
+            fields["ratio_per_value"] = RatioPerValue(**_tensors(fields["ratio_per_value"]))
         return Calibration(**fields)
+
+
+def _tensors(plain: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
+        for k, v in plain.items()
+    }
 
 
 def plan(
@@ -149,16 +163,24 @@ def plan(
     *,
     noise_level: float | NoiseLevel | Literal["optimal"] = 1.0,
     grid: Literal["best", "uniform"] = "best",
+    errors: ErrorSample | None = None,
 ) -> Calibration:
     """The best grid of `depth` steps among the tables' candidates, with w* and, if "optimal", eta* of each step.
 
-    grid="uniform" keeps every (N/depth)-th candidate. Raises ValueError where depth does not fit.
+    grid="uniform" keeps every (N/depth)-th candidate. errors: for ratios per value: grid and noise levels are then the
+    best for those, and ratio_per_value has their edges, with w* of the step on all bins. Raises ValueError where depth
+    does not fit.
     """
     levels = [e**0.5 for e in ETA_SQUARED] if noise_level == "optimal" else [noise_level]
     half = tables.dimensions / 2
     # A grid is chosen on smoothed tables; what it costs is read from the tables themselves.
     source = tables.smoothed() if grid == "best" else tables
-    costs = torch.stack([half * torch.log1p(source.excess(level)) for level in levels])
+    expected = torch.stack([source.excess(level) for level in levels])
+    edges = None
+    if errors is None:
+        costs = half * torch.log1p(expected)
+    else:
+        costs, edges = errors.costs(tables.gamma, [as_noise_level(v) for v in levels], expected)
     cost, which = costs.min(0)
     if grid == "uniform":
         n = len(tables.t) - 1
@@ -179,47 +201,21 @@ def plan(
         eta_squared = torch.tensor(ETA_SQUARED, dtype=torch.float64)[chosen]
     else:
         eta_squared = as_noise_level(noise_level).integral(gamma[:-1], gamma[1:]) / gamma.diff()
+    ratio = 1 + excess.mean(0)
     return Calibration(
         grid=tables.t[index],
         gamma=gamma,
-        ratio=1 + excess.mean(0),
+        ratio=ratio,
         ratio_error=excess.std(0) / len(excess) ** 0.5,
         eta_squared=eta_squared,
         ratio_per_dimension=None,
+        ratio_per_value=None
+        if edges is None
+        else RatioPerValue(edges[t].double(), ratio[:, None].expand(-1, edges.shape[1] + 1)),
         loss=float(half * torch.log1p(excess.mean(0)).sum()),
         loss_error=float(losses.std() / len(losses) ** 0.5),
         examples=tables.examples,
     )
-
-
-@torch.no_grad()
-def step_excess(
-    model: DiffEnc,
-    data: Tensor,
-    grid: Tensor,
-    noise_level: float | NoiseLevel = 1.0,
-    *,
-    batch_size: int = 64,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """E[Delta_i^2]/S^2 of every step and dimension, (T, *data): w_i* - 1. One evaluation an example and step."""
-    level, total = as_noise_level(noise_level), torch.zeros(())
-    for part in data.split(batch_size):
-        x = model.scale(part)
-        gamma = model.schedule(grid.to(x)).gamma
-        sums = []
-        x_s = model.encoder.encode(x, gamma[0].expand(len(x)))
-        for gamma_s, gamma_t in zip(gamma[:-1], gamma[1:], strict=True):
-            s, t = gamma_s.expand(len(x)), gamma_t.expand(len(x))
-            x_t, noise = model.encoder.encode(x, t), normal_like(x, generator)
-            encoding = Encoding(x_t, torch.zeros_like(x_t))
-            errors = model.errors(marginal(x_t, t).sample(noise=noise), noise, encoding, t)
-            difference = mean_difference(errors, encoding, x_s, s, t, level)
-            variance = -torch.expm1(-level.integral(gamma_s, gamma_t)) / snr(gamma_s)
-            sums.append((difference.double() ** 2).sum(0) / variance.double())
-            x_s = x_t
-        total = total.to(x.device) + torch.stack(sums)
-    return total / len(data)
 
 
 def calibrate(
@@ -230,35 +226,45 @@ def calibrate(
     candidates: int = 256,
     noise_level: float | NoiseLevel | Literal["optimal"] = "optimal",
     per_dimension: bool = False,
+    per_value: bool = False,
     grid: Literal["best", "uniform"] = "best",
     generator: torch.Generator | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
 ) -> Calibration:
     """w*, eta* and the best grid for a model of `depth` steps, from training data (examples, *data), one pass.
 
-    per_dimension: also w_i*, from a second pass over the chosen steps alone. Errors as in measure_steps and plan.
+    per_value: also w*(x_hat), and the grid and eta* that are best for it; per_dimension: also w_i*. Each from a second
+    pass over the chosen steps alone. Errors as in measure_steps and plan.
     """
+    errors = ErrorSample(data[0].numel(), len(data)) if per_value else None
     tables = measure_steps(
         model,
         data,
         candidates=candidates,
         shared_noise=True,
+        observe=None if errors is None else errors.observe,
         generator=generator,
         progress=progress,
     )
-    found = plan(tables, depth, noise_level=noise_level, grid=grid)
-    if not per_dimension:
-        return found
-    excess = step_excess(model, data, found.grid, found.noise_level, generator=generator)
-    return Calibration(**(vars(found) | {"ratio_per_dimension": 1 + excess.cpu()}))
+    found = plan(tables, depth, noise_level=noise_level, grid=grid, errors=errors)
+    steps = (model, data, found.grid, found.noise_level)
+    if found.ratio_per_value is not None:
+        fitted = fit_values(found.ratio_per_value, *steps, generator=generator)
+        found = replace(found, ratio_per_value=fitted)
+    if per_dimension:
+        ratio = 1 + step_excess(*steps, generator=generator).cpu()
+        found = replace(found, ratio_per_dimension=ratio)
+    return found
 
 
 __all__ = [
     "Calibration",
+    "RatioPerValue",
     "SteppedNoiseLevel",
     "StepTables",
     "Tightness",
     "calibrate",
+    "fit_values",
     "measure_steps",
     "optimal_eta_squared",
     "plan",

@@ -20,7 +20,6 @@ Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from torch import Tensor
 from diffenc_ct.depths import Depths, LowDiscrepancyDepths, check_grid, uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc, Heads
-from diffenc_ct.named_steps import CalibratedSteps, named_steps
+from diffenc_ct.named_steps import CalibratedSteps, Level, Ratio, named_steps
 from diffenc_ct.process import (
     ConstantNoiseLevel,
     NoiseLevel,
@@ -145,8 +144,8 @@ def elbo(
     x: Tensor,
     *,
     depth: int | None = None,
-    ratio: float | Tensor | Literal["optimal", "per dimension"] = 1.0,
-    noise_level: float | NoiseLevel | Literal["optimal"] = 1.0,
+    ratio: Ratio = 1.0,
+    noise_level: Level = 1.0,
     calibration: CalibratedSteps | None = None,
     grid: Tensor | None = None,
     depths: Depths | None = None,
@@ -163,9 +162,10 @@ def elbo(
     x: (batch, *data), levels or reals as the model expects. depth: None for infinite depth, T for a model of T
     steps on the uniform grid i/T, or on `grid`, an increasing tensor of T + 1 depths from 0 to 1. At finite depth each
     example visits one step, the ceil(t T)-th, and its KL is multiplied by T. ratio: the variance ratio w, a number or
-    one a step (T,) (optionally per dimension, (T, *data)). noise_level: eta, a number, NoiseLevel or function.
+    one a step (T,) (optionally per dimension, (T, *data)), or a function of the state: of steps (batch,), 0 next to
+    the data, and the heads at z_t. noise_level: eta, a number, NoiseLevel or function.
     calibration: what `calibrate` fitted: its grid and depth are used, and its w* for ratio="optimal" (or
-    "per dimension") and eta* for noise_level="optimal". Without a calibration noise_level="optimal" is
+    "per dimension", "per value") and eta* for noise_level="optimal". Without a calibration noise_level="optimal" is
     model.optimal_noise_level, which `tightness` fits and `load` reads from beside the checkpoint.
     depths: how t is drawn (low-discrepancy by default); t, noise, noise_0: given values instead of draws, t in [0, 1]
     of shape (batch,). ends_fraction: below 1, reconstruction and latent loss are computed for that fraction of the
@@ -243,7 +243,8 @@ def elbo(
         z = marginal(x_t, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
         difference = mean_difference(errors, encoding, x_s, gamma_s, gamma_t, level)
-        w = ratio if isinstance(ratio, (int, float)) else _ratio_of_step(ratio, depth, step, data)
+        heads = Heads(x_t - errors.x_hat, -errors.r_hat)
+        w = ratio(step, heads) if callable(ratio) else _ratio_of_step(ratio, depth, step, data)
         diffusion = depth * step_kl(difference, gamma_s, gamma_t, level, w)
 
     if observe is not None:
@@ -259,9 +260,9 @@ def elbo(
     )
 
 
-def _ratio_of_step(ratio: Tensor, depth: int, step: Tensor, data: Tensor) -> Tensor:
-    """w of each example's step from a table (T,) or (T, *data)."""
-    if ratio.ndim == 0:
+def _ratio_of_step(ratio: float | Tensor, depth: int, step: Tensor, data: Tensor) -> float | Tensor:
+    """w of each example's step from a number or a table (T,) or (T, *data)."""
+    if not isinstance(ratio, Tensor) or ratio.ndim == 0:
         return ratio
     if ratio.shape not in ((depth,), (depth, *data.shape[1:])):
         raise ValueError(

@@ -1,17 +1,20 @@
-"""What the words "optimal" and "per dimension" mean for a model's steps: numbers fitted elsewhere.
+"""What the words "optimal", "per dimension" and "per value" mean for a model's steps: numbers fitted elsewhere.
 
 A calibration brings a grid with its variance ratios and noise levels; a model may know its noise level at infinite
 depth (see `tightness`).
 """
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from torch import Tensor
 
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import NoiseLevel
 
-Ratio = float | Tensor | Literal["optimal", "per dimension"]
+# A ratio that depends on the state: from steps (batch,), 0 next to the data, and the heads at z_t to w (batch, *data).
+StateRatio = Callable[[Tensor, Heads], Tensor]
+Ratio = float | Tensor | StateRatio | Literal["optimal", "per dimension", "per value"]
 Level = float | NoiseLevel | Literal["optimal"]
 
 
@@ -21,6 +24,7 @@ class CalibratedSteps(Protocol):
     grid: Tensor
     ratio: Tensor
     ratio_per_dimension: Tensor | None
+    ratio_per_value: StateRatio | None
     noise_level: NoiseLevel
 
 
@@ -31,7 +35,7 @@ def named_steps(
     grid: Tensor | None,
     ratio: Ratio,
     noise_level: Level,
-) -> tuple[int | None, Tensor | None, float | Tensor, float | NoiseLevel]:
+) -> tuple[int | None, Tensor | None, float | Tensor | StateRatio, float | NoiseLevel]:
     """Depth, grid, ratio and noise level with numbers in the place of words.
 
     Raises ValueError for a word without a fit behind it, and for a grid or depth beside a calibration's.
@@ -48,12 +52,16 @@ def named_steps(
             f"the calibration brings its grid of {known} steps; leave grid and depth out"
         )
     if isinstance(ratio, str):
-        fitted = {"optimal": calibration.ratio, "per dimension": calibration.ratio_per_dimension}
+        fitted = {
+            "optimal": calibration.ratio,
+            "per dimension": calibration.ratio_per_dimension,
+            "per value": calibration.ratio_per_value,
+        }
         found = fitted.get(ratio)
         if found is None:
             raise ValueError(
-                f'ratio={ratio!r}; choose "optimal", or "per dimension" if the calibration was made with '
-                "per_dimension=True"
+                f'ratio={ratio!r}; choose "optimal", or "per dimension" or "per value" if the calibration was made '
+                "with per_dimension=True or per_value=True"
             )
         ratio = found
     return known, calibration.grid, ratio, _level(noise_level, calibration.noise_level)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.named_steps import StateRatio
 from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel, as_noise_level
 from diffenc_ct.processes import ALONE, Processes
 from diffenc_ct.solvers import Solver, TorchDiffEq, TorchSDE, make_solver
@@ -70,7 +71,7 @@ def sample(
     solver: str | Solver = DEFAULT,
     steps: int | None = None,
     noise_level: float | NoiseLevel | None = None,
-    ratio: float | Tensor = 1.0,
+    ratio: float | Tensor | StateRatio = 1.0,
     schedule: str | Tensor | None = None,
     calibration: Any = None,
     latents: Tensor | None = None,
@@ -88,10 +89,11 @@ def sample(
     (problem, z, grid) -> z_0. steps: 30 for exponential integrators, 64 for fixed ODE methods, else 256; adaptive ODE
     methods take rtol and atol instead. noise_level: eta; by default 0 for the exponential integrators (1 where the
     flow is not exact), 0 for ODE methods, else 1. ratio: w of the ancestral steps, a number or one a step, counted
-    from the data (steps,) or (steps, *data). schedule: "uniform", "log-snr", "balanced", or depths (steps + 1,)
-    increasing from 0 to 1. calibration: its grid, w* and eta*, for the ancestral solver. latents: z_1 (n, *data)
-    instead of draws. trajectory: the path of the first so many images. batch_size: at a time. processes: share the
-    batches, and all return all images; `generator` must be in the same state on each.
+    from the data (steps,) or (steps, *data), or a function of the step and the heads (see `elbo`). schedule:
+    "uniform", "log-snr", "balanced", or depths (steps + 1,) increasing from 0 to 1. calibration: its grid, finest w*
+    and eta*, for the ancestral solver. latents: z_1 (n, *data) instead of draws. trajectory: the path of the first so
+    many images. batch_size: at a time. processes: share the batches, and all return all images; `generator` must be
+    in the same state on each.
 
     Raises ValueError for unknown names, impossible combinations, bad shapes, or a solver that diverged.
     """
@@ -116,11 +118,14 @@ def sample(
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps={steps!r}; a sampler needs a whole number of at least 1")
     level = _noise_level(model, noise_level, kind, solver)
-    ratio = torch.as_tensor(ratio)
-    if not (ratio > 0).all() or (ratio.ndim and len(ratio) != steps):
-        raise ValueError(f"ratio must be positive, one number or one a step ({steps}); got {ratio}")
+    if not callable(ratio):
+        ratio = torch.as_tensor(ratio)
+        if not (ratio > 0).all() or (ratio.ndim and len(ratio) != steps):
+            raise ValueError(
+                f"ratio must be positive, one number or one a step ({steps}); got {ratio}"
+            )
     if kind != "other" or isinstance(solve, TorchSDE):
-        if not (ratio == 1).all():
+        if callable(ratio) or not (ratio == 1).all():
             raise ValueError(
                 f'ratio is for solver="ancestral"; {solver!r} has no steps of that form'
             )

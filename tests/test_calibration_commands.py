@@ -21,7 +21,7 @@ UNET = ["--network-options", "width=8", "layers=1", "groups=4", "block_groups=4"
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A run on small images, with two calibrations: calibration.json, and each.json with ratios per dimension."""
+    """A run on small images, with calibration.json (ratios per value), each.json (per dimension), step.json."""
     folder = tmp_path_factory.mktemp("images")
     values = np.random.default_rng(0).integers(0, 5, (60, 1, 8, 8)).astype(np.uint8)
     np.save(folder / "data.npy", values)
@@ -30,8 +30,9 @@ def images(tmp_path_factory):
     assert main([*arguments, "--encoder", "non-trainable", "--encoder-network-options"]) == 0
     base = ["calibrate", str(run), "--depth", "3", "--candidates", "8", "--examples", "20"]
     assert main([*base, "--device", "cpu"]) == 0
-    each = ["--per-dimension", "--out", str(run / "each.json"), "--device", "cpu"]
-    assert main([*base, *each]) == 0
+    for ratio, file in (("dimension", "each.json"), ("step", "step.json")):
+        options = ["--ratio", ratio, "--out", str(run / file), "--device", "cpu"]
+        assert main([*base, *options]) == 0
     return run
 
 
@@ -55,19 +56,30 @@ def test_calibrate_says_what_reads_its_file(images, tmp_path, capsys) -> None:
     assert found.examples == 16 and found.ratio_per_dimension is None
 
 
-@pytest.mark.parametrize("file", ["calibration.json", "each.json"])
-def test_evaluate_takes_grid_ratios_and_noise_levels(images, file, tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    "file,name",
+    [
+        ("calibration.json", "w*(x_hat)"),
+        ("each.json", "w* per dimension"),
+        ("step.json", "w*"),
+    ],
+)
+def test_evaluate_takes_grid_ratios_and_noise_levels(images, file, name, tmp_path, capsys) -> None:
     """The numbers are those of elbo with the calibration's parts, on test examples."""
     out = tmp_path / "e.json"
     given = (
         ["--calibration"] if file == "calibration.json" else ["--calibration", str(images / file)]
     )
     assert main(["evaluate", str(images), *given, "--device", "cpu", "--out", str(out)]) == 0
-    assert "3 calibrated steps" in capsys.readouterr().out
+    assert f"3 calibrated steps with {name} and" in capsys.readouterr().out
     written = json.loads(out.read_text())
     opened, found = open_run(images), Calibration.load(images / file)
     data = load_dataset(str(images.parent / "data.npy"))
-    ratio = found.ratio if file == "calibration.json" else found.ratio_per_dimension
+    ratio = {
+        "calibration.json": found.ratio_per_value,
+        "each.json": found.ratio_per_dimension,
+        "step.json": found.ratio,
+    }[file]
     own = evaluate(
         opened.model, data.test, ratio=ratio, noise_level=found.noise_level, grid=found.grid
     )
@@ -104,9 +116,9 @@ def test_calibrated_samples(images, tmp_path) -> None:
         model, 3, solver="ancestral", calibration=found, generator=torch.Generator().manual_seed(0)
     )
     assert np.array_equal(np.load(out.with_suffix(".npz"))["samples"], own.samples.numpy())
-    each = images / "each.json"
-    assert main([*command, "--schedule", f"calibrated:{each}"]) == 0
-    assert not np.array_equal(np.load(out.with_suffix(".npz"))["z_0"], own.z_0.numpy())
+    for file in ("each.json", "step.json"):
+        assert main([*command, "--schedule", f"calibrated:{images / file}"]) == 0
+        assert not np.array_equal(np.load(out.with_suffix(".npz"))["z_0"], own.z_0.numpy())
 
 
 def test_trajectory_strip_and_animation(images, tmp_path) -> None:
@@ -172,6 +184,7 @@ def test_latents_from_a_file(images, tmp_path, capsys) -> None:
         ("calibrate RUN --depth 0 --candidates 8 --examples 16", "0 steps"),
         ("calibrate RUN --depth 9 --candidates 8 --examples 16", "give 1 to 8"),
         ("calibrate RUN --examples 3", "at least 16"),
+        ("calibrate RUN --ratio best", "invalid choice"),
         ("verify RUN --deepest 24", "multiple of 16"),
         ("verify", "give a run or --world"),
         ("verify RUN --world mixture", "one of the two"),

@@ -17,7 +17,8 @@ others, as `evaluate` does.
 
 examples:
   diffenc calibrate runs/digits --depth 16
-  diffenc calibrate runs/mnist --depth 64 --examples 1000 --per-dimension
+  diffenc calibrate runs/mnist --depth 64 --examples 1000
+  diffenc calibrate runs/mnist --depth 64 --ratio dimension --out runs/mnist/per-dimension.json
 """
 
 
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise-level", choices=("optimal", "1"), default="optimal", help="eta of each step"
     )
     parser.add_argument(
-        "--per-dimension", action="store_true", help="also one ratio a dimension (a second pass)"
+        "--ratio",
+        choices=("step", "dimension", "value"),
+        default="value",
+        help="w*: one number a step, one a step and dimension, or a function of the predicted value x_hat, the best "
+        "(default); the last two take a second pass",
     )
     parser.add_argument("--uniform", action="store_true", help="keep the uniform grid")
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
@@ -61,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         depth=arguments.depth,
         candidates=arguments.candidates,
         noise_level="optimal" if arguments.noise_level == "optimal" else 1.0,
-        per_dimension=arguments.per_dimension,
+        per_dimension=arguments.ratio == "dimension",
+        per_value=arguments.ratio == "value",
         grid="uniform" if arguments.uniform else "best",
         generator=torch.Generator(device).manual_seed(arguments.seed),
         progress=progress("calibrate", "batch"),
@@ -79,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{t:>8.4f}{s:>8.4f}{w:>10.4f}{error:>9.4f}{eta_squared**0.5:>8.3f}")
     found.save(path)
     print(
-        f"diffusion loss at {found.depth} steps {found.loss:.2f} ± {found.loss_error:.2f} nats an example on the "
-        f"{found.examples} training examples it was fitted to: wrote {path}"
+        f"with one ratio a step: diffusion loss {found.loss:.2f} ± {found.loss_error:.2f} nats an example on the "
+        f"{found.examples} training examples it was fitted to\nwrote {path}, with {found.ratio_name}"
     )
     file = "" if arguments.out is None else str(path)
     print(f"on test examples: diffenc evaluate {arguments.run} --calibration {file}".rstrip())

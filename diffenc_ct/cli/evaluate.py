@@ -200,10 +200,9 @@ def _evaluate(
         else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
     ) + f", noise level {arguments.noise_level}"
     if calibration is not None:
-        each = "" if calibration.ratio_per_dimension is None else " per dimension"
         depth = (
-            f"{calibration.depth} calibrated steps with w*{each} and eta*, fitted to {calibration.examples:,} training "
-            "examples"
+            f"{calibration.depth} calibrated steps with {calibration.ratio_name} and eta*, fitted to "
+            f"{calibration.examples:,} training examples"
         )
     print(
         f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "

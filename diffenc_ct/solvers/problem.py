@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from diffenc_ct.model import DiffEnc, Heads, reverse_drift
+from diffenc_ct.named_steps import StateRatio
 from diffenc_ct.process import ConstantNoiseLevel, Gaussian, NoiseLevel, posterior
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
@@ -84,12 +85,12 @@ class Problem:
         noise_level: NoiseLevel,
         noise: Callable[[Tensor], Tensor],
         *,
-        ratio: Tensor | None = None,
+        ratio: Tensor | StateRatio | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.model = Counted(model, observer)
         self.noise_level, self.noise = noise_level, noise
-        self.ratio = torch.ones(()) if ratio is None else ratio
+        self.ratio: Tensor | StateRatio = torch.ones(()) if ratio is None else ratio
 
     @property
     def schedule(self) -> Schedule:
@@ -126,8 +127,12 @@ class Problem:
         p = posterior(z, x_hat_s, heads.x_hat, gamma_s, gamma_t, self.noise_level)
         if not self.stochastic:
             return p.mean
-        # ratio[i] is that of the step from depth i + 1 to i, counted from the data.
-        w = self.ratio if self.ratio.ndim == 0 else self.ratio[grid.steps - 1 - step]
+        # Ratios are counted from the data: number 0 is that of the step to depth 0.
+        index = grid.steps - 1 - step
+        if callable(self.ratio):
+            w = self.ratio(torch.full((len(z),), index, device=z.device), heads)
+        else:
+            w = self.ratio if self.ratio.ndim == 0 else self.ratio[index]
         return Gaussian(p.mean, p.std * w.to(z).sqrt()).sample(noise=self.noise(z))
 
     def diffusion(self, t: Tensor | float, z: Tensor) -> Tensor:

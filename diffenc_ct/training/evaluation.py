@@ -18,6 +18,7 @@ from diffenc_ct.data import Dataset
 from diffenc_ct.depths import LowDiscrepancyDepths
 from diffenc_ct.elbo import elbo
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.named_steps import StateRatio
 from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
 from diffenc_ct.processes import ALONE, Processes
 from diffenc_ct.training.randomness import EVALUATION, generator_for
@@ -75,7 +76,7 @@ def evaluate(
     batch_size: int = 250,
     seed: int = 0,
     depth: int | None = None,
-    ratio: float | Tensor = 1.0,
+    ratio: float | Tensor | StateRatio = 1.0,
     noise_level: float | str | NoiseLevel = 1.0,
     grid: Tensor | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,

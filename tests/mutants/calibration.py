@@ -3,7 +3,9 @@
 from tests.mutants import Mutant
 
 FILE, TABLES = "diffenc_ct/calibration.py", "diffenc_ct/step_tables.py"
-TESTS = "tests/test_calibration.py"
+RATIOS = "diffenc_ct/ratios.py"
+TESTS, OF_VALUES = "tests/test_calibration.py", "tests/test_ratios.py"
+COSTS = (f"{OF_VALUES}::test_costs_of_steps_by_brute_force",)
 DIFFERENCE = (f"{TESTS}::test_tables_hold_every_steps_difference",)
 
 MUTANTS = [
@@ -23,15 +25,15 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "ratio=1 + excess.mean(0),",
-        "ratio=1 + excess.mean(0) / 2,",
+        "ratio = 1 + excess.mean(0)",
+        "ratio = 1 + excess.mean(0) / 2",
         "half of the excess",
         (f"{TESTS}::test_optimal_ratio_in_closed_form",),
     ),
     Mutant(
-        FILE,
-        "sums.append((difference.double() ** 2).sum(0) / variance.double())",
-        "sums.append((difference.double() ** 2).sum(0) * variance.double())",
+        RATIOS,
+        "difference.double() ** 2 / variance.double()",
+        "difference.double() ** 2 * variance.double()",
         "multiplied by S^2",
         (f"{TESTS}::test_per_dimension_excess_in_closed_form",),
     ),
@@ -93,9 +95,79 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/named_steps.py",
-        'fitted = {"optimal": calibration.ratio,',
-        'fitted = {"optimal": calibration.ratio.flip(0),',
+        '"optimal": calibration.ratio,',
+        '"optimal": calibration.ratio.flip(0),',
         "ratios counted from the noise",
         (f"{TESTS}::test_elbo_takes_a_calibration",),
+    ),
+    Mutant(
+        RATIOS,
+        "2 * k * ex - 2 * k * D * er",
+        "2 * k * ex + 2 * k * D * er",
+        "the sign of r_hat in a cost",
+        COSTS,
+    ),
+    Mutant(
+        RATIOS,
+        "moved = x[:t] - x[t]",
+        "moved = x[t] - x[:t]",
+        "the encoding moves the other way",
+        COSTS,
+    ),
+    Mutant(
+        RATIOS,
+        "k = -torch.expm1(-0.5 * (integral + D))",
+        "k = -torch.expm1(-0.5 * integral)",
+        "the decay without the signal's part",
+        COSTS,
+    ),
+    Mutant(
+        RATIOS,
+        "terms = share * torch.log1p(excess_l[:t, t, None] * spread)",
+        "terms = share * torch.log1p(excess_l[t, :t, None] * spread)",
+        "the table of excesses read by (t, s)",
+        COSTS,
+    ),
+    Mutant(
+        RATIOS,
+        "mass = (1 / len(e) + error",
+        "mass = (0 / len(e) + error",
+        "edges by errors alone",
+        COSTS,
+    ),
+    Mutant(
+        RATIOS,
+        "yield step, x_t - errors.x_hat,",
+        "yield step, x_t + errors.x_hat,",
+        "the error's sign in x_hat",
+        (f"{OF_VALUES}::test_fitted_values_are_the_posterior_variance",),
+    ),
+    Mutant(
+        RATIOS,
+        "values=1 + (sums",
+        "values=(sums",
+        "w* without its 1",
+        (f"{OF_VALUES}::test_fitted_values_are_the_posterior_variance",),
+    ),
+    Mutant(
+        RATIOS,
+        "torch.searchsorted(edges, x_hat)",
+        "torch.searchsorted(edges, -x_hat)",
+        "values looked up from the other end",
+        (f"{OF_VALUES}::test_a_ratio_per_value_is_looked_up_by_step_and_bin",),
+    ),
+    Mutant(
+        "diffenc_ct/elbo.py",
+        "heads = Heads(x_t - errors.x_hat, -errors.r_hat)",
+        "heads = Heads(x_t - errors.x_hat, errors.r_hat)",
+        "the sign of the r_hat that a ratio sees",
+        (f"{OF_VALUES}::test_the_heads_that_a_ratio_sees",),
+    ),
+    Mutant(
+        FILE,
+        "cost, which = costs.min(0)",
+        "cost, which = (half * torch.log1p(expected)).min(0)",
+        "the grid chosen for one ratio a step",
+        (f"{OF_VALUES}::test_the_grid_is_chosen_for_the_ratio",),
     ),
 ]

@@ -103,8 +103,8 @@ MUTANTS = [
     ),
     Mutant(
         PROBLEM,
-        "self.ratio[grid.steps - 1 - step]",
-        "self.ratio[step]",
+        "index = grid.steps - 1 - step",
+        "index = step",
         "ratios counted from the noise",
         ("tests/test_sampling.py::test_ancestral_is_the_models_own_reverse",),
     ),
