@@ -2,15 +2,17 @@
 
     python benchmarks/calibration.py [--run RUN ...] [--data-root ROOT] [--train 512] [--test 256] [--candidates 256]
 
-Rows: uniform grid with w = 1, with w*, with w* per dimension; calibrated grid with w*, per dimension; the same with
-eta* of each step. Columns: T = 8 ... 128. First the mixture of 1,000 MNIST training digits (component deviation 0.05)
-with the identity and the non-trainable encoder, then each trained RUN, a folder or a pretrained model's name. L_inf is
-that of eta = 1 on the same test examples and noise, so that what examples differ in cancels; standard errors over 16
-groups of test examples. One network evaluation an example and candidate depth serves all rows.
+Rows: uniform grid with w = 1, with w*, with w* per dimension; calibrated grid with w*, per dimension, and with w* a
+function of x_hat (a grid of its own); the same with eta* of each step. Columns: T = 8 ... 128. First the mixture of
+1,000 MNIST training digits (component deviation 0.05) with the identity and the non-trainable encoder, then each
+trained RUN, a folder or a pretrained model's name. L_inf is that of eta = 1 on the same test examples and noise, so
+that what examples differ in cancels; standard errors over 16 groups of test examples. One network evaluation an example
+and candidate depth serves all rows.
 
-Below the line, what no calibration is: w* of each test example known to it (every ratio that is one number a step and
-example costs at least that), w* a function of x_hat at each dimension; and the same excess for a model of independent
-pixels with the data's own histograms and exact heads, up to the best Gaussian step there is. Last line: JSON.
+Below the line, what ratios of a kind cannot go below on these test examples, whatever they were fitted to: grid, eta
+and w chosen on the test examples themselves, w being one number a step, or one a step and dimension. And the same
+excess for independent pixels with the data's own histograms and exact heads, up to the best Gaussian step there is.
+Last line: JSON.
 """
 
 import argparse
@@ -18,34 +20,25 @@ import json
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from independent_pixels import independent_pixels
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import Calibration, plan
-from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.process import NoiseLevel
+from diffenc_ct.calibration import ETA_SQUARED, Calibration, plan, shortest_path
+from diffenc_ct.data import load_dataset
+from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel
+from diffenc_ct.ratios import PRIOR, ErrorSample
 from diffenc_ct.step_tables import StepTables, measure_steps
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.worlds import MixtureWorld
 
 DEPTHS = (8, 16, 32, 64, 128)
-GROUPS, BINS = 16, 24
-NAMES = (
-    "uniform, w = 1",
-    "uniform, w*",
-    "uniform, w* per dimension",
-    "calibrated, w*",
-    "calibrated, w* per dimension",
-    "calibrated, eta*, w*",
-    "calibrated, eta*, w* per dimension",
-)
-BEYOND = (
-    "uniform, w* of each example",
-    "calibrated, eta*, w* of each example",
-    "calibrated, eta*, w*(x_hat)",
-)
+GROUPS = 16
+KINDS = {"w = 1": "1", "w*": "step", "w* per dimension": "dimension", "w*(x_hat)": "value"}
+NAMES = [f"uniform, {kind}" for kind in list(KINDS)[:3]]
+NAMES += [f"calibrated, {eta}{kind}" for eta in ("", "eta*, ") for kind in list(KINDS)[1:]]
+BOUNDS = {kind: f"bound of {kind}" for kind in ("w*", "w* per dimension")}
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,7 @@ class Measured:
     """Tables, and what they were made of: e, r, x_t (N + 1, examples, d) and each example's group."""
 
     tables: StepTables
+    sample: ErrorSample
     e: Tensor
     r: Tensor
     x: Tensor
@@ -69,45 +63,68 @@ class Measured:
 
 def measured(model: dc.DiffEnc, data: Tensor, candidates: int, shared: bool, g) -> Measured:
     parts: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    sample = ErrorSample(data[0].numel(), len(data))
+
+    def observe(group: int, *values: Tensor) -> None:
+        sample.observe(group, *values)
+        parts.append((group, *(v.float() for v in values)))
+
     tables = measure_steps(
         model,
         data,
         candidates=candidates,
         groups=GROUPS,
         shared_noise=shared,
-        observe=lambda group, *values: parts.append((group, *(v.float() for v in values))),
+        observe=observe,
         generator=g,
     )
     e, r, x = (torch.cat([p[i] for p in parts]).transpose(0, 1).contiguous() for i in (1, 2, 3))
     group = torch.cat([torch.full((len(p[1]),), p[0]) for p in parts])
-    return Measured(tables, e, r, x, group)
+    return Measured(tables, sample, e, r, x, group)
 
 
 def step_losses(p: Calibration, train: Measured, test: Measured) -> dict[str, Tensor]:
     """L_T of each test example in nats, (examples,), by the kind of ratio."""
     nodes = torch.searchsorted(train.tables.t, p.grid - 1e-9).tolist()
-    level, losses = p.noise_level, dict.fromkeys(("1", "step", "dimension", "example", "x_hat"), 0)
+    level, losses = p.noise_level, dict.fromkeys(KINDS.values(), 0)
     for i, (s, t) in enumerate(zip(nodes[:-1], nodes[1:], strict=True)):
         fit, new = train.squares(s, t, level), test.squares(s, t, level)
-        ratios = {
-            "1": torch.ones(1),
-            "step": p.ratio[i],
-            "dimension": 1 + fit.mean(0),
-            "example": 1 + new.mean(1, keepdim=True),
-            "x_hat": 1 + _by_value(train.x[t] - train.e[t], fit, test.x[t] - test.e[t]),
-        }
+        ratios = {"1": torch.ones(1), "step": p.ratio[i], "dimension": 1 + fit.mean(0)}
+        if p.ratio_per_value is not None:
+            edges = p.ratio_per_value.edges[i].float()
+            cell, bins = torch.bucketize(train.x[t] - train.e[t], edges), len(edges) + 1
+            sums, counts = (
+                torch.zeros(bins, dtype=torch.float64).index_add(0, cell.flatten(), v.flatten())
+                for v in (fit, torch.ones_like(fit))
+            )
+            values = 1 + (sums + PRIOR * fit.mean()) / (counts + PRIOR)
+            ratios["value"] = values[torch.bucketize(test.x[t] - test.e[t], edges)]
         for name, w in ratios.items():
             terms = 1 / w - 1 + w.log() + new / w
             losses[name] = losses[name] + terms.sum(1) / 2
     return losses
 
 
-def _by_value(x_hat: Tensor, squares: Tensor, new: Tensor) -> Tensor:
-    """The mean of `squares` in bins of x_hat, equally filled, looked up at `new`."""
-    edges = torch.from_numpy(np.quantile(x_hat.numpy(), np.linspace(0, 1, BINS + 1)[1:-1])).float()
-    cell = torch.bucketize(x_hat, edges).flatten()
-    sums = torch.zeros(BINS, dtype=torch.float64).index_add(0, cell, squares.flatten())
-    return (sums / torch.bincount(cell, minlength=BINS).clamp(min=1))[torch.bucketize(new, edges)]
+def least_costs(m: Measured) -> dict[str, Tensor]:
+    """The least that a step can cost on these examples, over eta and w of a kind: (N + 1, N + 1) by (s, t)."""
+    levels = [ConstantNoiseLevel(v**0.5) for v in ETA_SQUARED]
+    d, gamma = m.tables.dimensions, m.tables.gamma
+    step = torch.stack([d / 2 * torch.log1p(m.tables.excess(v)) for v in levels]).amin(0)
+    each = torch.zeros_like(step)
+    for t in range(1, len(gamma)):
+        e, r, moved = m.e[t], m.r[t], m.x[:t] - m.x[t]
+        ee, er, rr = (v.mean(0).double() for v in (e * e, e * r, r * r))
+        xx, ex, rx = (v.mean(1).double() for v in (moved**2, e * moved, r * moved))
+        D = (gamma[t] - gamma[:t])[:, None]
+        costs = []
+        for level in levels:
+            integral = level.integral(gamma[:t], gamma[t].expand(t))[:, None]
+            k = -torch.expm1(-(integral + D) / 2)
+            square = k**2 * ee + xx + D**2 * rr + 2 * k * ex - 2 * k * D * er - 2 * D * rx
+            share = square.clamp(min=0) / (-torch.expm1(-integral) * gamma[:t, None].exp())
+            costs.append(torch.log1p(share).sum(1) / 2)
+        each[:t, t] = torch.stack(costs).amin(0)
+    return {"w*": step, "w* per dimension": each}
 
 
 def measure(
@@ -118,87 +135,42 @@ def measure(
     held_out = measured(model, test, candidates, False, g)
     infinite = held_out.tables.infinite_depth_loss()
     scale = 1 / (held_out.tables.dimensions * math.log(2))
-    found: dict[str, list[Tensor]] = {name: [] for name in (*NAMES, *BEYOND)}
+    least = least_costs(held_out)
+    found: dict[str, list[Tensor]] = {name: [] for name in (*NAMES, *BOUNDS.values())}
     for T in DEPTHS:
-        for grid, eta in (("uniform", 1.0), ("best", 1.0), ("best", "optimal")):
-            p = plan(fitted.tables, T, noise_level=eta, grid=grid)
+        for grid, eta, sample in (
+            ("uniform", 1.0, None),
+            ("best", 1.0, None),
+            ("best", 1.0, fitted.sample),
+            ("best", "optimal", None),
+            ("best", "optimal", fitted.sample),
+        ):
+            p = plan(fitted.tables, T, noise_level=eta, grid=grid, errors=sample)
             losses = step_losses(p, fitted, held_out)
-            name = "uniform, " if grid == "uniform" else "calibrated, "
-            name += "eta*, " if eta == "optimal" else ""
-            kinds = {"w = 1": "1", "w*": "step", "w* per dimension": "dimension"}
-            kinds |= {"w* of each example": "example", "w*(x_hat)": "x_hat"}
-            for row, kind in kinds.items():
-                if name + row in found:
-                    each = torch.stack(
-                        [losses[kind][held_out.group == k].mean() for k in range(GROUPS)]
-                    )
-                    found[name + row].append((each - infinite) * scale)
+            prefix = "uniform, " if grid == "uniform" else "calibrated, "
+            prefix += "eta*, " if eta == "optimal" else ""
+            for name, kind in KINDS.items():
+                if prefix + name in found and (kind == "value") == (sample is not None):
+                    each = [losses[kind][held_out.group == k].mean() for k in range(GROUPS)]
+                    found[prefix + name].append((torch.stack(each) - infinite) * scale)
+        for kind, name in BOUNDS.items():
+            nodes = torch.tensor(shortest_path(least[kind], T))
+            bound = least[kind][nodes[:-1], nodes[1:]].sum()
+            found[name].append((bound - infinite.mean())[None] * scale)
     print(
         f"\n{label}: {len(train)} training and {len(test)} test examples, {candidates} candidates; L_inf "
         f"{float(infinite.mean()) * scale:.4f} bpd; L_T - L_inf in bpd ± standard error"
     )
     print(f"{'':<38}" + "".join(f"{f'T = {T}':>18}" for T in DEPTHS))
     for name, row in found.items():
-        if name == BEYOND[0]:
+        if name == BOUNDS["w*"]:
             print("-" * (38 + 18 * len(DEPTHS)))
-        cells = (f"{float(e.mean()):>8.4f} ± {float(e.std()) / GROUPS**0.5:.4f}" for e in row)
+        cells = [f"{float(e.mean()):>8.4f}" for e in row]
+        if name in NAMES:
+            errors = (float(e.std()) / GROUPS**0.5 for e in row)
+            cells = [f"{c} ± {error:.4f}" for c, error in zip(cells, errors, strict=True)]
         print(f"{name:<38}" + "".join(f"{c:>18}" for c in cells), flush=True)
     return {name: [float(e.mean()) for e in row] for name, row in found.items()}
-
-
-def independent_pixels(data: Dataset, schedule: dc.Schedule, pixels: int = 64) -> None:
-    """The excess over L_inf of a model of independent pixels that is exact: print its table.
-
-    The posterior of a pixel given z_t is known, so with the best Gaussian for each z_t (mean and variance of the exact
-    q(z_s | z_t)) a step from t to s costs 1/2 E ln(1 + c Var[x | z_t]), c = e^-gamma_s - e^-gamma_t, with one ratio a
-    pixel 1/2 ln(1 + c E Var[x | z_t]). Identity encoder, eta = 1, uniform grid.
-    """
-    values = data.train.flatten(1)
-    some = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(0))[:pixels]
-    levels = np.asarray(2 * (np.arange(data.levels) + 0.5) / data.levels - 1)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(24)
-    weights = weights / weights.sum()
-    counts = [np.bincount(values[:, i].numpy(), minlength=len(levels)) for i in some.tolist()]
-
-    def variances(gamma: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each pixel the probabilities of (level, noise) and Var[x | z] there."""
-        std, out = math.exp(gamma / 2), []
-        for count in counts:
-            p, v = count[count > 0] / count.sum(), levels[count > 0]
-            u = v[:, None] + std * nodes
-            log = np.log(p)[:, None, None] - 0.5 * ((u - v[:, None, None]) / std) ** 2
-            q = np.exp(log - log.max(0))
-            q /= q.sum(0)
-            mean = np.einsum("kuq,k->uq", q, v)
-            out.append((p[:, None] * weights, np.einsum("kuq,k->uq", q, v**2) - mean**2))
-        return out
-
-    ends = [float(schedule.at(t, torch.zeros(1, dtype=torch.float64)).gamma) for t in (0.0, 1.0)]
-    gamma = np.linspace(*ends, 2 * DEPTHS[-1] + 1)
-    known = [variances(g) for g in gamma]
-    mmse = np.array([np.mean([(p * v).sum() for p, v in k]) for k in known])
-    infinite = np.trapezoid(np.exp(-gamma) * mmse, gamma) / 2
-    rows: dict[str, list[float]] = {"w = 1": [], "w*": [], "w* per dimension": [], "best": []}
-    for T in DEPTHS:
-        losses = np.zeros(4)
-        step = 2 * DEPTHS[-1] // T
-        for s in range(0, len(gamma) - 1, step):
-            c = math.exp(-gamma[s]) - math.exp(-gamma[s + step])
-            mean = [(p * v).sum() for p, v in known[s + step]]
-            best = [(p * np.log1p(c * v.clip(0))).sum() for p, v in known[s + step]]
-            losses += c * np.mean(mean), math.log1p(c * np.mean(mean)), 0, np.mean(best)
-            losses[2] += np.mean([math.log1p(c * m) for m in mean])
-        for row, loss in zip(rows.values(), losses / 2 - infinite, strict=True):
-            row.append(loss / math.log(2))
-    print(
-        f"\nIndependent pixels of {data.name}, exact heads: L_T - L_inf in bpd, over that of w = 1"
-    )
-    for name, row in rows.items():
-        cells = (f"{v:>8.4f} {v / u:>8.3f}" for v, u in zip(row, rows["w = 1"], strict=True))
-        print(
-            f"{'best Gaussian of each z_t' if name == 'best' else name:<38}"
-            + "".join(f"{c:>18}" for c in cells)
-        )
 
 
 def main() -> None:
@@ -235,13 +207,16 @@ def main() -> None:
         large = math.prod(opened.shape) > 256
         n, m = [arguments.examples_large] * 2 if large else (arguments.train, arguments.test)
         found = measure(run, opened.model, own.train[:n], own.test[:m], arguments.candidates)
-        calibrated = [min(cells) for cells in zip(*(found[k] for k in NAMES[3:]), strict=True)]
-        pairs = zip(calibrated[:4], found[NAMES[0]][:4], strict=True)
-        each = [c / u for c, u in pairs]
-        print(
-            "best calibrated / uniform, w = 1: " + ", ".join(f"{r:.3f}" for r in each), flush=True
-        )
-        ratios.append(max(each))
+        for kind in KINDS:
+            names = [name for name in NAMES[3:] if name.endswith(f", {kind}")]
+            if names:
+                best = [min(cells) for cells in zip(*(found[k] for k in names), strict=True)]
+                each = [c / u for c, u in zip(best, found[NAMES[0]], strict=True)]
+                print(f"{kind} over uniform, w = 1: " + ", ".join(f"{r:.3f}" for r in each))
+        for name in BOUNDS.values():
+            each = [c / u for c, u in zip(found[name], found[NAMES[0]], strict=True)]
+            print(f"{name}: " + ", ".join(f"{r:.3f}" for r in each), flush=True)
+        ratios.append(max(c / u for c, u in zip(best[:4], found[NAMES[0]], strict=False)))
         if own.name not in shown:
             shown.add(own.name)
             independent_pixels(own, opened.model.schedule, pixels=16 if large else 64)

@@ -27,16 +27,25 @@ def main() -> None:
     arguments = parser.parse_args()
     model = dc.load(RUN)
     train = load_dataset("mnist", root=arguments.data_root).train[: arguments.examples]
-    found = calibrate(
-        model, train, depth=STEPS, candidates=128, generator=torch.Generator().manual_seed(0)
+    numbers, values = (
+        calibrate(
+            model,
+            train,
+            depth=STEPS,
+            candidates=128,
+            per_value=per_value,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for per_value in (False, True)
     )
     rows = {
         "uniform grid, $w = 1$": {"solver": "ancestral", "steps": STEPS},
-        "calibrated: grid, $w_*$, $\\eta_*$": {"solver": "ancestral", "calibration": found},
+        "calibrated, $w_*$ a number": {"solver": "ancestral", "calibration": numbers},
+        "calibrated, $w_*(\\hat x)$": {"solver": "ancestral", "calibration": values},
         "exponential integrator": {"steps": STEPS},
     }
     figure, axes = plt.subplots(
-        len(rows), COLUMNS, figsize=(9, 2.6), gridspec_kw={"wspace": 0.04, "hspace": 0.06}
+        len(rows), COLUMNS, figsize=(9, 3.4), gridspec_kw={"wspace": 0.04, "hspace": 0.06}
     )
     for line, (label, options) in zip(axes, rows.items(), strict=True):
         g = torch.Generator().manual_seed(3)

@@ -15,7 +15,9 @@ def main() -> None:
     world = MixtureWorld(means, 0.1, dc.NonTrainableEncoder())
     model = world.model(dc.LinearSchedule(-9.0, 5.0))
     train, test = world.sample(256, generator), world.sample(512, generator)
-    found = dc.calibrate(model, train, depth=16, candidates=128, generator=generator)
+    found = dc.calibrate(
+        model, train, depth=16, candidates=128, per_value=True, generator=generator
+    )
 
     def bound(**options) -> str:
         draws = [
@@ -32,6 +34,10 @@ def main() -> None:
     print(
         "the same with its noise levels",
         bound(calibration=found, ratio="optimal", noise_level="optimal"),
+    )
+    print(
+        "and ratios w*(x_hat)          ",
+        bound(calibration=found, ratio="per value", noise_level="optimal"),
     )
 
 
