@@ -25,7 +25,8 @@ from diffenc_ct.jax_models import build, describe, difference
 from diffenc_ct.jax_options import read_options
 from diffenc_ct.jax_parameters import to_ours, to_theirs
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.nets.unets import PooledBody, ScoreUNet, multiresolution_levels
+from diffenc_ct.nets.bodies import PooledBody, multiresolution_levels
+from diffenc_ct.nets.unets import ScoreUNet
 
 
 def load(

@@ -12,7 +12,7 @@ from diffenc_ct.jax_options import ENC_TYPES
 from diffenc_ct.model import DiffEnc, Prediction
 from diffenc_ct.nets import EncoderUNet, ScoreUNet
 from diffenc_ct.nets.blocks import AttentionBlock
-from diffenc_ct.nets.unets import Body, FlatBody
+from diffenc_ct.nets.bodies import Body, FlatBody
 from diffenc_ct.schedules import (
     LearnedLinearSchedule,
     LinearSchedule,

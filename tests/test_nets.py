@@ -18,7 +18,7 @@ from diffenc_ct.nets.blocks import (
     fourier_features,
     group_norm,
 )
-from diffenc_ct.nets.unets import multiresolution_levels
+from diffenc_ct.nets.bodies import multiresolution_levels
 from tests.strategies import close, normal, randomise, seeds
 
 F64 = torch.float64

@@ -2,7 +2,8 @@
 
 from tests.mutants import Mutant
 
-BLOCKS, UNETS, TESTS = "diffenc_ct/nets/blocks.py", "diffenc_ct/nets/unets.py", "tests/test_nets.py"
+BLOCKS, BODIES, UNETS = (f"diffenc_ct/nets/{name}.py" for name in ("blocks", "bodies", "unets"))
+TESTS = "tests/test_nets.py"
 
 MUTANTS = [
     Mutant(
@@ -41,7 +42,7 @@ MUTANTS = [
         (f"{TESTS}::test_shapes_and_untrained_networks",),
     ),
     Mutant(
-        UNETS,
+        BODIES,
         "if smaller % 2 == 1 or smaller <= 8:",
         "if smaller % 2 == 1 or smaller < 8:",
         "one level more at height 8",
