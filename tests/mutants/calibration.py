@@ -5,6 +5,7 @@ from tests.mutants import Mutant
 FILE, TABLES = "diffenc_ct/calibration.py", "diffenc_ct/step_tables.py"
 RATIOS = "diffenc_ct/ratios.py"
 TESTS, OF_VALUES = "tests/test_calibration.py", "tests/test_ratios.py"
+EXACTLY = "tests/test_ratios_exactly.py"
 COSTS = (f"{OF_VALUES}::test_costs_of_steps_by_brute_force",)
 DIFFERENCE = (f"{TESTS}::test_tables_hold_every_steps_difference",)
 
@@ -140,14 +141,14 @@ MUTANTS = [
         "yield step, x_t - errors.x_hat,",
         "yield step, x_t + errors.x_hat,",
         "the error's sign in x_hat",
-        (f"{OF_VALUES}::test_fitted_values_are_the_posterior_variance",),
+        (f"{EXACTLY}::test_fitted_values_are_the_posterior_variance",),
     ),
     Mutant(
         RATIOS,
         "values=1 + (sums",
         "values=(sums",
         "w* without its 1",
-        (f"{OF_VALUES}::test_fitted_values_are_the_posterior_variance",),
+        (f"{EXACTLY}::test_fitted_values_are_the_posterior_variance",),
     ),
     Mutant(
         RATIOS,
@@ -168,6 +169,6 @@ MUTANTS = [
         "cost, which = costs.min(0)",
         "cost, which = (half * torch.log1p(expected)).min(0)",
         "the grid chosen for one ratio a step",
-        (f"{OF_VALUES}::test_the_grid_is_chosen_for_the_ratio",),
+        (f"{EXACTLY}::test_the_grid_is_chosen_for_the_ratio",),
     ),
 ]
