@@ -14,8 +14,8 @@ from diffenc_ct.solvers.linear import kl_per_dimension, produced_gaussian
 from diffenc_ct.solvers.problem import Grid, Problem
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder
 from tests.conformance_solvers import check_solver
+from tests.solver_worlds import F64, flow, log_snr_grid
 from tests.strategies import close, noise_levels, normal, schedules
-from tests.test_solver_orders import F64, flow, log_snr_grid
 
 SCHEDULE = dc.LinearSchedule(-4.0, 3.0)
 

@@ -33,6 +33,7 @@ TORCHSDE_METHODS: dict[str, tuple[SDEType, float, float]] = {
     "log_ode": ("stratonovich", 1.0, 2.0),
     "reversible_heun": ("stratonovich", 1.0, 2.0),
 }
+ADAMS_CAPS = {"explicit_adams": 4, "implicit_adams": 5, "fixed_adams": 5}
 SCIPY_METHODS = {"RK45": 5, "RK23": 3, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 12}
 
 
@@ -128,10 +129,18 @@ class TorchDiffEq:
         )
 
     def order(self, stochastic: bool) -> float:
-        """The order of the method; where it varies, the lowest (Adams) or the highest (BDF, LSODA) it takes."""
+        """The order of the method; of BDF and LSODA, which vary it along the path, the highest that they may take.
+
+        Adams methods rise to max_order, 12. Their first steps, rk4 and one through the fewest values, keep a local
+        error of the fourth (explicit) or fifth power of the step, which caps their order.
+        """
         if self.scipy is not None:
             return SCIPY_METHODS[self.scipy]
-        return TORCHDIFFEQ_METHODS[self.method].order
+        max_order = self.options.get("max_order", 12)
+        if self.method not in ADAMS_CAPS or max_order < 4:  # Below 4 it is rk4.
+            return TORCHDIFFEQ_METHODS[self.method].order
+        # An explicit step goes through max_order - 1 values, an implicit one through its own end as well.
+        return min(max_order - (self.method == "explicit_adams"), ADAMS_CAPS[self.method])
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
         flow = ProbabilityFlow(problem.model)

@@ -17,8 +17,8 @@ int e^{-K(l,b)} kappa l_j dl, found by Gauss-Legendre quadrature for any noise l
 The frames differ in where they look. A predictor extrapolates, and the noise frame weighs the near end of a step,
 where extrapolation errs least; a corrector interpolates, and the data frame weighs the far end, whose value is known
 by then (it is the evaluation that the next step needs anyway). With noise (eta > 0) n jumps with every increment and
-x_hat does not, so both happen in the data frame; the corrector carries the step's own noise into the drift, which
-makes the weak order 2. A third weak order would need iterated integrals of the noise.
+x_hat does not, so both happen in the data frame; the corrector carries the step's own noise into the drift, where the
+predictor has that of the step before. A third weak order would need iterated integrals of the noise.
 
 Reference: Hochbruck and Ostermann 2010 (exponential integrators); Lu et al. 2022, Zhao et al. 2023 (DPM-Solver,
 UniPC: identity encoder, eta = 0); Xue et al. 2023 (SA-Solver). Both heads and the use of frames: derived here.
@@ -144,18 +144,13 @@ class _Exponential:
 class ExponentialMultistep(_Exponential):
     """One evaluation a step: a predictor through the last `order` values, then, with `corrector`, a corrector.
 
-    corrector: None means where there is noise only, which needs it for weak order 2. Without noise the corrector
-    makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
+    corrector: None means where there is noise only: there it makes the error smaller, at the same weak order. Without
+    noise it makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
     """
 
     def __init__(self, order: int = 3, *, corrector: bool | None = None) -> None:
         super().__init__(order)
         self.corrector = corrector
-
-    def order(self, stochastic: bool) -> int:
-        if stochastic and self.corrector is False:
-            return 1
-        return super().order(stochastic)
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
         lam, level, k = -grid.gamma, problem.noise_level, self.order(problem.stochastic)

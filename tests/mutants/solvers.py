@@ -7,7 +7,8 @@ PROBLEM, GRIDS = "diffenc_ct/solvers/problem.py", "diffenc_ct/solvers/grids.py"
 TESTS, ORDERS = "tests/test_solvers.py", "tests/test_solver_orders.py"
 EXACT = (f"{TESTS}::test_quadratic_heads_are_integrated_exactly",)
 ORDER = (f"{ORDERS}::test_deterministic_order",)
-WEAK = (f"{ORDERS}::test_weak_order_exactly",)
+WITH_NOISE = "tests/test_solver_orders_with_noise.py"
+WEAK = (f"{WITH_NOISE}::test_weak_order_exactly",)
 
 MUTANTS = [
     Mutant(
@@ -92,7 +93,7 @@ MUTANTS = [
         "self._U = h * (self._W / 2 + math.sqrt(h / 12) * self._noise(self._like))",
         "self._U = h * (self._W / 2 - math.sqrt(h / 6) * self._noise(self._like))",
         "the variance of the space-time integral doubled",
-        (f"{ORDERS}::test_strong_order_of_torchsde",),
+        (f"{WITH_NOISE}::test_strong_order_of_torchsde",),
     ),
     Mutant(
         ADAPTERS,
