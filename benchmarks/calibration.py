@@ -18,7 +18,7 @@ Last line: JSON.
 import argparse
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from independent_pixels import independent_pixels
@@ -28,8 +28,8 @@ import diffenc_ct as dc
 from diffenc_ct.calibration import ETA_SQUARED, Calibration, plan, shortest_path
 from diffenc_ct.data import load_dataset
 from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel
-from diffenc_ct.ratios import PRIOR, ErrorSample
-from diffenc_ct.step_tables import StepTables, measure_steps
+from diffenc_ct.ratios import ErrorSample, binning
+from diffenc_ct.step_tables import StepTables, measure_steps, squared_difference
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.worlds import MixtureWorld
 
@@ -91,14 +91,13 @@ def step_losses(p: Calibration, train: Measured, test: Measured) -> dict[str, Te
         fit, new = train.squares(s, t, level), test.squares(s, t, level)
         ratios = {"1": torch.ones(1), "step": p.ratio[i], "dimension": 1 + fit.mean(0)}
         if p.ratio_per_value is not None:
-            edges = p.ratio_per_value.edges[i].float()
-            cell, bins = torch.bucketize(train.x[t] - train.e[t], edges), len(edges) + 1
-            sums, counts = (
-                torch.zeros(bins, dtype=torch.float64).index_add(0, cell.flatten(), v.flatten())
-                for v in (fit, torch.ones_like(fit))
-            )
-            values = 1 + (sums + PRIOR * fit.mean()) / (counts + PRIOR)
-            ratios["value"] = values[torch.bucketize(test.x[t] - test.e[t], edges)]
+            ratio, x_hat = p.ratio_per_value, train.x[t] - train.e[t]
+            cell = torch.bucketize(x_hat.flatten(), ratio.edges[i].float())
+            add = binning(cell, ratio.values.shape[1])
+            sums = torch.stack([add(v.flatten()) for v in (fit, torch.ones_like(fit))])
+            step = replace(ratio, edges=ratio.edges[i : i + 1]).fitted(sums[:1], sums[1:])
+            heads = dc.Heads(test.x[t] - test.e[t], test.r[t])
+            ratios["value"] = step(torch.zeros(len(new), dtype=torch.long), heads).double()
         for name, w in ratios.items():
             terms = 1 / w - 1 + w.log() + new / w
             losses[name] = losses[name] + terms.sum(1) / 2
@@ -113,16 +112,11 @@ def least_costs(m: Measured) -> dict[str, Tensor]:
     each = torch.zeros_like(step)
     for t in range(1, len(gamma)):
         e, r, moved = m.e[t], m.r[t], m.x[:t] - m.x[t]
-        ee, er, rr = (v.mean(0).double() for v in (e * e, e * r, r * r))
-        xx, ex, rx = (v.mean(1).double() for v in (moved**2, e * moved, r * moved))
-        D = (gamma[t] - gamma[:t])[:, None]
-        costs = []
-        for level in levels:
-            integral = level.integral(gamma[:t], gamma[t].expand(t))[:, None]
-            k = -torch.expm1(-(integral + D) / 2)
-            square = k**2 * ee + xx + D**2 * rr + 2 * k * ex - 2 * k * D * er - 2 * D * rx
-            share = square.clamp(min=0) / (-torch.expm1(-integral) * gamma[:t, None].exp())
-            costs.append(torch.log1p(share).sum(1) / 2)
+        own = [v.mean(0).double() for v in (e * e, e * r, r * r)]
+        steps = [v.mean(1).double() for v in (moved**2, e * moved, r * moved)]
+        ends = gamma[:t, None], gamma[t].expand(t, 1)
+        shares = [squared_difference(*ends, level, *own, *steps) for level in levels]
+        costs = [torch.log1p(share).sum(1) / 2 for share in shares]
         each[:t, t] = torch.stack(costs).amin(0)
     return {"w*": step, "w* per dimension": each}
 

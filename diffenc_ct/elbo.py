@@ -243,8 +243,11 @@ def elbo(
         z = marginal(x_t, gamma_t).sample(noise=noise)
         errors = model.errors(z, noise, encoding, gamma_t)
         difference = mean_difference(errors, encoding, x_s, gamma_s, gamma_t, level)
-        heads = Heads(x_t - errors.x_hat, -errors.r_hat)
-        w = ratio(step, heads) if callable(ratio) else _ratio_of_step(ratio, depth, step, data)
+        w: float | Tensor
+        if callable(ratio):
+            w = ratio(step, Heads(x_t - errors.x_hat, -errors.r_hat))
+        else:
+            w = _ratio_of_step(ratio, depth, step, data)
         diffusion = depth * step_kl(difference, gamma_s, gamma_t, level, w)
 
     if observe is not None:

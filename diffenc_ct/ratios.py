@@ -22,6 +22,7 @@ from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
 from diffenc_ct.schedules import snr
+from diffenc_ct.step_tables import squared_difference
 
 # Dimensions kept at all depths, of examples taken in turn: enough to choose edges and a grid by.
 KEPT = 2**14
@@ -45,6 +46,14 @@ class RatioPerValue:
         x_hat = heads.x_hat.flatten(1)
         edges, values = (v.to(x_hat)[step.to(x_hat.device)] for v in (self.edges, self.values))
         return values.gather(1, torch.searchsorted(edges, x_hat)).view_as(heads.x_hat)
+
+    def fitted(self, sums: Tensor, counts: Tensor) -> "RatioPerValue":
+        """The same bins with 1 + sums/counts, of Delta_i^2/S^2 in each: (T, bins).
+
+        A bin's mean counts its step's as PRIOR values, so that a bin that few visit is not believed.
+        """
+        mean = sums.sum(1, keepdim=True) / counts.sum(1, keepdim=True)
+        return replace(self, values=1 + (sums + PRIOR * mean) / (counts + PRIOR))
 
 
 class ErrorSample:
@@ -93,26 +102,24 @@ class ErrorSample:
         edges = torch.stack([self.edges(x[t] - e[t], e[t]) for t in range(len(gamma))])
         for t in range(1, len(gamma)):
             cell = torch.searchsorted(edges[t], x[t] - e[t])
-            binned = _binning(cell, self.bins)
+            binned = binning(cell, self.bins)
             share = binned(torch.ones_like(e[t])) / len(cell)
             ee, er, rr = binned(e[t] ** 2), binned(e[t] * r[t]), binned(r[t] ** 2)
             moved = x[:t] - x[t]
-            xx = ex = rx = torch.zeros(())
+            mm = em = rm = torch.zeros(())
             if moved.any():  # not the identity encoder
-                xx, ex, rx = (binned(v) for v in (moved**2, e[t] * moved, r[t] * moved))
-            D = (gamma[t] - gamma[:t])[:, None]
+                mm, em, rm = (binned(v) for v in (moved**2, e[t] * moved, r[t] * moved))
+            gamma_s, gamma_t = gamma[:t, None], gamma[t].expand(t, 1)
             for found_l, excess_l, level in zip(found, excess, levels, strict=True):
-                integral = level.integral(gamma[:t], gamma[t].expand(t))[:, None]
-                k = -torch.expm1(-0.5 * (integral + D))
-                square = k**2 * ee + xx + D**2 * rr + 2 * k * ex - 2 * k * D * er - 2 * D * rx
-                square = square.clamp(min=0) / share.clamp(min=1 / len(cell))
+                square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, mm, em, rm)
+                square = square / share.clamp(min=1 / len(cell))
                 spread = square / (share * square).sum(1, keepdim=True).clamp(min=1e-300)
                 terms = share * torch.log1p(excess_l[:t, t, None] * spread)
                 found_l[:t, t] = self.dimensions / 2 * terms.sum(1)
         return found, edges
 
 
-def _binning(cell: Tensor, bins: int) -> Callable[[Tensor], Tensor]:
+def binning(cell: Tensor, bins: int) -> Callable[[Tensor], Tensor]:
     """Sums over the last axis by bin, float64."""
     return lambda v: torch.zeros(*v.shape[:-1], bins, dtype=torch.float64).index_add_(
         -1, cell, v.double()
@@ -176,14 +183,12 @@ def fit_values(
 ) -> RatioPerValue:
     """w*(x_hat) = 1 + E[Delta_i^2 | x_hat]/S^2 on the bins of `ratio`. One evaluation an example and step.
 
-    A bin's mean counts its step's as PRIOR values, so that a bin that few visit is not believed.
     Theorem: elbo.optimal_ratio_of_the_state.
     """
     sums, counts = (torch.zeros_like(ratio.values) for _ in range(2))
     for step, x_hat, squares in _squares(model, data, grid, noise_level, batch_size, generator):
         cell = torch.searchsorted(ratio.edges[step].to(x_hat), x_hat.flatten()).cpu()
-        add = _binning(cell, counts.shape[1])
+        add = binning(cell, counts.shape[1])
         sums[step] += add(squares.flatten().cpu())
         counts[step] += add(torch.ones(len(cell)))
-    mean = sums.sum(1, keepdim=True) / counts.sum(1, keepdim=True)
-    return replace(ratio, values=1 + (sums + PRIOR * mean) / (counts + PRIOR))
+    return ratio.fitted(sums, counts)

@@ -27,6 +27,28 @@ from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
 from diffenc_ct.schedules import snr
 
 
+def squared_difference(
+    gamma_s: Tensor,
+    gamma_t: Tensor,
+    level: NoiseLevel,
+    ee: Tensor,
+    er: Tensor,
+    rr: Tensor,
+    mm: Tensor,
+    em: Tensor,
+    rm: Tensor,
+) -> Tensor:
+    """||Delta||^2 / S^2 from the inner products of e, r and m = x_s - x_t over any dimensions and examples.
+
+    All of one shape up to broadcasting. Theorems: elbo.step_kl, process.posterior_variance.
+    """
+    D, integral = gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
+    k = -torch.expm1(-0.5 * (integral + D))
+    square = k**2 * ee + mm + D**2 * rr + 2 * k * em - 2 * k * D * er - 2 * D * rm
+    variance = -torch.expm1(-integral) / snr(gamma_s)
+    return square.clamp(min=0) / variance
+
+
 @dataclass(frozen=True)
 class StepTables:
     """Means over the examples of each group, float64. d: dimensions; t, gamma: candidates (N + 1,), increasing.
@@ -57,8 +79,6 @@ class StepTables:
         gamma_s, gamma_t = (
             g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :])
         )
-        D, integral = gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
-        k = -torch.expm1(-0.5 * (integral + D))
         tables = (self.ee, self.er, self.rr, self.ex, self.rx, self.xx)
         ee, er, rr, ex, rx, xx = (v if groups else v.mean(0, keepdim=True) for v in tables)
         ex, rx = ex.mT, rx.mT  # to (s, t)
@@ -66,17 +86,10 @@ class StepTables:
         moved = own[:, :, None] + own[:, None, :] - 2 * xx  # ||x_s - x_t||^2
         e_moved = ex - torch.diagonal(ex, dim1=1, dim2=2)[:, None, :]
         r_moved = rx - torch.diagonal(rx, dim1=1, dim2=2)[:, None, :]
-        square = (
-            k**2 * ee[:, None, :]
-            + moved
-            + D**2 * rr[:, None, :]
-            + 2 * k * e_moved
-            - 2 * k * D * er[:, None, :]
-            - 2 * D * r_moved
-        )
-        variance = -torch.expm1(-integral) / snr(gamma_s)
-        step = torch.ones_like(D, dtype=torch.bool).triu(1)
-        share = torch.where(step, square / (self.dimensions * variance), 0.0).clamp(min=0)
+        ee, er, rr = (v[:, None, :] for v in (ee, er, rr))
+        square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, moved, e_moved, r_moved)
+        step = torch.ones_like(gamma_s, dtype=torch.bool).triu(1)
+        share = torch.where(step, square / self.dimensions, 0.0)
         return share if groups else share[0]
 
     def smoothed(self) -> "StepTables":

@@ -205,6 +205,12 @@ def make_model(
     )
 
 
+def small_model(kind: str, heads: str = "single") -> dc.DiffEnc:
+    """Three dimensions, gamma from -5 to 3."""
+    encoder = make_encoder(kind, (3,), 1)
+    return make_model(dc.LinearSchedule(-5.0, 3.0), encoder, (3,), 2, heads=heads)
+
+
 @seeded
 def cases(
     pick: random.Random,

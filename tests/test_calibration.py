@@ -24,19 +24,14 @@ from diffenc_ct.process import marginal
 from tests.strategies import (
     close,
     generator,
-    make_encoder,
     make_gaussian_world,
-    make_model,
     noise_levels,
     normal,
+    small_model,
 )
 
 F64 = torch.float64
 SCHEDULE = dc.LinearSchedule(-5.0, 3.0)
-
-
-def random_model(kind: str, heads: str = "single") -> dc.DiffEnc:
-    return make_model(SCHEDULE, make_encoder(kind, (3,), 1), (3,), 2, heads=heads)
 
 
 @settings(max_examples=8)
@@ -48,7 +43,7 @@ def random_model(kind: str, heads: str = "single") -> dc.DiffEnc:
 )
 def test_tables_hold_every_steps_difference(kind, heads, level, seed) -> None:
     """E||Delta||^2/(d S^2) from inner products is that of mean_difference, for the same noise, at every (s, t)."""
-    model, x = random_model(kind, heads), normal(seed, 2, 3)
+    model, x = small_model(kind, heads), normal(seed, 2, 3)
     tables = measure_steps(model, x, candidates=4, groups=2, generator=generator(seed))
     found = tables.excess(level)
     # The same draws: group after group, depth after depth.

@@ -15,18 +15,13 @@ from diffenc_ct.ratios import ErrorSample, RatioPerValue
 from tests.strategies import (
     close,
     generator,
-    make_encoder,
-    make_model,
     noise_levels,
     normal,
+    small_model,
 )
 
 F64 = torch.float64
 SCHEDULE = dc.LinearSchedule(-5.0, 3.0)
-
-
-def random_model(kind: str, heads: str = "single") -> dc.DiffEnc:
-    return make_model(SCHEDULE, make_encoder(kind, (3,), 1), (3,), 2, heads=heads)
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
@@ -50,7 +45,7 @@ def test_a_ratio_per_value_is_looked_up_by_step_and_bin(steps, bins, seed) -> No
 )
 def test_a_function_of_the_state_is_what_a_table_is(kind, heads, depth, seed) -> None:
     """elbo and sample with table[step] as a function of the state: the same losses, the same samples."""
-    model, x = random_model(kind, heads), normal(seed, 4, 3)
+    model, x = small_model(kind, heads), normal(seed, 4, 3)
     table = 0.5 + normal(seed + 1, depth, 3).abs()
     options = {"depth": depth, "noise": normal(seed, 4, 3), "t": torch.linspace(0, 1, 4, dtype=F64)}
     losses, samples = [], []
@@ -73,7 +68,7 @@ def test_a_function_of_the_state_is_what_a_table_is(kind, heads, depth, seed) ->
 @given(st.sampled_from(["nontrainable", "trainable"]), st.sampled_from(["single", "paired"]))
 def test_the_heads_that_a_ratio_sees(kind, heads) -> None:
     """In elbo those of model.predict at z_t, and the same in sampling."""
-    model, x, noise = random_model(kind, heads), normal(1, 3, 3), normal(2, 3, 3)
+    model, x, noise = small_model(kind, heads), normal(1, 3, 3), normal(2, 3, 3)
     seen = []
 
     def ratio(step, heads):
@@ -108,7 +103,7 @@ def test_the_heads_that_a_ratio_sees(kind, heads) -> None:
 )
 def test_costs_of_steps_by_brute_force(kind, heads, level, seed) -> None:
     """d/2 sum_b share_b ln(1 + E[Delta_i^2/S^2 | bin b]) for every (s, t), on bins of equal mass."""
-    model, x = random_model(kind, heads), normal(seed, 32, 3)  # two a group
+    model, x = small_model(kind, heads), normal(seed, 32, 3)  # two a group
     sample, kept = ErrorSample(3, len(x)), []
     sample.bins = 4
     tables = measure_steps(

@@ -130,6 +130,10 @@ def test_the_grid_is_chosen_for_the_ratio(levels) -> None:
         own, other = plan(tables, depth, errors=sample), plan(tables, depth)
         assert exact(own.grid) < exact(other.grid)
         assert own.ratio_per_value is not None and other.ratio_per_value is None
+        # The bins are those of x_hat at the noisy end of each step.
+        _, edges = sample.costs(tables.gamma, [], tables.gamma.new_zeros(0, 65, 65))
+        ends = torch.searchsorted(tables.t, own.grid[1:] - 1e-9)
+        assert torch.equal(own.ratio_per_value.edges, edges[ends].double())
         # Before they are fitted, the step's w* on all bins.
         close(own.ratio_per_value.values, own.ratio[:, None].expand(depth, sample.bins))
 

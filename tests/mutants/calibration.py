@@ -54,8 +54,8 @@ MUTANTS = [
     ),
     Mutant(
         TABLES,
-        "- 2 * k * D * er[:, None, :]",
-        "+ 2 * k * D * er[:, None, :]",
+        "- 2 * k * D * er",
+        "+ 2 * k * D * er",
         "the sign of r_hat in the cross term",
         DIFFERENCE,
     ),
@@ -103,9 +103,9 @@ MUTANTS = [
     ),
     Mutant(
         RATIOS,
-        "2 * k * ex - 2 * k * D * er",
-        "2 * k * ex + 2 * k * D * er",
-        "the sign of r_hat in a cost",
+        "(binned(v) for v in (moved**2, e[t] * moved, r[t] * moved))",
+        "(binned(v) for v in (moved**2, r[t] * moved, e[t] * moved))",
+        "inner products in another order",
         COSTS,
     ),
     Mutant(
@@ -113,13 +113,6 @@ MUTANTS = [
         "moved = x[:t] - x[t]",
         "moved = x[t] - x[:t]",
         "the encoding moves the other way",
-        COSTS,
-    ),
-    Mutant(
-        RATIOS,
-        "k = -torch.expm1(-0.5 * (integral + D))",
-        "k = -torch.expm1(-0.5 * integral)",
-        "the decay without the signal's part",
         COSTS,
     ),
     Mutant(
@@ -159,8 +152,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/elbo.py",
-        "heads = Heads(x_t - errors.x_hat, -errors.r_hat)",
-        "heads = Heads(x_t - errors.x_hat, errors.r_hat)",
+        "Heads(x_t - errors.x_hat, -errors.r_hat)",
+        "Heads(x_t - errors.x_hat, errors.r_hat)",
         "the sign of the r_hat that a ratio sees",
         (f"{OF_VALUES}::test_the_heads_that_a_ratio_sees",),
     ),
@@ -169,6 +162,13 @@ MUTANTS = [
         "cost, which = costs.min(0)",
         "cost, which = (half * torch.log1p(expected)).min(0)",
         "the grid chosen for one ratio a step",
+        (f"{EXACTLY}::test_the_grid_is_chosen_for_the_ratio",),
+    ),
+    Mutant(
+        FILE,
+        "RatioPerValue(edges[t].double()",
+        "RatioPerValue(edges[s].double()",
+        "the bins of a step's other end",
         (f"{EXACTLY}::test_the_grid_is_chosen_for_the_ratio",),
     ),
 ]
