@@ -37,7 +37,7 @@ mutants: $(STAMP)
 
 soak: $(STAMP)
 	HYPOTHESIS_PROFILE=soak DIFFENC_KILLS=50 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -s tests/test_training_faults.py -k killed
+		$(BIN)/python -m pytest -s tests/training/test_training_faults.py -k killed
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -26,10 +26,10 @@ from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.calibration import ETA_SQUARED, Calibration, plan, shortest_path
+from diffenc_ct.calibration.ratios import ErrorSample, binning
+from diffenc_ct.calibration.tables import StepTables, measure_steps, squared_difference
 from diffenc_ct.data import load_dataset
 from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel
-from diffenc_ct.ratios import ErrorSample, binning
-from diffenc_ct.step_tables import StepTables, measure_steps, squared_difference
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.worlds import MixtureWorld
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.data import load_dataset
-from diffenc_ct.depths import Depths, ImportanceDepths, LowDiscrepancyDepths, UniformDepths
+from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths, UniformDepths
 
 
 def fitted(model: dc.DiffEnc, images: Tensor, batches: int, batch: int, generator) -> Depths:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
+from diffenc_ct.calibration._tightness import tightness
 from diffenc_ct.data import load_dataset
-from diffenc_ct.heads import regression_loss
-from diffenc_ct.nets import ScoreUNet
-from diffenc_ct.tightness import tightness
+from diffenc_ct.networks import ScoreUNet
 from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.heads import regression_loss
 from diffenc_ct.training.runs import OpenedRun, open_run
 from diffenc_ct.training.state import count_parameters
 

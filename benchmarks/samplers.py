@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import diffenc_ct as dc
+from diffenc_ct.sampling.grids import make_grid
+from diffenc_ct.sampling.linear import kl_per_dimension, produced_gaussian
+from diffenc_ct.sampling.names import Grid, make_solver
 from diffenc_ct.schedules import alpha
-from diffenc_ct.solvers import Grid, make_solver
-from diffenc_ct.solvers.grids import make_grid
-from diffenc_ct.solvers.linear import kl_per_dimension, produced_gaussian
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
 
 D, F64 = 16, torch.float64

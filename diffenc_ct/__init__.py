@@ -7,11 +7,10 @@ out = dc.log_likelihood(model, x)  # probability-flow ODE: nats, bits per dimens
 xs = dc.sample(model, 64, shape=x.shape[1:])
 """
 
-from diffenc_ct import jax_checkpoints
-from diffenc_ct.calibration import Calibration, calibrate
-from diffenc_ct.depths import ImportanceDepths, LowDiscrepancyDepths, UniformDepths
+from diffenc_ct import adapters
+from diffenc_ct.calibration import Calibration, Tightness, calibrate, tightness
 from diffenc_ct.dynamics import ConditionalReverseSDE, ForwardSDE, ProbabilityFlow, ReverseSDE
-from diffenc_ct.elbo import Terms, elbo
+from diffenc_ct.elbo import ImportanceDepths, LowDiscrepancyDepths, Terms, UniformDepths, elbo
 from diffenc_ct.encoders import (
     Encoder,
     Encoding,
@@ -19,7 +18,6 @@ from diffenc_ct.encoders import (
     NonTrainableEncoder,
     TrainableEncoder,
 )
-from diffenc_ct.heads import fit_head
 from diffenc_ct.likelihood import Likelihood, log_likelihood, sample_with_log_prob
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import (
@@ -38,7 +36,7 @@ from diffenc_ct.schedules import (
     Schedule,
     SchedulePoint,
 )
-from diffenc_ct.tightness import Tightness, tightness
+from diffenc_ct.training.heads import fit_head
 from diffenc_ct.training.runs import load
 
 __all__ = [
@@ -75,7 +73,7 @@ __all__ = [
     "calibrate",
     "elbo",
     "fit_head",
-    "jax_checkpoints",
+    "adapters",
     "load",
     "log_likelihood",
     "sample",

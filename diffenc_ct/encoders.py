@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from diffenc_ct.nets.jets import Jet
+from diffenc_ct.networks.jets import Jet
 from diffenc_ct.schedules import alpha2, expand, sigma2
 
 

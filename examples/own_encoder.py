@@ -14,7 +14,7 @@ from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.data import load_dataset
-from diffenc_ct.nets import ScoreUNet
+from diffenc_ct.networks import ScoreUNet
 from diffenc_ct.schedules import expand, sigma2
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.solvers import Grid, Problem
+from diffenc_ct.sampling.names import Grid, Problem
 from diffenc_ct.worlds import GaussianWorld
 
 

@@ -10,8 +10,8 @@ import torch
 
 import diffenc_ct as dc
 from diffenc_ct.process import as_noise_level
-from diffenc_ct.solvers.grids import make_grid
-from diffenc_ct.solvers.problem import Grid, ImageNoise, Problem
+from diffenc_ct.sampling.grids import make_grid
+from diffenc_ct.sampling.problem import Grid, ImageNoise, Problem
 from diffenc_ct.worlds import GaussianWorld
 
 

@@ -7,9 +7,10 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from diffenc_ct import flax_msgpack, jax_checkpoints
-from diffenc_ct.jax_models import build
-from diffenc_ct.jax_options import read_options
+from diffenc_ct.adapters import jax as jax_checkpoints
+from diffenc_ct.adapters.jax import flax_msgpack
+from diffenc_ct.adapters.jax.models import build
+from diffenc_ct.adapters.jax.options import read_options
 from tests.strategies import seeds
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 import diffenc_ct as dc
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.process import as_noise_level
+from diffenc_ct.sampling.grids import make_grid
+from diffenc_ct.sampling.names import SOLVERS, make_solver
+from diffenc_ct.sampling.problem import Grid, Problem
 from diffenc_ct.schedules import alpha2, expand, sigma2
-from diffenc_ct.solvers import SOLVERS, make_solver
-from diffenc_ct.solvers.grids import make_grid
-from diffenc_ct.solvers.problem import Grid, Problem
 from diffenc_ct.worlds import MixtureWorld
 from tests.strategies import ScaleEncoder
 

@@ -43,7 +43,7 @@ THEOREMS = (
         proof=r"Split at the wrap: $\int_c^1 f + \int_0^c f$, whose derivative in $c$ vanishes.",
         residual=lambda: _wrapped(1),
         controls={"not wrapped": lambda: _wrapped(0)},
-        computed_by=("diffenc_ct.depths.LowDiscrepancyDepths",),
+        computed_by=("diffenc_ct.elbo.LowDiscrepancyDepths",),
     ),
     Theorem(
         name="elbo.importance_sampling",
@@ -64,6 +64,6 @@ THEOREMS = (
             "density F^2": lambda: _importance(_root**2 / _mass),
             "cross term without its 2": lambda: _importance(_root / _mass, sp.Integer(1)),
         },
-        computed_by=("diffenc_ct.depths.ImportanceDepths",),
+        computed_by=("diffenc_ct.elbo.ImportanceDepths",),
     ),
 )

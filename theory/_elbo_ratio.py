@@ -130,7 +130,7 @@ THEOREMS = (
                 d * (1 + _error / d - w) / (2 * w**2),
             ),
         },
-        computed_by=("diffenc_ct.step_tables.StepTables.excess", "diffenc_ct.calibration.plan"),
+        computed_by=("diffenc_ct.calibration.tables.StepTables.excess", "diffenc_ct.calibration.plan"),
         formula=lambda: Formula(
             (_error, d), sp.Tuple(1 + _error / d, d / 2 * sp.log(1 + _error / d))
         ),
@@ -148,7 +148,7 @@ THEOREMS = (
         ),
         residual=lambda: _per_dimension(sp.Integer(1)),
         controls={"mean of u_i taken for 0": lambda: _per_dimension(sp.Integer(0))},
-        computed_by=("diffenc_ct.ratios.step_excess",),
+        computed_by=("diffenc_ct.calibration.ratios.step_excess",),
         formula=lambda: Formula((_error,), sp.Tuple(1 + _error, sp.log(1 + _error) / 2)),
     ),
     Theorem(
@@ -171,7 +171,7 @@ THEOREMS = (
             "errors of the other value": lambda: _of_the_state(other=1),
             "mean without probabilities": lambda: _of_the_state(weight=sp.S.Half),
         },
-        computed_by=("diffenc_ct.ratios.fit_values",),
+        computed_by=("diffenc_ct.calibration.ratios.fit_values",),
     ),
     Theorem(
         name="elbo.optimal_ratio_limit",

@@ -101,7 +101,7 @@ THEOREMS: tuple[Theorem, ...] = (
             "sign of the rate": lambda: _data_frame(sign=-1),
             "x_hat weighted twice": lambda: _data_frame(pull=sp.Integer(2)),
         },
-        computed_by=("diffenc_ct.solvers.exponential.data_frame",),
+        computed_by=("diffenc_ct.sampling.exponential.data_frame",),
     ),
     Theorem(
         name="sampling.noise_frame",
@@ -113,7 +113,7 @@ THEOREMS: tuple[Theorem, ...] = (
         proof="The two exponentials cancel: the equation, integrated.",
         residual=_noise_frame,
         controls={"sign of the pull": lambda: _noise_frame(-1)},
-        computed_by=("diffenc_ct.solvers.exponential.noise_frame",),
+        computed_by=("diffenc_ct.sampling.exponential.noise_frame",),
     ),
     Theorem(
         name="sampling.step_noise",
@@ -150,7 +150,7 @@ THEOREMS: tuple[Theorem, ...] = (
             "kappa = eta^2/2": lambda: _frozen(sp.exp(-(_eta**2) / 2 * _h)),
             "kappa = 1": lambda: _frozen(sp.exp(-_h)),
         },
-        computed_by=("diffenc_ct.solvers.exponential.data_frame",),
+        computed_by=("diffenc_ct.sampling.exponential.data_frame",),
         formula=lambda: Formula(
             (_a, _b, _eta),
             sp.Tuple(_SHRINK, 1 - _SHRINK, _of_rate()).subs(_h, _b - _a),

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 
 from diffenc_ct.cli import calibrate, evaluate, export, fit_head, sample, train, verify
-from diffenc_ct.processes import TrainingStopped, launched_rank
+from diffenc_ct.distributed import TrainingStopped, launched_rank
 
 COMMANDS = (train, evaluate, sample, verify, calibrate, export, fit_head)
 

@@ -18,11 +18,11 @@ from diffenc_ct.cli.options import (
     use_device,
 )
 from diffenc_ct.data import Dataset
+from diffenc_ct.distributed import Processes, launched
 from diffenc_ct.process import NoiseLevel
-from diffenc_ct.processes import Processes, launched
+from diffenc_ct.report.figures import loss_by_depth
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
-from diffenc_ct.training.figures import loss_by_depth
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
 
 NAME = "evaluate"

@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from diffenc_ct.cli.options import add_device, load_data, progress, use_device
-from diffenc_ct.heads import VARIANTS, fit_head, save_head
+from diffenc_ct.training.heads import VARIANTS, fit_head, save_head
 from diffenc_ct.training.runs import open_run
 
 NAME = "fit-head"

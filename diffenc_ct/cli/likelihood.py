@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from diffenc_ct.calibration._tightness import Tightness, tightness
 from diffenc_ct.cli.options import output_path, progress
 from diffenc_ct.data import Dataset
-from diffenc_ct.heads import load_head
+from diffenc_ct.distributed import Processes, launched_rank
 from diffenc_ct.likelihood import Likelihood, log_likelihood
 from diffenc_ct.likelihood.divergence import Divergence
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.processes import Processes, launched_rank
-from diffenc_ct.tightness import Tightness, tightness
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 

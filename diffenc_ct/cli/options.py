@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.processes import TIMEOUT, launched_rank, own_device
+from diffenc_ct.distributed import TIMEOUT, launched_rank, own_device
 from diffenc_ct.training.config import Config, DataConfig
 from diffenc_ct.training.runs import OpenedRun
 from diffenc_ct.training.settings import leaves

@@ -14,8 +14,8 @@ from diffenc_ct.cli.options import (
     progress,
     use_device,
 )
-from diffenc_ct.cli.pictures import image_grid, write_trajectory
-from diffenc_ct.processes import launched
+from diffenc_ct.distributed import launched
+from diffenc_ct.report.pictures import image_grid, write_trajectory
 from diffenc_ct.sampling import DEFAULT, sample
 from diffenc_ct.training.evaluation import parse_noise_level
 from diffenc_ct.training.runs import open_run

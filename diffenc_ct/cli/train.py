@@ -12,7 +12,7 @@ from diffenc_ct.cli.options import (
     use_device,
 )
 from diffenc_ct.data import Dataset
-from diffenc_ct.processes import launched_rank, launched_size
+from diffenc_ct.distributed import launched_rank, launched_size
 from diffenc_ct.training.build import build_model
 from diffenc_ct.training.config import Config, load_config, replace
 from diffenc_ct.training.cost import PARTS, Cost, measure_cost

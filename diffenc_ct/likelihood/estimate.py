@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffenc_ct.distributed import ALONE, Processes
 from diffenc_ct.likelihood.dequantisation import DEQUANTISATIONS, Dequantisation, dequantise
 from diffenc_ct.likelihood.divergence import Divergence
 from diffenc_ct.likelihood.flow import (
@@ -32,7 +33,6 @@ from diffenc_ct.likelihood.flow import (
 )
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.processes import ALONE, Processes
 
 __all__ = ["Likelihood", "SolverError", "log_likelihood"]
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffenc_ct import nets
+from diffenc_ct import networks as nets
 from diffenc_ct.data import Dataset
 from diffenc_ct.encoders import Encoder, IdentityEncoder, NonTrainableEncoder, TrainableEncoder
 from diffenc_ct.model import DiffEnc

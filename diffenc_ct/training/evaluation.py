@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.data import Dataset
-from diffenc_ct.depths import LowDiscrepancyDepths
-from diffenc_ct.elbo import elbo
+from diffenc_ct.distributed import ALONE, Processes
+from diffenc_ct.elbo import LowDiscrepancyDepths, elbo
+from diffenc_ct.elbo.named_steps import StateRatio
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.named_steps import StateRatio
 from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
-from diffenc_ct.processes import ALONE, Processes
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
 TERMS = ("total", "reconstruction", "diffusion", "latent")
@@ -143,7 +142,7 @@ def parse_noise_level(value: float | str | NoiseLevel, model: DiffEnc | None = N
     if value == "optimal":
         if model is None or model.optimal_noise_level is None:
             raise ValueError(
-                'noise level "optimal" has not been fitted to this model; see diffenc_ct.tightness'
+                'noise level "optimal" has not been fitted to this model; see diffenc_ct.calibration._tightness'
             )
         return model.optimal_noise_level
     if isinstance(value, str):

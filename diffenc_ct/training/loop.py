@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.processes import TIMEOUT, Processes, TrainingStopped, launched
+from diffenc_ct.distributed import TIMEOUT, Processes, TrainingStopped, launched
 from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import Evaluation, evaluate

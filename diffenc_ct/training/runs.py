@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffenc_ct.calibration._tightness import Tightness
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.tightness import Tightness
 from diffenc_ct.training.checkpoints import (
     Checkpoint,
     best,

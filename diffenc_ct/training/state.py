@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from diffenc_ct.calibration._tightness import RunningNoiseLevel
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
-from diffenc_ct.tightness import RunningNoiseLevel
 from diffenc_ct.training.build import build_model, build_model_for, gamma_range
 from diffenc_ct.training.checkpoints import Checkpoint, as_plain
 from diffenc_ct.training.config import Config, OptimizerConfig

@@ -9,14 +9,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from diffenc_ct.depths import LowDiscrepancyDepths
-from diffenc_ct.elbo import elbo
-from diffenc_ct.heads import regression_loss
+from diffenc_ct.calibration._tightness import RunningNoiseLevel
+from diffenc_ct.distributed import ALONE, Processes, TrainingStopped
+from diffenc_ct.elbo import LowDiscrepancyDepths, elbo
 from diffenc_ct.model import DiffEnc, Heads
 from diffenc_ct.process import normal_like
-from diffenc_ct.processes import ALONE, Processes, TrainingStopped
-from diffenc_ct.tightness import RunningNoiseLevel
 from diffenc_ct.training.config import Config
+from diffenc_ct.training.heads import regression_loss
 from diffenc_ct.training.interior import InteriorGradient
 from diffenc_ct.training.meter import TERMS
 from diffenc_ct.training.randomness import (

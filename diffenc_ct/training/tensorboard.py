@@ -20,9 +20,9 @@ from torch import Tensor
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.report.figures import loss_by_depth
 from diffenc_ct.sampling import sample
 from diffenc_ct.training.evaluation import Evaluation
-from diffenc_ct.training.figures import loss_by_depth
 
 SAMPLES, ENCODED, DEPTHS = 16, 8, 8
 

@@ -2,10 +2,10 @@
 
 from tests.mutants import Mutant
 
-FILE, TABLES = "diffenc_ct/calibration.py", "diffenc_ct/step_tables.py"
-RATIOS = "diffenc_ct/ratios.py"
-TESTS, OF_VALUES = "tests/test_calibration.py", "tests/test_ratios.py"
-EXACTLY = "tests/test_ratios_exactly.py"
+FILE, TABLES = "diffenc_ct/calibration/plan.py", "diffenc_ct/calibration/tables.py"
+RATIOS = "diffenc_ct/calibration/ratios.py"
+TESTS, OF_VALUES = "tests/calibration/test_calibration.py", "tests/calibration/test_ratios.py"
+EXACTLY = "tests/calibration/test_ratios_exactly.py"
 COSTS = (f"{OF_VALUES}::test_costs_of_steps_by_brute_force",)
 DIFFERENCE = (f"{TESTS}::test_tables_hold_every_steps_difference",)
 
@@ -92,10 +92,10 @@ MUTANTS = [
         "loss / (steps * width)",
         "loss * (steps * width)",
         "the loss per unit of depth multiplied by a step's width",
-        ("tests/test_calibration_commands.py::test_evaluation_on_a_grid",),
+        ("tests/cli/test_calibration_commands.py::test_evaluation_on_a_grid",),
     ),
     Mutant(
-        "diffenc_ct/named_steps.py",
+        "diffenc_ct/elbo/named_steps.py",
         '"optimal": calibration.ratio,',
         '"optimal": calibration.ratio.flip(0),',
         "ratios counted from the noise",
@@ -151,7 +151,7 @@ MUTANTS = [
         (f"{OF_VALUES}::test_a_ratio_per_value_is_looked_up_by_step_and_bin",),
     ),
     Mutant(
-        "diffenc_ct/elbo.py",
+        "diffenc_ct/elbo/terms.py",
         "Heads(x_t - errors.x_hat, -errors.r_hat)",
         "Heads(x_t - errors.x_hat, errors.r_hat)",
         "the sign of the r_hat that a ratio sees",

@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/depths.py", "tests/test_depths.py"
+FILE, TESTS = "diffenc_ct/elbo/depths.py", "tests/elbo/test_depths.py"
 
 MUTANTS = [
     Mutant(

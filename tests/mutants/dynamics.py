@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/dynamics.py", "tests/test_dynamics.py"
+FILE, TESTS = "diffenc_ct/dynamics.py", "tests/dynamics/test_dynamics.py"
 
 MUTANTS = [
     Mutant(

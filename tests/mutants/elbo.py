@@ -2,8 +2,8 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS, LIMITS = "diffenc_ct/elbo.py", "tests/test_elbo.py", "tests/test_elbo_limits.py"
-TERMS = "tests/test_elbo_terms.py"
+FILE, TESTS, LIMITS = "diffenc_ct/elbo/terms.py", "tests/elbo/test_elbo.py", "tests/elbo/test_elbo_limits.py"
+TERMS = "tests/elbo/test_elbo_terms.py"
 
 MUTANTS = [
     Mutant(
@@ -98,14 +98,14 @@ MUTANTS = [
         (f"{TERMS}::test_part_of_the_batch_for_the_rate",),
     ),
     Mutant(
-        "diffenc_ct/subsets.py",
+        "diffenc_ct/elbo/subsets.py",
         "values * (batch / len(values))",
         "values",
         "a part of the batch not scaled up to the whole",
         (f"{TERMS}::test_part_of_the_batch_for_the_rate",),
     ),
     Mutant(
-        "diffenc_ct/subsets.py",
+        "diffenc_ct/elbo/subsets.py",
         "exact.rate - rate[index]",
         "exact.rate",
         "the whole rate added to its first part",

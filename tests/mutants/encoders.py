@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/encoders.py", "tests/test_encoders.py"
+FILE, TESTS = "diffenc_ct/encoders.py", "tests/encoders/test_encoders.py"
 
 MUTANTS = [
     Mutant(

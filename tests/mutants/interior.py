@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/training/interior.py", "tests/test_training_interior.py"
+FILE, TESTS = "diffenc_ct/training/interior.py", "tests/training/test_training_interior.py"
 
 MUTANTS = [
     Mutant(

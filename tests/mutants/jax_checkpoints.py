@@ -2,15 +2,15 @@
 
 from tests.mutants import Mutant
 
-PARAMETERS, OPTIONS = "diffenc_ct/jax_parameters.py", "diffenc_ct/jax_options.py"
-MODELS, BYTES = "diffenc_ct/jax_models.py", "diffenc_ct/flax_msgpack.py"
-FACE = "diffenc_ct/jax_checkpoints.py"
-LAYOUTS = ("tests/test_jax_parameters.py::test_layouts_by_definition",)
-NAMES = ("tests/test_jax_parameters.py::test_names_and_shapes_of_parameters",)
-BY_PATH = ("tests/test_jax_parameters.py::test_parameters_are_refused_by_path",)
-BY_NAME = ("tests/test_jax_options.py::test_options_are_refused_by_name",)
-BITWISE = ("tests/test_jax_checkpoints.py::test_save_then_load_is_bitwise",)
-SAVE = ("tests/test_jax_checkpoints.py::test_save_refuses_what_the_format_cannot_hold",)
+PARAMETERS, OPTIONS = "diffenc_ct/adapters/jax/parameters.py", "diffenc_ct/adapters/jax/options.py"
+MODELS, BYTES = "diffenc_ct/adapters/jax/models.py", "diffenc_ct/adapters/jax/flax_msgpack.py"
+FACE = "diffenc_ct/adapters/jax/checkpoints.py"
+LAYOUTS = ("tests/adapters/test_jax_parameters.py::test_layouts_by_definition",)
+NAMES = ("tests/adapters/test_jax_parameters.py::test_names_and_shapes_of_parameters",)
+BY_PATH = ("tests/adapters/test_jax_parameters.py::test_parameters_are_refused_by_path",)
+BY_NAME = ("tests/adapters/test_jax_options.py::test_options_are_refused_by_name",)
+BITWISE = ("tests/adapters/test_jax_checkpoints.py::test_save_then_load_is_bitwise",)
+SAVE = ("tests/adapters/test_jax_checkpoints.py::test_save_refuses_what_the_format_cannot_hold",)
 
 MUTANTS = [
     Mutant(
@@ -82,14 +82,14 @@ MUTANTS = [
         "if math.prod(self.shape) * dtype.itemsize != len(self.data):",
         "if False:",
         "arrays of the wrong length reach numpy",
-        ("tests/test_flax_msgpack.py::test_arrays_of_the_wrong_length",),
+        ("tests/adapters/test_flax_msgpack.py::test_arrays_of_the_wrong_length",),
     ),
     Mutant(
         BYTES,
         "pieces = [chunks[str(i)] for i in range(len(chunks))]",
         "pieces = list(reversed([chunks[str(i)] for i in range(len(chunks))]))",
         "chunks joined in the wrong order",
-        ("tests/test_flax_msgpack.py::test_chunked_arrays_are_joined",),
+        ("tests/adapters/test_flax_msgpack.py::test_chunked_arrays_are_joined",),
     ),
     Mutant(
         FACE,
@@ -103,6 +103,6 @@ MUTANTS = [
         'name = "ema_params" if which == "ema" else "params"',
         'name = "ema_params"',
         "the averaged weights whatever is asked for",
-        ("tests/test_jax_checkpoints.py::test_which_weights",),
+        ("tests/adapters/test_jax_checkpoints.py::test_which_weights",),
     ),
 ]

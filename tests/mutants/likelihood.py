@@ -6,8 +6,8 @@ FOLDER = "diffenc_ct/likelihood"
 DIVERGENCE, ADAMS, FLOW = f"{FOLDER}/divergence.py", f"{FOLDER}/adams.py", f"{FOLDER}/flow.py"
 LEVELS, ESTIMATE = f"{FOLDER}/dequantisation.py", f"{FOLDER}/estimate.py"
 SOLVERS, RANDOM = f"{FOLDER}/solvers.py", f"{FOLDER}/randomness.py"
-WORLDS, OPTIONS = "tests/test_likelihood.py", "tests/test_likelihood_options.py"
-SUMS = "tests/test_likelihood_levels.py"
+WORLDS, OPTIONS = "tests/likelihood/test_likelihood.py", "tests/likelihood/test_likelihood_options.py"
+SUMS = "tests/likelihood/test_likelihood_levels.py"
 
 MUTANTS = [
     Mutant(

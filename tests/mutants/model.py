@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS, DECODER = "diffenc_ct/model.py", "tests/test_model.py", "tests/test_decoder.py"
+FILE, TESTS, DECODER = "diffenc_ct/model/diffenc.py", "tests/model/test_model.py", "tests/model/test_decoder.py"
 
 MUTANTS = [
     Mutant(

@@ -2,8 +2,8 @@
 
 from tests.mutants import Mutant
 
-BLOCKS, BODIES, UNETS = (f"diffenc_ct/nets/{name}.py" for name in ("blocks", "bodies", "unets"))
-TESTS = "tests/test_nets.py"
+BLOCKS, BODIES, UNETS = (f"diffenc_ct/networks/{name}.py" for name in ("blocks", "bodies", "unets"))
+TESTS = "tests/networks/test_nets.py"
 
 MUTANTS = [
     Mutant(
@@ -56,24 +56,24 @@ MUTANTS = [
         (f"{TESTS}::test_damping_ties_an_end_down",),
     ),
     Mutant(
-        "diffenc_ct/nets/jets.py",
+        "diffenc_ct/networks/jets.py",
         "gate * (1 + self.value * (1 - gate)) * self.rate",
         "gate * (1 + self.value) * self.rate",
         "a slope of swish half right",
-        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
     ),
     Mutant(
-        "diffenc_ct/nets/jets.py",
+        "diffenc_ct/networks/jets.py",
         "return Jet(layer(h.value), _linear_part(layer, h.rate))",
         "return Jet(layer(h.value), layer(h.rate))",
         "a bias in the derivative",
-        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
     ),
     Mutant(
-        "diffenc_ct/nets/jets.py",
+        "diffenc_ct/networks/jets.py",
         "return h.each(lambda a: a * mask)",
         "return h.each(layer)",
         "other units dropped from the derivative than from the value",
-        ("tests/test_nets.py::test_jets_equal_forward_mode",),
+        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
     ),
 ]

@@ -2,8 +2,8 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/process.py", "tests/test_process.py"
-NOISE = "tests/test_noise_levels.py"
+FILE, TESTS = "diffenc_ct/process.py", "tests/process/test_process.py"
+NOISE = "tests/process/test_noise_levels.py"
 
 MUTANTS = [
     Mutant(

@@ -2,9 +2,9 @@
 
 from tests.mutants import Mutant
 
-FILE, VERIFY = "diffenc_ct/sampling.py", "diffenc_ct/verification.py"
-PROBLEM, TESTS = "diffenc_ct/solvers/problem.py", "tests/test_sampling.py"
-VERIFY_TESTS = "tests/test_verification.py"
+FILE, VERIFY = "diffenc_ct/sampling/samples.py", "diffenc_ct/verification/identities.py"
+PROBLEM, TESTS = "diffenc_ct/sampling/problem.py", "tests/sampling/test_sampling.py"
+VERIFY_TESTS = "tests/verification/test_verification.py"
 
 MUTANTS = [
     Mutant(

@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/schedules.py", "tests/test_schedules.py"
+FILE, TESTS = "diffenc_ct/schedules.py", "tests/schedules/test_schedules.py"
 
 MUTANTS = [
     Mutant(

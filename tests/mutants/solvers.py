@@ -2,12 +2,12 @@
 
 from tests.mutants import Mutant
 
-EXP, ADAPTERS = "diffenc_ct/solvers/exponential.py", "diffenc_ct/solvers/adapters.py"
-PROBLEM, GRIDS = "diffenc_ct/solvers/problem.py", "diffenc_ct/solvers/grids.py"
-TESTS, ORDERS = "tests/test_solvers.py", "tests/test_solver_orders.py"
+EXP, ADAPTERS = "diffenc_ct/sampling/exponential.py", "diffenc_ct/sampling/adapters.py"
+PROBLEM, GRIDS = "diffenc_ct/sampling/problem.py", "diffenc_ct/sampling/grids.py"
+TESTS, ORDERS = "tests/sampling/test_solvers.py", "tests/sampling/test_solver_orders.py"
 EXACT = (f"{TESTS}::test_quadratic_heads_are_integrated_exactly",)
 ORDER = (f"{ORDERS}::test_deterministic_order",)
-WITH_NOISE = "tests/test_solver_orders_with_noise.py"
+WITH_NOISE = "tests/sampling/test_solver_orders_with_noise.py"
 WEAK = (f"{WITH_NOISE}::test_weak_order_exactly",)
 
 MUTANTS = [
@@ -100,14 +100,14 @@ MUTANTS = [
         "y, tau = z.flatten(1), (1 - grid.t).to(z)",
         "y, tau = z.flatten(1), grid.t.flip(0).to(z)",
         "depths taken for reverse time, which only a uniform grid forgives",
-        ("tests/test_sampling.py::test_torchsde_steps_lie_on_the_grid",),
+        ("tests/sampling/test_sampling.py::test_torchsde_steps_lie_on_the_grid",),
     ),
     Mutant(
         PROBLEM,
         "index = grid.steps - 1 - step",
         "index = step",
         "ratios counted from the noise",
-        ("tests/test_sampling.py::test_ancestral_is_the_models_own_reverse",),
+        ("tests/sampling/test_sampling.py::test_ancestral_is_the_models_own_reverse",),
     ),
     Mutant(
         GRIDS,

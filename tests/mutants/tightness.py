@@ -2,8 +2,8 @@
 
 from tests.mutants import Mutant
 
-TIGHTNESS, HEADS = "diffenc_ct/tightness.py", "diffenc_ct/heads.py"
-TESTS = "tests/test_tightness.py"
+TIGHTNESS, HEADS = "diffenc_ct/calibration/_tightness.py", "diffenc_ct/training/heads.py"
+TESTS = "tests/calibration/test_tightness.py"
 
 MUTANTS = [
     Mutant(

@@ -3,10 +3,10 @@
 from tests.mutants import Mutant
 
 STEP, STATE = "diffenc_ct/training/step.py", "diffenc_ct/training/state.py"
-PROCESSES = "diffenc_ct/processes.py"
+PROCESSES = "diffenc_ct/distributed.py"
 CHECKPOINTS, FOLDER = "diffenc_ct/training/checkpoints.py", "diffenc_ct/training/folder.py"
-PLAIN, FAULTS = "tests/test_training.py", "tests/test_training_faults.py"
-KEPT, SHARED = "tests/test_training_checkpoints.py", "tests/test_training_processes.py"
+PLAIN, FAULTS = "tests/training/test_training.py", "tests/training/test_training_faults.py"
+KEPT, SHARED = "tests/training/test_training_checkpoints.py", "tests/training/test_training_processes.py"
 GRADIENTS = f"{SHARED}::test_gradients_of_two_processes_are_those_of_one"
 
 MUTANTS = [

@@ -4,8 +4,8 @@ from tests.mutants import Mutant
 
 WORLD = "diffenc_ct/worlds/_world.py"
 GAUSSIAN, MIXTURE = "diffenc_ct/worlds/gaussian.py", "diffenc_ct/worlds/mixture.py"
-TESTS, LIMITS = "tests/test_worlds.py", "tests/test_elbo_limits.py"
-NORMAL = "tests/test_gaussian_world.py"
+TESTS, LIMITS = "tests/worlds/test_worlds.py", "tests/elbo/test_elbo_limits.py"
+NORMAL = "tests/worlds/test_gaussian_world.py"
 
 MUTANTS = [
     Mutant(

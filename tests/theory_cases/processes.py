@@ -6,7 +6,7 @@ from torch import Tensor
 from diffenc_ct import encoders, process, schedules
 from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.model import Heads, reverse_drift
-from diffenc_ct.solvers.exponential import data_frame
+from diffenc_ct.sampling.exponential import data_frame
 from tests.theory_cases.registry import Fixed, Points, Result, case, fixed_heads, model
 
 

@@ -1,0 +1,194 @@
+"""Variance ratios finer than one number a step: one a dimension, or a function of the predicted value x_hat.
+
+The step p(z_s | z_t) = N(mu_P, S^2 diag w) may take any positive w(z_t), since z_t is known when z_s is drawn: the
+divergence is that of `elbo`, term by term. Among constants, and among functions of x_hat_i, the best are
+
+    w_i* = 1 + E[Delta_i^2]/S^2,       w*(x_hat) = 1 + E[Delta_i^2 | x_hat_i = x_hat]/S^2,
+
+and 1/2 sum_i E ln w*, which a step then costs, is at most d/2 ln w*. x_hat needs no further evaluation and says most of
+what a dimension's spread depends on: a pixel predicted black is black, one in between is one or the other.
+
+Theorems: elbo.optimal_ratio_per_dimension, elbo.optimal_ratio_of_the_state.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffenc_ct.calibration.tables import squared_difference
+from diffenc_ct.elbo import mean_difference
+from diffenc_ct.encoders import Encoding
+from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
+from diffenc_ct.schedules import snr
+
+# Dimensions kept at all depths, of examples taken in turn: enough to choose edges and a grid by.
+KEPT = 2**14
+# A bin holds at least so many values on average, and there are at most so many bins.
+VALUES_A_BIN, BINS = 256, 128
+# How many values of the overall mean a bin starts from.
+PRIOR = 4
+
+
+@dataclass(frozen=True)
+class RatioPerValue:
+    """w of T steps as a function of x_hat, constant on bins: edges (T, bins - 1) increasing, values (T, bins).
+
+    Called with the steps (batch,), counted from the data, and the heads there, it gives w (batch, *data).
+    """
+
+    edges: Tensor
+    values: Tensor
+
+    def __call__(self, step: Tensor, heads: Heads) -> Tensor:
+        x_hat = heads.x_hat.flatten(1)
+        edges, values = (v.to(x_hat)[step.to(x_hat.device)] for v in (self.edges, self.values))
+        return values.gather(1, torch.searchsorted(edges, x_hat)).view_as(heads.x_hat)
+
+    def fitted(self, sums: Tensor, counts: Tensor) -> "RatioPerValue":
+        """The same bins with 1 + sums/counts, of Delta_i^2/S^2 in each: (T, bins).
+
+        A bin's mean counts its step's as PRIOR values, so that a bin that few visit is not believed.
+        """
+        mean = sums.sum(1, keepdim=True) / counts.sum(1, keepdim=True)
+        return replace(self, values=1 + (sums + PRIOR * mean) / (counts + PRIOR))
+
+
+class ErrorSample:
+    """e, r and x_t of some dimensions of each example at all candidate depths, to choose edges and grids by.
+
+    Collected while `measure_steps` runs (`observe`), `share` of each batch's dimensions.
+    """
+
+    def __init__(self, dimensions: int, examples: int) -> None:
+        self.dimensions, self._generator = dimensions, torch.Generator().manual_seed(0)
+        self.share = min(1.0, KEPT / (dimensions * examples))
+        self.bins = max(1, min(BINS, dimensions * examples // VALUES_A_BIN))
+        self._parts: list[tuple[Tensor, ...]] = []
+
+    def observe(self, group: int, e: Tensor, r: Tensor, x_t: Tensor) -> None:
+        """Keep some of a batch: e, r, x_t (batch, N + 1, d)."""
+        count = len(e) * e.shape[2]
+        order = torch.randperm(count, generator=self._generator)
+        some = order[: max(1, round(self.share * count))].to(e.device)
+        rows = (v.transpose(0, 1).flatten(1)[:, some].float().cpu() for v in (e, r, x_t))
+        self._parts.append(tuple(rows))
+
+    def values(self) -> tuple[Tensor, Tensor, Tensor]:
+        """e, r, x_t, (N + 1, kept)."""
+        e, r, x = (torch.cat(v, 1) for v in zip(*self._parts, strict=True))
+        return e, r, x
+
+    def edges(self, x_hat: Tensor, e: Tensor) -> Tensor:
+        """Edges (bins - 1,) with the same mass in each bin, half of it for values and half for their errors |e|."""
+        order = x_hat.argsort()
+        error = e[order].abs().double()
+        mass = (1 / len(e) + error / error.sum().clamp(min=1e-300)).cumsum(0)
+        wanted = torch.linspace(0, 1, self.bins + 1, dtype=torch.float64)[1:-1] * mass[-1]
+        at = torch.searchsorted(mass, wanted).clamp(max=len(e) - 1)
+        return x_hat[order][at]
+
+    def costs(
+        self, gamma: Tensor, levels: Sequence[NoiseLevel], excess: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """1/2 sum_i E ln w*(x_hat_i) of every step, (levels, N + 1, N + 1) by (s, t), and edges (N + 1, bins - 1).
+
+        excess: w* - 1 by (s, t) for each level, from all of the data: the sample says how it spreads over values only.
+        """
+        e, r, x = self.values()
+        found = torch.zeros_like(excess)
+        edges = torch.stack([self.edges(x[t] - e[t], e[t]) for t in range(len(gamma))])
+        for t in range(1, len(gamma)):
+            cell = torch.searchsorted(edges[t], x[t] - e[t])
+            binned = binning(cell, self.bins)
+            share = binned(torch.ones_like(e[t])) / len(cell)
+            ee, er, rr = binned(e[t] ** 2), binned(e[t] * r[t]), binned(r[t] ** 2)
+            moved = x[:t] - x[t]
+            mm = em = rm = torch.zeros(())
+            if moved.any():  # not the identity encoder
+                mm, em, rm = (binned(v) for v in (moved**2, e[t] * moved, r[t] * moved))
+            gamma_s, gamma_t = gamma[:t, None], gamma[t].expand(t, 1)
+            for found_l, excess_l, level in zip(found, excess, levels, strict=True):
+                square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, mm, em, rm)
+                square = square / share.clamp(min=1 / len(cell))
+                spread = square / (share * square).sum(1, keepdim=True).clamp(min=1e-300)
+                terms = share * torch.log1p(excess_l[:t, t, None] * spread)
+                found_l[:t, t] = self.dimensions / 2 * terms.sum(1)
+        return found, edges
+
+
+def binning(cell: Tensor, bins: int) -> Callable[[Tensor], Tensor]:
+    """Sums over the last axis by bin, float64."""
+    return lambda v: torch.zeros(*v.shape[:-1], bins, dtype=torch.float64).index_add_(
+        -1, cell, v.double()
+    )
+
+
+@torch.no_grad()
+def _squares(
+    model: DiffEnc,
+    data: Tensor,
+    grid: Tensor,
+    noise_level: float | NoiseLevel,
+    batch_size: int,
+    generator: torch.Generator | None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """For each batch and step: the step, x_hat and Delta_i^2/S^2 (batch, *data), float64."""
+    level = as_noise_level(noise_level)
+    for part in data.split(batch_size):
+        x = model.scale(part)
+        gamma = model.schedule(grid.to(x)).gamma
+        x_s = model.encoder.encode(x, gamma[0].expand(len(x)))
+        for step, (gamma_s, gamma_t) in enumerate(zip(gamma[:-1], gamma[1:], strict=True)):
+            s, t = gamma_s.expand(len(x)), gamma_t.expand(len(x))
+            x_t, noise = model.encoder.encode(x, t), normal_like(x, generator)
+            encoding = Encoding(x_t, torch.zeros_like(x_t))
+            errors = model.errors(marginal(x_t, t).sample(noise=noise), noise, encoding, t)
+            difference = mean_difference(errors, encoding, x_s, s, t, level)
+            variance = -torch.expm1(-level.integral(gamma_s, gamma_t)) / snr(gamma_s)
+            yield step, x_t - errors.x_hat, difference.double() ** 2 / variance.double()
+            x_s = x_t
+
+
+def step_excess(
+    model: DiffEnc,
+    data: Tensor,
+    grid: Tensor,
+    noise_level: float | NoiseLevel = 1.0,
+    *,
+    batch_size: int = 64,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """E[Delta_i^2]/S^2 of every step and dimension, (T, *data): w_i* - 1. One evaluation an example and step.
+
+    Theorem: elbo.optimal_ratio_per_dimension.
+    """
+    sums = [torch.zeros(())] * (len(grid) - 1)
+    for step, _, squares in _squares(model, data, grid, noise_level, batch_size, generator):
+        sums[step] = sums[step] + squares.sum(0)
+    return torch.stack(sums) / len(data)
+
+
+def fit_values(
+    ratio: RatioPerValue,
+    model: DiffEnc,
+    data: Tensor,
+    grid: Tensor,
+    noise_level: float | NoiseLevel = 1.0,
+    *,
+    batch_size: int = 64,
+    generator: torch.Generator | None = None,
+) -> RatioPerValue:
+    """w*(x_hat) = 1 + E[Delta_i^2 | x_hat]/S^2 on the bins of `ratio`. One evaluation an example and step.
+
+    Theorem: elbo.optimal_ratio_of_the_state.
+    """
+    sums, counts = (torch.zeros_like(ratio.values) for _ in range(2))
+    for step, x_hat, squares in _squares(model, data, grid, noise_level, batch_size, generator):
+        cell = torch.searchsorted(ratio.edges[step].to(x_hat), x_hat.flatten()).cpu()
+        add = binning(cell, counts.shape[1])
+        sums[step] += add(squares.flatten().cpu())
+        counts[step] += add(torch.ones(len(cell)))
+    return ratio.fitted(sums, counts)

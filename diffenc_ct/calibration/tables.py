@@ -1,0 +1,196 @@
+"""E||Delta||^2 of every step between N + 1 candidate depths, from one network evaluation an example and depth.
+
+A step from t to s has, divided by alpha_s and with D = gamma_t - gamma_s, k = -expm1(-(int eta^2 + D)/2),
+
+    Delta = k e + (x_s - x_t) - D r,      e = x_t - x_hat,  r = r_hat
+
+e and r belong to t alone, so the inner products of e, r with themselves and with all x_s, and those of the x_s, hold
+E||Delta||^2 for every pair (s, t) and every noise level. They are summed in groups of examples: the spread over groups
+is the standard error of whatever is computed from them.
+
+Reference: theory/calibration.py (finite depth); MATH section 5 of the theory's page.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffenc_ct.elbo import uniform_grid
+from diffenc_ct.encoders import Encoding
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
+from diffenc_ct.schedules import snr
+
+
+def squared_difference(
+    gamma_s: Tensor,
+    gamma_t: Tensor,
+    level: NoiseLevel,
+    ee: Tensor,
+    er: Tensor,
+    rr: Tensor,
+    mm: Tensor,
+    em: Tensor,
+    rm: Tensor,
+) -> Tensor:
+    """||Delta||^2 / S^2 from the inner products of e, r and m = x_s - x_t over any dimensions and examples.
+
+    All of one shape up to broadcasting. Theorems: elbo.step_kl, process.posterior_variance.
+    """
+    D, integral = gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
+    k = -torch.expm1(-0.5 * (integral + D))
+    square = k**2 * ee + mm + D**2 * rr + 2 * k * em - 2 * k * D * er - 2 * D * rm
+    variance = -torch.expm1(-integral) / snr(gamma_s)
+    return square.clamp(min=0) / variance
+
+
+@dataclass(frozen=True)
+class StepTables:
+    """Means over the examples of each group, float64. d: dimensions; t, gamma: candidates (N + 1,), increasing.
+
+    ee, er, rr, rate_error, error_rate: (groups, N + 1) at t: <e, e>, <e, r>, <r, r>, ||x_t' - r||^2, <e, x_t' - r>.
+    ex, rx: (groups, N + 1, N + 1) <e_t, x_s>, <r_t, x_s> by (t, s); xx: <x_t, x_s>.
+    """
+
+    t: Tensor
+    gamma: Tensor
+    ee: Tensor
+    er: Tensor
+    rr: Tensor
+    rate_error: Tensor
+    error_rate: Tensor
+    ex: Tensor
+    rx: Tensor
+    xx: Tensor
+    dimensions: int
+    examples: int
+
+    def excess(self, noise_level: float | NoiseLevel = 1.0, *, groups: bool = False) -> Tensor:
+        """E||Delta||^2 / (d S^2) = w* - 1 for all steps, indexed (s, t), (N + 1, N + 1); 0 unless s < t.
+
+        groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: elbo.optimal_ratio.
+        """
+        level, gamma = as_noise_level(noise_level), self.gamma
+        gamma_s, gamma_t = (
+            g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :])
+        )
+        tables = (self.ee, self.er, self.rr, self.ex, self.rx, self.xx)
+        ee, er, rr, ex, rx, xx = (v if groups else v.mean(0, keepdim=True) for v in tables)
+        ex, rx = ex.mT, rx.mT  # to (s, t)
+        own = torch.diagonal(xx, dim1=1, dim2=2)
+        moved = own[:, :, None] + own[:, None, :] - 2 * xx  # ||x_s - x_t||^2
+        e_moved = ex - torch.diagonal(ex, dim1=1, dim2=2)[:, None, :]
+        r_moved = rx - torch.diagonal(rx, dim1=1, dim2=2)[:, None, :]
+        ee, er, rr = (v[:, None, :] for v in (ee, er, rr))
+        square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, moved, e_moved, r_moved)
+        step = torch.ones_like(gamma_s, dtype=torch.bool).triu(1)
+        share = torch.where(step, square / self.dimensions, 0.0)
+        return share if groups else share[0]
+
+    def smoothed(self) -> "StepTables":
+        """The errors at each depth t averaged over the N/16 + 1 candidates around it; x_s as they are.
+
+        For choosing a grid. Where errors are rare and large (a posterior that takes one mode for another, once in many
+        examples), the mean over examples at one depth misses them; they are more frequent a little deeper.
+        """
+        reach = (len(self.t) - 1) // 32
+
+        def mean(table: Tensor) -> Tensor:
+            rows = table.movedim(1, -1)
+            padded = F.pad(rows.flatten(0, -2)[:, None], (reach, reach), mode="replicate")
+            return F.avg_pool1d(padded, 2 * reach + 1, 1).view(rows.shape).movedim(-1, 1)
+
+        ee, er, rr = mean(self.ee), mean(self.er), mean(self.rr)
+        return replace(self, ee=ee, er=er, rr=rr, ex=mean(self.ex), rx=mean(self.rx))
+
+    def infinite_depth_loss(self, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+        """L_inf,eta in nats by the trapezoidal rule over the candidates, (groups,). Theorem: elbo.girsanov."""
+        eta_squared = as_noise_level(noise_level).squared(self.gamma)
+        kappa = (1 + eta_squared) / 2
+        square = kappa**2 * self.ee + 2 * kappa * self.error_rate + self.rate_error
+        return torch.trapezoid(0.5 * snr(self.gamma) * square / eta_squared, self.gamma)
+
+
+@torch.no_grad()
+def measure_steps(
+    model: DiffEnc,
+    data: Tensor,
+    *,
+    candidates: int = 256,
+    examples_at_once: int = 16,
+    batch_size: int = 64,
+    groups: int = 16,
+    shared_noise: bool = False,
+    observe: Callable[[int, Tensor, Tensor, Tensor], None] | None = None,
+    generator: torch.Generator | None = None,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+) -> StepTables:
+    """Tables over `data` (levels or reals, (examples, *data)) for candidates + 1 uniform depths.
+
+    One network and one encoder evaluation for each example and depth, batch_size of them at a time. shared_noise: an
+    example has the same noise at all depths, for choosing among depths: what is chosen is then not the depth that
+    happened to draw small errors. Sums over depths are more exact without. observe: called with the group, e, r and x_t
+    (batch, N + 1, d) of each batch. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
+    """
+    if candidates < 2:
+        raise ValueError(f"candidates={candidates}; at least 2 depths are needed")
+    if not 2 <= groups <= len(data):
+        raise ValueError(f"groups={groups} must be at least 2 and at most the {len(data)} examples")
+    sums: list[dict[str, Tensor]] = [{} for _ in range(groups)]
+    counts = [0] * groups
+    first = model.scale(data[:1])
+    t = uniform_grid(candidates, first)
+    gamma = model.schedule(t).gamma
+    parts = [(g, part) for g in range(groups) for part in data[g::groups].split(examples_at_once)]
+    for g, part in parts if progress is None else progress(parts):
+        x = model.scale(part)
+        rows = x.repeat_interleave(len(t), 0)
+        each = gamma.repeat(len(x))
+        noise = normal_like(x if shared_noise else rows, generator)
+        noise = noise.repeat_interleave(len(t), 0) if shared_noise else noise
+        batches = zip(*(v.split(batch_size) for v in (rows, each, noise)), strict=True)
+        found_rows = [_evaluate(model, *batch) for batch in batches]
+        e, r, x_t, rate = (
+            torch.cat(v).unflatten(0, (len(x), len(t))) for v in zip(*found_rows, strict=True)
+        )
+        found = {
+            "ee": (e * e).sum((0, 2)),
+            "er": (e * r).sum((0, 2)),
+            "rr": (r * r).sum((0, 2)),
+            "rate_error": ((rate - r) ** 2).sum((0, 2)),
+            "error_rate": (e * (rate - r)).sum((0, 2)),
+            "ex": (e @ x_t.mT).sum(0),
+            "rx": (r @ x_t.mT).sum(0),
+            "xx": (x_t @ x_t.mT).sum(0),
+        }
+        if observe is not None:
+            observe(g, e, r, x_t)
+        counts[g] += len(x)
+        sums[g] = {name: value + sums[g].get(name, 0) for name, value in found.items()}
+    means = {
+        name: torch.stack([s[name] / n for s, n in zip(sums, counts, strict=True)]).cpu()
+        for name in sums[0]
+    }
+    return StepTables(
+        t=t.double().cpu(),
+        gamma=gamma.double().cpu(),
+        dimensions=math.prod(first.shape[1:]),
+        examples=len(data),
+        **means,
+    )
+
+
+def _evaluate(model: DiffEnc, x: Tensor, gamma: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    """e, r, x_t and x_t' of each row, (rows, d), float64."""
+    encoding = model.encoder(x, gamma)
+    z = marginal(encoding.value, gamma).sample(noise=noise)
+    # With x_t' = 0 the second error is -r_hat itself.
+    still = Encoding(encoding.value, torch.zeros_like(encoding.value))
+    errors = model.errors(z, noise, still, gamma)
+    values = (errors.x_hat, -errors.r_hat, encoding.value, encoding.rate)
+    return tuple(v.flatten(1).double() for v in values)

@@ -1,0 +1,156 @@
+"""Building blocks of the U-Nets: Fourier features, depth embedding, residual and attention blocks.
+
+Plain image-to-image modules on (batch, channels, height, width), for tensors and for jets (a tensor with its
+derivative with respect to the depth, see `jets`); they know nothing of diffusion. The
+arithmetic is that of Kingma et al., "Variational Diffusion Models" (2021), which DiffEnc's authors
+use: swish, group normalisation with epsilon 1e-6, zero-initialised last convolutions, LeCun-normal
+initialisation elsewhere.
+"""
+
+import math
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffenc_ct.networks.jets import Jet, add, affine, concatenate, dropout, each, silu
+from diffenc_ct.networks.norm_silu import norm, norm_silu
+
+_EPSILON = 1e-6
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def lecun_(layer: _Layer) -> _Layer:
+    """Initialise a layer as Flax does: weights of variance 1/fan_in (truncated at two deviations), zero bias."""
+    weight = layer.weight
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    fan_in = weight[:, 0].numel() if transposed else weight[0].numel()
+    # 0.8796... is the deviation of a standard normal truncated to [-2, 2].
+    std = math.sqrt(1.0 / fan_in) / 0.87962566103423978
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def zero_(layer: _Layer) -> _Layer:
+    """Initialise a layer to the zero map."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """Group normalisation over `channels`, refusing groups that do not divide them."""
+    if channels % groups:
+        raise ValueError(
+            f"groups={groups} does not divide {channels} channels; choose a divisor of every width"
+        )
+    return nn.GroupNorm(groups, channels, eps=_EPSILON)
+
+
+def fourier_features(x: Tensor, start: int, stop: int) -> Tensor:
+    """Base-2 Fourier features along dimension 1.
+
+    sin and cos of 2 pi 2^k x for k = start..stop-1: (batch, c, *) -> (batch, 2 c (stop - start), *),
+    all sines first, each input's frequencies next to each other.
+    """
+    octaves = torch.arange(start, stop, dtype=x.dtype, device=x.device)
+    frequencies = (2 * math.pi * 2.0**octaves).reshape(1, 1, -1, *([1] * (x.ndim - 2)))
+    phases = (x.unsqueeze(2) * frequencies).flatten(1, 2)
+    return torch.cat([phases.sin(), phases.cos()], dim=1)
+
+
+class DepthEmbedding(nn.Module):
+    """gamma, shape (batch,) -> vector (batch, 4 width): sinusoids of 1000 (gamma - lo)/(hi - lo), two dense layers.
+
+    The first layer has one input more than there are sinusoids: the authors' slot for a class label,
+    which is zero in all of their published configurations. It is kept so that their weights fit.
+    """
+
+    def __init__(self, width: int, gamma_range: tuple[float, float]) -> None:
+        super().__init__()
+        if width < 4:
+            raise ValueError(f"width={width} is too small for sinusoids; at least 4 is needed")
+        self.width, self.gamma_range = width, gamma_range
+        self.dense0 = lecun_(nn.Linear(width + 1, 4 * width))
+        self.dense1 = lecun_(nn.Linear(4 * width, 4 * width))
+
+    def forward(self, gamma: Tensor | Jet) -> Any:
+        low, high = self.gamma_range
+        # The order of the authors' operations: a phase of 1000 radians shows float32's rounding.
+        position = (gamma - low) / (high - low) * 1000.0
+        half = self.width // 2
+        like = gamma.value if isinstance(gamma, Jet) else gamma
+        decay = torch.arange(half, dtype=like.dtype, device=like.device)
+        frequencies = torch.exp(decay * (-math.log(10000.0) / (half - 1)))
+        phases = each(lambda p: p * frequencies, position[:, None])
+        embedding = concatenate(phases.sin(), phases.cos(), 1)
+        embedding = each(
+            lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype),
+            embedding,
+        )
+        return silu(affine(self.dense1, silu(affine(self.dense0, embedding))))
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + W c)))), with a 1x1 shortcut where widths differ."""
+
+    def __init__(
+        self, channels: int, out_channels: int, condition: int, *, groups: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = group_norm(groups, channels)
+        self.conv1 = lecun_(nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.project = zero_(nn.Linear(condition, out_channels, bias=False))
+        self.norm2 = group_norm(groups, out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.shortcut = (
+            lecun_(nn.Conv2d(channels, out_channels, 1)) if channels != out_channels else None
+        )
+
+    def forward(self, x: Any, condition: Any) -> Any:
+        h = affine(self.conv1, norm_silu(self.norm1, x))
+        h = add(h, affine(self.project, condition)[:, :, None, None])
+        h = affine(self.conv2, dropout(self.dropout, norm_silu(self.norm2, h)))
+        return add(h, x if self.shortcut is None else affine(self.shortcut, x))
+
+
+class AttentionBlock(nn.Module):
+    """x + W softmax(q k / sqrt(c)) v with one head over all positions, on the normalised input."""
+
+    def __init__(self, channels: int, *, groups: int) -> None:
+        super().__init__()
+        self.norm = group_norm(groups, channels)
+        self.query = lecun_(nn.Linear(channels, channels))
+        self.key = lecun_(nn.Linear(channels, channels))
+        self.value = lecun_(nn.Linear(channels, channels))
+        self.project = zero_(nn.Linear(channels, channels))
+
+    def forward(self, x: Any) -> Any:
+        tokens = each(lambda a: a.flatten(2).transpose(1, 2), norm(self.norm, x))
+        q, k, v = (affine(layer, tokens) for layer in (self.query, self.key, self.value))
+        h = affine(self.project, attention(q, k, v))
+        sides = (x.value if isinstance(x, Jet) else x).shape[2:]
+        return add(x, each(lambda a: a.transpose(1, 2).unflatten(2, sides), h))
+
+
+def attention(q: Any, k: Any, v: Any) -> Any:
+    """softmax(q k^T / sqrt(c)) v on (batch, tokens, c).
+
+    The fused kernel has no forward-mode derivative, so inside forward-mode differentiation the product is
+    written out, the softmax too: the backward pass of torch.softmax's tangent fails ("modified by an in-place
+    operation"). Both ways give the same numbers.
+    """
+    if isinstance(q, Jet):
+        scores = q @ k.each(lambda a: a.transpose(1, 2)) / math.sqrt(q.value.shape[-1])
+        return scores.softmax(-1) @ v
+    if torch.autograd.forward_ad._current_level >= 0:
+        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+        # The softmax does not change with a shift of its scores, so the shift needs no derivative.
+        weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+        return (weights / weights.sum(-1, keepdim=True)) @ v
+    return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]

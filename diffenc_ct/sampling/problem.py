@@ -1,0 +1,141 @@
+"""What a solver is given: the reverse process of a model, a grid of depths, and noise that belongs to each image.
+
+A solver is any callable `solver(problem, z, grid) -> z_0` that takes latents z (batch, *data) of depth 1 to depth 0:
+
+    problem.reverse(z, grid, i)   a draw from p(z_s | z_t) for the grid's i-th step
+    problem.heads(z, gamma)       x_hat and r_hat at one depth; every call counts as one evaluation
+    problem.drift(z, t)           b_eta, the drift of the reverse SDE in dz/dt, t running from 1 to 0
+    problem.diffusion(t)          eta sqrt(beta)
+    problem.noise(z)              standard normal noise of z's shape, drawn image by image
+    problem.noise_level           eta; problem.schedule is gamma(t)
+    grid.t, grid.gamma            depths from 1 down to 0 and their gammas, float64 (steps + 1,)
+
+Each image draws from a generator of its own, so it does not change with the batch it is computed in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffenc_ct.elbo.named_steps import StateRatio
+from diffenc_ct.model import DiffEnc, Heads, reverse_drift
+from diffenc_ct.process import ConstantNoiseLevel, Gaussian, NoiseLevel, posterior
+from diffenc_ct.schedules import Schedule, SchedulePoint, expand
+
+Observer = Callable[[Tensor, Tensor, Heads], None]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Depths t from 1 down to 0 and gamma(t), float64 on the CPU, (steps + 1,) each."""
+
+    t: Tensor
+    gamma: Tensor
+
+    @property
+    def steps(self) -> int:
+        return len(self.t) - 1
+
+
+class ImageNoise:
+    """Noise of images `indices`: image i's draws depend on (seed, i) and on what it drew before, on nothing else."""
+
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        words = (np.random.SeedSequence((seed, i)).generate_state(1, np.uint64) for i in indices)
+        self.generators = [torch.Generator().manual_seed(int(word[0])) for word in words]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normal noise of `like`'s shape (batch, *data), dtype and device."""
+        if len(like) != len(self.generators):
+            raise ValueError(f"noise for {len(self.generators)} images, asked for {len(like)}")
+        draws = [
+            torch.randn(like.shape[1:], dtype=like.dtype, generator=g) for g in self.generators
+        ]
+        return torch.stack(draws).to(like.device)
+
+
+class Counted(nn.Module):
+    """A model's predictions and schedule, with a count of evaluations and an observer of each."""
+
+    def __init__(self, model: DiffEnc, observer: Observer | None = None) -> None:
+        super().__init__()
+        self.model, self.observer, self.evaluations = model, observer, 0
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.model.schedule
+
+    def predict(self, z: Tensor, gamma: Tensor) -> Heads:
+        heads = self.model.predict(z, gamma)
+        self.evaluations += 1
+        if self.observer is not None:
+            self.observer(z, gamma[0], heads)
+        return heads
+
+
+class Problem:
+    """The reverse process of `model` at a noise level, for one batch of images."""
+
+    def __init__(
+        self,
+        model: DiffEnc,
+        noise_level: NoiseLevel,
+        noise: Callable[[Tensor], Tensor],
+        *,
+        ratio: Tensor | StateRatio | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.model = Counted(model, observer)
+        self.noise_level, self.noise = noise_level, noise
+        self.ratio: Tensor | StateRatio = torch.ones(()) if ratio is None else ratio
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.model.schedule
+
+    @property
+    def evaluations(self) -> int:
+        return self.model.evaluations
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether eta > 0 anywhere, as far as can be known."""
+        return not (isinstance(self.noise_level, ConstantNoiseLevel) and self.noise_level.eta == 0)
+
+    def heads(self, z: Tensor, gamma: Tensor | float) -> Heads:
+        """x_hat and r_hat at latents z, all at one gamma."""
+        gamma = torch.as_tensor(gamma, dtype=z.dtype, device=z.device)
+        return self.model.predict(z, gamma.expand(len(z)))
+
+    def _point(self, t: Tensor | float, z: Tensor) -> SchedulePoint:
+        return self.schedule(torch.as_tensor(t, dtype=z.dtype, device=z.device))
+
+    def drift(self, z: Tensor, t: Tensor | float) -> Tensor:
+        """b_eta(z, t) = dz/dt of the reverse SDE. Theorem: model.reverse_limit."""
+        point = self._point(t, z)
+        eta_squared = self.noise_level.squared(point.gamma)
+        return reverse_drift(z, self.heads(z, point.gamma), point, eta_squared)
+
+    def reverse(self, z: Tensor, grid: Grid, step: int) -> Tensor:
+        """A draw from p(z_s | z_t), t and s the ends of the grid's step 0, 1, ... Theorem: model.reverse_mean."""
+        gamma_t, gamma_s = (g.to(z).expand(len(z)) for g in grid.gamma[step : step + 2])
+        heads = self.model.predict(z, gamma_t)
+        x_hat_s = heads.x_hat + expand(gamma_t - gamma_s, z) * heads.r_hat
+        p = posterior(z, x_hat_s, heads.x_hat, gamma_s, gamma_t, self.noise_level)
+        if not self.stochastic:
+            return p.mean
+        # Ratios are counted from the data: number 0 is that of the step to depth 0.
+        index = grid.steps - 1 - step
+        if callable(self.ratio):
+            w = self.ratio(torch.full((len(z),), index, device=z.device), heads)
+        else:
+            w = self.ratio if self.ratio.ndim == 0 else self.ratio[index]
+        return Gaussian(p.mean, p.std * w.to(z).sqrt()).sample(noise=self.noise(z))
+
+    def diffusion(self, t: Tensor | float, z: Tensor) -> Tensor:
+        """eta sqrt(beta) at depth t, a scalar of z's dtype."""
+        point = self._point(t, z)
+        return (self.noise_level.squared(point.gamma) * point.beta).sqrt()

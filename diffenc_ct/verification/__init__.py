@@ -1,0 +1,6 @@
+"""Identities between finite and infinite depth, checked on a model or a world."""
+
+from diffenc_ct.verification.checks import Check, Verification
+from diffenc_ct.verification.identities import LADDER, richardson, verify
+
+__all__ = ["LADDER", "Check", "Verification", "richardson", "verify"]

@@ -1,0 +1,81 @@
+"""diffenc fit-head and diffenc evaluate --likelihood on a tiny model: what is printed, written and refused."""
+
+import json
+import math
+
+import pytest
+
+from diffenc_ct.calibration._tightness import Tightness
+from diffenc_ct.cli import main
+
+TINY = (
+    "--network-options width=8 layers=1 --encoder-network-options width=8 layers=1 --steps 4 "
+    "--batch-size 16 --save-every 4 --eval-examples 30 --device cpu --quiet"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("likelihood") / "run"
+    assert main(["train", "--data", "swirl", "--run", str(folder), *TINY]) == 0
+    return folder
+
+
+def evaluate(run, *more):
+    assert main(["evaluate", str(run), "--examples", "6", *more]) == 0
+    return json.loads((run / "likelihood.json").read_text())
+
+
+def test_fit_head_then_every_bound(run, capsys):
+    before = evaluate(run, "--likelihood", "ode")
+    assert [row["name"] for row in before["rows"]] == ["ODE, tied heads, K = 1"]
+    assert main(["fit-head", str(run), "--steps", "5"]) == 0
+    assert "loss per dimension" in capsys.readouterr().out
+    found = evaluate(run, "--likelihood", "both")
+    out = capsys.readouterr().out
+    names = [row["name"] for row in found["rows"]]
+    assert names[:2] == ["ELBO, eta = 1", "ELBO, eta*"] and len(names) == 4
+    for row in found["rows"]:
+        assert row["name"] in out and row["bounds"] in out
+        assert len(row["bits_per_dimension"]) == 6
+        assert math.isclose(row["mean"], sum(row["bits_per_dimension"]) / 6, rel_tol=1e-6)
+    assert found["rows"][3]["name"].startswith("ODE, paired heads")
+    assert found["rows"][3]["standard_errors"]["evaluations"] > 10
+    assert set(found["gain"]) == {"seen", "seen_error", "predicted", "predicted_error"}
+    fitted = Tightness.load(run / "tightness.json")
+    unit = fitted.dimensions * math.log(2)
+    assert math.isclose(found["gain"]["predicted"], fitted.gain / unit)
+    assert f"{found['gain']['predicted']:.5f}" in out
+    gap = found["gap"]
+    assert math.isclose(gap["at_one"] - gap["at_optimal"], fitted.gain / unit, abs_tol=1e-9)
+    best, second = sorted(found["rows"], key=lambda row: row["mean"])[:2]
+    assert (
+        f"lowest: {best['name']}, below {second['name']} by {second['mean'] - best['mean']:.5f}"
+        in out
+    )
+
+
+def test_the_optimal_noise_level_is_fitted_once(run, capsys):
+    path = run / "tightness.json"
+    path.unlink(missing_ok=True)
+    command = ["evaluate", str(run), "--noise-level", "optimal", "--examples", "6"]
+    assert main(command) == 0
+    written = path.read_bytes()
+    assert main(command) == 0
+    assert (
+        path.read_bytes() == written and capsys.readouterr().out.count("noise level optimal") == 2
+    )
+
+
+def test_a_head_of_other_weights_is_refused(run, capsys):
+    assert main(["fit-head", str(run), "--steps", "1", "--weights", "raw"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--likelihood", "ode", "--examples", "3"]) == 2
+    assert "other weights" in capsys.readouterr().err
+
+
+def test_unknown_words_are_one_line(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(run), "--likelihood", "sde"])
+    assert main(["fit-head", str(run), "--steps", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
