@@ -1,7 +1,8 @@
 """Every formula of DiffEnc in continuous time: stated, proved by sympy, and tied to the code that computes it.
 
 A section is a module with ``THEOREMS``; ``python -m theory`` proves them all and runs every control. Nothing here
-imports the code: the tests compare the two.
+imports the code: the tests compare the two. Installed, the package is ``diffenc_ct.theory``, so everything in it is
+imported by relative names.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from theory._core import Formula, Theorem, Verdict, check, nonzero, zero
+from ._core import Formula, Theorem, Verdict, check, nonzero, zero
 
 __all__ = [
     "SECTIONS",
@@ -40,7 +41,7 @@ SECTIONS = (
 
 def sections() -> dict[str, ModuleType]:
     """Section name -> module, in reading order."""
-    return {name: import_module(f"theory.{name}") for name in SECTIONS}
+    return {name: import_module(f".{name}", __name__) for name in SECTIONS}
 
 
 def theorems() -> tuple[Theorem, ...]:

@@ -1,4 +1,4 @@
-"""Prove every theorem and run every control: ``python -m theory``."""
+"""Prove every theorem and run every control: ``python -m theory``, installed ``python -m diffenc_ct.theory``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from theory import SECTIONS, Theorem, Verdict, check, sections, theorem, theorems
-from theory._page import render
+from . import SECTIONS, Theorem, Verdict, check, sections, theorem, theorems
+from ._page import render
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if every proof holds and every control is caught, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m theory", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {__package__}", description="Prove every theorem and run every control."
+    )
     parser.add_argument("--section", choices=SECTIONS, help="only this section")
     parser.add_argument("--jobs", type=int, default=1, help="processes that prove side by side")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the theory as Markdown")

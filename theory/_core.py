@@ -51,7 +51,8 @@ class Formula:
 
 @cache
 def _compiled(formula: Formula) -> Callable[..., mpmath.mpf]:
-    return sp.lambdify(formula.symbols, formula.expression, "mpmath")
+    function: Callable[..., mpmath.mpf] = sp.lambdify(formula.symbols, formula.expression, "mpmath")
+    return function
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import Density, alpha, alpha2, g, sigma2, x, z
+from ._core import Formula, Theorem
+from ._notation import Density, alpha, alpha2, g, sigma2, x, z
 
 
 def _decoder(variance: Expr) -> Expr:

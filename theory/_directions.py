@@ -9,7 +9,7 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr, Matrix
 
-from theory._core import Formula, Theorem
+from ._core import Formula, Theorem
 
 snr = sp.Symbol("SNR", positive=True)
 _a, _p = sp.symbols("a1 a2", positive=True), sp.symbols("p1 p2", positive=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Theorem
+from ._core import Theorem
 
 _u, _v = sp.symbols("u v", real=True)
 _c = sp.Symbol("c", positive=True)

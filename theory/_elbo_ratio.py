@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import d, w
+from ._core import Formula, Theorem
+from ._notation import d, w
 
 _best, _share, _mean = sp.symbols("w_star u m", positive=True)
 _error = sp.Symbol("D2", positive=True)  # E||Delta||^2 / S^2
@@ -130,7 +130,10 @@ THEOREMS = (
                 d * (1 + _error / d - w) / (2 * w**2),
             ),
         },
-        computed_by=("diffenc_ct.calibration.tables.StepTables.excess", "diffenc_ct.calibration.plan"),
+        computed_by=(
+            "diffenc_ct.calibration.tables.StepTables.excess",
+            "diffenc_ct.calibration.plan",
+        ),
         formula=lambda: Formula(
             (_error, d), sp.Tuple(1 + _error / d, d / 2 * sp.log(1 + _error / d))
         ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import (
+from ._core import Formula, Theorem
+from ._notation import (
     alpha,
     alpha2,
     g,

@@ -13,11 +13,11 @@ from itertools import combinations
 import sympy as sp
 from sympy import Expr, Matrix
 
-from theory._core import Theorem
-from theory._gaussian_depth import THEOREMS as GAUSSIAN
-from theory._grids import THEOREMS as GRIDS
-from theory._notation import lam
-from theory._prior import Prior
+from ._core import Theorem
+from ._gaussian_depth import THEOREMS as GAUSSIAN
+from ._grids import THEOREMS as GRIDS
+from ._notation import lam
+from ._prior import Prior
 
 delta, e, snr, d = sp.symbols("delta e SNR d", positive=True)
 e1, Q, Q1 = sp.symbols("e1 Q Q1", real=True)

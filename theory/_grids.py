@@ -8,7 +8,7 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
+from ._core import Formula, Theorem
 
 S, low, high, T, i = sp.symbols("S SNR_1 SNR_0 T i", positive=True)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._moments import mean_over
-from theory._notation import alpha, alpha2, g, gamma, lam, log_normal, sigma, sigma2, t, z
+from ._core import Formula, Theorem
+from ._moments import mean_over
+from ._notation import alpha, alpha2, g, gamma, lam, log_normal, sigma, sigma2, t, z
 
 S = sp.Symbol("S", positive=True)
 m = sp.Symbol("m", real=True)

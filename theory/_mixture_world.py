@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import Density, alpha, g, log_normal, sigma, x, z
+from ._core import Formula, Theorem
+from ._notation import Density, alpha, g, log_normal, sigma, x, z
 
 A = sp.Symbol("A", positive=True)
 _a, _s = sp.symbols("alpha sigma", positive=True)
@@ -42,7 +42,8 @@ def _mixture_posterior(shared: bool = False, power: int = 2) -> tuple[Expr, ...]
     """With w_i N(z; alpha A m_i, V_i) as symbols p_i: Bayes' rule in each component, then for the sum."""
     source, parts = sp.Symbol("k", real=True), sp.symbols("p1 p2", positive=True)
     shares = _w if shared else [p / sum(parts) for p in parts]
-    residuals, bayes, tweedie = [], sp.S.Zero, sp.S.Zero
+    residuals: list[Expr] = []
+    bayes, tweedie = sp.S.Zero, sp.S.Zero
     for part, share, mean, spread in zip(parts, shares, _ms, _Ss, strict=True):
         density, score, known = component(mean, spread)
         plain = Density.normal(x, mean, spread) * Density.normal(z, _a * A * x, _s**2)

@@ -7,9 +7,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from theory._core import Theorem
-
-_ROOT = Path(__file__).resolve().parent.parent
+from ._core import Theorem
 
 _OPENING = r"""# The theory of DiffEnc in continuous time
 
@@ -93,10 +91,12 @@ def _inline(text: str) -> str:
 
 def _link(dotted: str) -> str:
     """A link to the file of a dotted name: the longest prefix that is a module."""
+    # `diffenc_ct` lies beside this package in the sources and above it where it is installed.
+    folders = Path(__file__).resolve().parents[1:3]
     parts = dotted.split(".")
     for end in range(len(parts) - 1, 0, -1):
         stem = "/".join(parts[:end])
         for path in (f"{stem}.py", f"{stem}/__init__.py"):
-            if (_ROOT / path).is_file():
+            if any((folder / path).is_file() for folder in folders):
                 return f"[`{'.'.join(parts[1:])}`](../{path})"
     raise ValueError(f"computed_by: no module of this project holds {dotted}")

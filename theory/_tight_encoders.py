@@ -8,9 +8,9 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import alpha, beta, g, gamma, lam, sigma2, t
-from theory._tightness import INFORMATION, STAR, a, b, c, rate_at_optimum
+from ._core import Formula, Theorem
+from ._notation import alpha, beta, g, gamma, lam, sigma2, t
+from ._tightness import INFORMATION, STAR, a, b, c, rate_at_optimum
 
 
 def _tight(level: Expr) -> tuple[Expr, ...]:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._directions import THEOREMS as DIRECTIONS
-from theory._finite_depth import THEOREMS as FINITE_DEPTH
-from theory._notation import alpha, eta2, lam, sigma
-from theory._prior import Prior
-from theory._tight_encoders import THEOREMS as TIGHT_ENCODERS
-from theory._tightness import INFORMATION, REMAINING, STAR, a, b, c, k, rate_at_optimum, snr
+from ._core import Formula, Theorem
+from ._directions import THEOREMS as DIRECTIONS
+from ._finite_depth import THEOREMS as FINITE_DEPTH
+from ._notation import alpha, eta2, lam, sigma
+from ._prior import Prior
+from ._tight_encoders import THEOREMS as TIGHT_ENCODERS
+from ._tightness import INFORMATION, REMAINING, STAR, a, b, c, k, rate_at_optimum, snr
 
 _A, _S = alpha(-lam), sigma(-lam)
 _X = tuple(sp.Function(f"X{i}", real=True)(lam) for i in (1, 2))

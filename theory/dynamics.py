@@ -8,8 +8,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import alpha, eta2, g, gamma, rate, rhat, sigma2, t, xhat, z
+from ._core import Formula, Theorem
+from ._notation import alpha, eta2, g, gamma, rate, rhat, sigma2, t, xhat, z
 
 _tau = sp.Symbol("tau", real=True)
 _u, _diffusion = sp.symbols("u g", real=True)

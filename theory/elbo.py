@@ -6,11 +6,11 @@ depth as $T \to \infty$. Errors of the heads are written $a = x_t - \hat x$ and 
 
 from __future__ import annotations
 
-from theory._core import Theorem
-from theory._elbo_depth import THEOREMS as _DEPTH
-from theory._elbo_estimators import THEOREMS as _ESTIMATORS
-from theory._elbo_integrand import THEOREMS as _INTEGRAND
-from theory._elbo_ratio import THEOREMS as _RATIO
-from theory._elbo_steps import THEOREMS as _STEPS
+from ._core import Theorem
+from ._elbo_depth import THEOREMS as _DEPTH
+from ._elbo_estimators import THEOREMS as _ESTIMATORS
+from ._elbo_integrand import THEOREMS as _INTEGRAND
+from ._elbo_ratio import THEOREMS as _RATIO
+from ._elbo_steps import THEOREMS as _STEPS
 
 THEOREMS: tuple[Theorem, ...] = _STEPS + _DEPTH + _INTEGRAND + _RATIO + _ESTIMATORS

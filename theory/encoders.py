@@ -8,8 +8,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import alpha, alpha2, eps, g, gamma, lam, sigma, sigma2, t, x, y, z
+from ._core import Formula, Theorem
+from ._notation import alpha, alpha2, eps, g, gamma, lam, sigma, sigma2, t, x, y, z
 
 _a2, _s2 = alpha2(-lam), sigma2(-lam)
 _y = sp.Function("y", real=True)

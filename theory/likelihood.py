@@ -10,9 +10,9 @@ from itertools import product
 import sympy as sp
 from sympy import Expr, Matrix
 
-from theory._core import Formula, Theorem
-from theory._notation import alpha, lam, sigma, t
-from theory._prior import Prior
+from ._core import Formula, Theorem
+from ._notation import alpha, lam, sigma, t
+from ._prior import Prior
 
 _A, _S = alpha(-lam), sigma(-lam)
 _Z = sp.symbols("z1 z2", real=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._decoder import THEOREMS as _DECODER
-from theory._notation import (
+from ._core import Formula, Theorem
+from ._decoder import THEOREMS as _DECODER
+from ._notation import (
     alpha,
     alpha2,
     beta,

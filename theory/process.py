@@ -6,8 +6,8 @@ $\eta(t)$ names one of many joint laws that share the marginals: $\eta = 1$ is t
 
 from __future__ import annotations
 
-from theory._core import Theorem
-from theory._process_forward import THEOREMS as _FORWARD
-from theory._process_posterior import THEOREMS as _POSTERIOR
+from ._core import Theorem
+from ._process_forward import THEOREMS as _FORWARD
+from ._process_posterior import THEOREMS as _POSTERIOR
 
 THEOREMS: tuple[Theorem, ...] = _FORWARD + _POSTERIOR

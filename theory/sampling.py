@@ -8,8 +8,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from theory._core import Formula, Theorem
-from theory._notation import sigma2
+from ._core import Formula, Theorem
+from ._notation import sigma2
 
 _a, _b, _l = sp.symbols("a b l", real=True)
 _start = sp.Symbol("u_a", real=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sympy as sp
 
-from theory._core import Formula, Theorem
-from theory._notation import alpha, alpha2, beta, g, gamma, rate, sigma, sigma2, t
+from ._core import Formula, Theorem
+from ._notation import alpha, alpha2, beta, g, gamma, rate, sigma, sigma2, t
 
 _a2, _s2 = alpha2(gamma(t)), sigma2(gamma(t))
 _rate = gamma(t).diff(t)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr, Matrix
 
-from theory._core import Formula, Theorem
-from theory._linear_world import THEOREMS as LINEAR_FLOW
-from theory._mixture_world import THEOREMS as MIXTURE
-from theory._moments import mean_over
-from theory._notation import (
+from ._core import Formula, Theorem
+from ._linear_world import THEOREMS as LINEAR_FLOW
+from ._mixture_world import THEOREMS as MIXTURE
+from ._moments import mean_over
+from ._notation import (
     Density,
     alpha,
     alpha2,
