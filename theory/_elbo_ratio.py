@@ -132,7 +132,7 @@ THEOREMS = (
         },
         computed_by=(
             "diffenc_ct.calibration.tables.StepTables.excess",
-            "diffenc_ct.calibration.plan",
+            "diffenc_ct.calibration.fit.plan",
         ),
         formula=lambda: Formula(
             (_error, d), sp.Tuple(1 + _error / d, d / 2 * sp.log(1 + _error / d))
@@ -196,7 +196,7 @@ THEOREMS = (
             "second order as at w = 1": lambda: _ratio_limit(_f2),
             "w* - 1 without its 2": lambda: _ratio_limit(_f2 - _f1**2 / d, sp.Integer(1)),
         },
-        computed_by=("diffenc_ct.calibration.plan",),
+        computed_by=("diffenc_ct.calibration.fit.plan",),
     ),
     Theorem(
         name="elbo.fixed_ratio_divergence",
