@@ -118,7 +118,7 @@ THEOREMS = (
         computed_by=(
             "diffenc_ct.worlds.MixtureWorld.posterior_mean",
             "diffenc_ct.worlds.MixtureWorld.posterior_variance",
-            "diffenc_ct.worlds.MixtureWorld.heads",
+            "diffenc_ct.worlds.MixtureWorld.estimates",
         ),
         formula=lambda: Formula((z, *_w, *_ms, _Ss[0], A, g), _posterior_formula()),
     ),

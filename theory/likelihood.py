@@ -246,7 +246,10 @@ THEOREMS = (
             "Gaussian variance for signs": lambda: _hutchinson(False, diagonal=True),
             "variance for signs for Gaussian": lambda: _hutchinson(True, diagonal=False),
         },
-        computed_by=("diffenc_ct.likelihood.divergence.draw_probes",),
+        computed_by=(
+            "diffenc_ct.likelihood.divergence.Rademacher",
+            "diffenc_ct.likelihood.divergence.GaussianProbes",
+        ),
     ),
     Theorem(
         name="likelihood.dequantisation",
@@ -260,7 +263,7 @@ THEOREMS = (
             "entropy of q forgotten": lambda: _bound(entropy=0),
             "sign of the entropy": lambda: _bound(entropy=-1),
         },
-        computed_by=("diffenc_ct.likelihood.dequantisation.dequantise",),
+        computed_by=("diffenc_ct.likelihood.dequantisation.Dequantisation.draw",),
     ),
     Theorem(
         name="likelihood.truncated_normal",

@@ -218,7 +218,7 @@ THEOREMS = (
             "A for its transpose": lambda: _matrix_posterior(transpose=False),
         },
         computed_by=(
-            "diffenc_ct.worlds.GaussianWorld.heads",
+            "diffenc_ct.worlds.GaussianWorld.estimates",
             "diffenc_ct.worlds.GaussianWorld.posterior_covariance",
         ),
         formula=lambda: Formula(

@@ -44,6 +44,8 @@ def test_the_version_is_the_same_everywhere():
     version = value("pyproject.toml", "version", " = ")
     assert value("CITATION.cff", "version", ": ") == version
     assert re.search(rf"^## \[{re.escape(version)}\]", text("CHANGELOG.md"), re.M)
+    written = re.findall(r'^__version__ = "(.+)"$', text("diffenc_ct/__init__.py"), re.M)
+    assert set(written) <= {version}
 
 
 def test_the_license_is_the_same_everywhere():

@@ -128,6 +128,7 @@ def test_the_wheel_requires_no_extra(metadata):
     assert required == {
         "jaxtyping",
         "numpy",
+        "pydantic",
         "safetensors",
         "torch",
         "torchdiffeq",
