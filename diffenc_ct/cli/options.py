@@ -1,9 +1,7 @@
-"""Arguments that commands share, and how words on the command line become values."""
+"""Arguments that commands share."""
 
 import argparse
 import sys
-import types
-import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,124 +12,8 @@ from tqdm import tqdm
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.distributed import TIMEOUT, launched_rank, own_device
-from diffenc_ct.training.config import Config, DataConfig
+from diffenc_ct.training.config import DataConfig
 from diffenc_ct.training.runs import OpenedRun
-from diffenc_ct.training.settings import leaves
-
-# Settings with a flag of their own name and section left out; the others are --section-name.
-SHORT = {
-    "data.name": "--data",
-    "data.root": "--data-root",
-    "data.levels": "--levels",
-    "data.download": "--download",
-    "schedule.kind": "--schedule",
-    "encoder.kind": "--encoder",
-    "encoder.network.kind": "--encoder-network",
-    "network.kind": "--network",
-    "optimizer.learning_rate": "--learning-rate",
-}
-
-
-def flag_of(name: str) -> str:
-    """The flag of a setting: --data for data.name, --steps for training.steps, --schedule-options, ..."""
-    if name in SHORT:
-        return SHORT[name]
-    section, _, rest = name.partition(".")
-    kept = rest if section in ("training", "optimizer", "model") else name
-    return "--" + kept.replace(".", "-").replace("_", "-")
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting of the configuration, grouped by section."""
-    groups: dict[str, Any] = {}
-    for name, (item, hint) in leaves(Config).items():
-        section = name.split(".")[0]
-        if section not in groups:
-            groups[section] = parser.add_argument_group(f"{section} settings")
-        default = item.default if item.default is not item.default_factory else None
-        text = item.metadata["help"]
-        shown = (
-            default
-            if isinstance(default, str | int | float | tuple) and default is not True
-            else None
-        )
-        if shown is not None and shown is not False:
-            shown = " ".join(f"{v:g}" for v in shown) if isinstance(shown, tuple) else shown
-            text += f" (default {shown})"
-        kind = typing.get_origin(hint)
-        extra: dict[str, Any] = {
-            "type": _converter(hint),
-            "metavar": name.rsplit(".", 1)[-1].upper(),
-        }
-        if hint is bool:
-            extra = {"action": argparse.BooleanOptionalAction}
-        elif kind is typing.Literal:
-            extra = {"choices": typing.get_args(hint)}
-        elif kind is tuple:
-            extra |= {"nargs": "+"}
-        elif kind is dict:
-            extra = {"nargs": "*", "metavar": "NAME=VALUE", "type": _pair}
-        groups[section].add_argument(
-            flag_of(name),
-            dest=f"set:{name}",
-            default=argparse.SUPPRESS,
-            help=text.replace("%", "%%"),
-            **extra,
-        )
-
-
-def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Settings that stand on the command line, by dotted name."""
-    found = {}
-    for key, value in vars(arguments).items():
-        if key.startswith("set:"):
-            pairs = isinstance(value, list) and all(isinstance(item, tuple) for item in value)
-            found[key[4:]] = dict(value) if pairs else value
-    return found
-
-
-def _converter(hint: Any) -> Callable[[str], Any]:
-    choices = typing.get_args(hint)
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    number = (
-        int
-        if hint is int or int in choices
-        else float
-        if hint is float or float in choices
-        else str
-    )
-
-    def convert(text: str) -> Any:
-        if union and type(None) in choices and text.lower() == "none":
-            return None
-        try:
-            return number(text)
-        except ValueError:
-            if any(typing.get_origin(choice) is typing.Literal for choice in choices):
-                return text  # a word like "tight", which the configuration checks
-            raise
-
-    convert.__name__ = {int: "integer", float: "number", str: "text"}[number]
-    return convert
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
-    return name, _scalar(value)
-
-
-def _scalar(text: str) -> bool | int | float | str | None:
-    words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
+from diffenc_ct.cli.flags import add_settings, given_settings
 from diffenc_ct.cli.options import (
     add_device,
-    add_settings,
     add_timeout,
-    given_settings,
     load_data,
     use_device,
 )
@@ -20,8 +19,6 @@ from diffenc_ct.training.loop import train
 from diffenc_ct.training.presets import PRESETS, preset
 from diffenc_ct.training.state import count_parameters
 
-NAME = "train"
-HELP = "Train a model, or go on training one; metrics and checkpoints go to the run's folder."
 EPILOG = """\
 The configuration is that of --preset, --config, or the run's own with --resume; flags change it.
 Fixed-size vectors get an MLP, images the authors' U-Nets, unless --network says otherwise.

@@ -25,14 +25,16 @@ def _encoder(kind: str, network: str = "encoder-unet", **options: Any) -> Encode
     kinds = {"vdm": "identity", "nt": "non-trainable", "diffenc": "trainable"}
     if kind != "diffenc":
         return EncoderConfig(kind=kinds[kind])
-    return EncoderConfig(kind=kinds[kind], network=NetworkConfig(network, options))
+    return EncoderConfig(kind=kinds[kind], network=NetworkConfig(kind=network, options=options))
 
 
 def _digits() -> Config:
     return Config(
         data=DataConfig(name="digits"),
         encoder=_encoder("diffenc", width=16, layers=1, groups=8, block_groups=8),
-        network=NetworkConfig("score-unet", {"width": 32, "layers": 2, "dropout": 0.05}),
+        network=NetworkConfig(
+            kind="score-unet", options={"width": 32, "layers": 2, "dropout": 0.05}
+        ),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.999,), clip=1.0),
         training=TrainingConfig(
             steps=1500,
@@ -49,7 +51,9 @@ def _mnist_small(kind: str) -> Config:
     return Config(
         data=DataConfig(name="mnist"),
         encoder=_encoder(kind, width=32, layers=2, groups=16, dropout=0.0),
-        network=NetworkConfig("score-unet", {"width": 32, "layers": 2, "dropout": 0.0}),
+        network=NetworkConfig(
+            kind="score-unet", options={"width": 32, "layers": 2, "dropout": 0.0}
+        ),
         optimizer=OptimizerConfig(learning_rate=1e-3, decay="cosine", ema=(0.99,), clip=1.0),
         training=TrainingConfig(
             steps=1500,
@@ -79,7 +83,7 @@ def _paper(data: str, kind: str) -> Config:
     return Config(
         data=DataConfig(name=data),
         encoder=_encoder(kind, network, width=64, layers=encoder_layers, groups=16),
-        network=NetworkConfig("score-unet", {"width": width, "layers": layers}),
+        network=NetworkConfig(kind="score-unet", options={"width": width, "layers": layers}),
         optimizer=OptimizerConfig(),
         training=TrainingConfig(
             steps=800_000 if data == "mnist" else 1_000_000,

@@ -1,25 +1,45 @@
-"""Trees of dataclasses from and to plain values: names and types are checked all the way down."""
+"""Tables of settings: their fields are documented, and checked by pydantic; what does not fit is said in one line."""
 
-import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 
-def leaves(kind: type, prefix: str = "") -> dict[str, tuple[dataclasses.Field, Any]]:
-    """Every setting by its dotted name, with its dataclass field and type."""
-    found: dict[str, tuple[dataclasses.Field, Any]] = {}
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        name, hint = prefix + item.name, hints[item.name]
-        if dataclasses.is_dataclass(hint):
-            found.update(leaves(typing.cast(type, hint), name + "."))
+class Section(BaseModel):
+    """A table of settings: frozen, no keys but its own, and values of just the types that are declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def setting(default: Any, text: str, *, free: bool = False, **limits: Any) -> Any:
+    """A documented field of a Section.
+
+    Args:
+        default: its value where none is given.
+        text: what `diffenc train --help` says of it.
+        free: it may differ when a run is resumed, for it does not change what is computed.
+        limits: pydantic's, such as ge=2 for at least 2.
+    """
+    return Field(default, description=text, json_schema_extra={"free": free}, **limits)
+
+
+def is_free(item: FieldInfo) -> bool:
+    """Whether a setting may differ when a run is resumed."""
+    return item.json_schema_extra == {"free": True}
+
+
+def leaves(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Every setting of a tree of sections, by its dotted name."""
+    found: dict[str, FieldInfo] = {}
+    for name, item in kind.model_fields.items():
+        if isinstance(item.annotation, type) and issubclass(item.annotation, BaseModel):
+            found |= leaves(item.annotation, f"{prefix}{name}.")
         else:
-            found[name] = (item, hint)
+            found[prefix + name] = item
     return found
 
 
@@ -30,55 +50,25 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
 
 
-def read(kind: type[T], values: Any, where: str) -> T:
-    """Build a dataclass from a mapping, checking names and types all the way down."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: expected a table of keys, found {values!r}")
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            raise ValueError(f"{where}: unknown key {name!r}{suggest(str(name), hints)}")
-    return kind(
-        **{name: convert(hints[name], value, f"{where}: {name}") for name, value in values.items()}
-    )
-
-
-def convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return read(typing.cast(type, hint), value, where)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        for choice in arguments:
-            try:
-                return convert(choice, value, where)
-            except ValueError:
-                continue
-    elif origin is Literal and value in arguments:
-        return value
-    elif origin is tuple and isinstance(value, list | tuple):
-        return tuple(convert(arguments[0], item, where) for item in value)
-    elif origin is dict and isinstance(value, Mapping):
-        return {
-            str(name): convert(arguments[1], item, f"{where}.{name}")
-            for name, item in value.items()
-        }
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise ValueError(f"{where} = {value!r}; expected {describe(hint)}")
-
-
-def describe(hint: Any) -> str:
-    """A type in words, for messages."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return " or ".join(repr(item) for item in arguments)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(describe(item) for item in arguments)
-    if origin is tuple:
-        return f"a list of {describe(arguments[0])}"
-    if hint is type(None):
-        return "none"
-    names = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
-    return names.get(hint, "a table")
+def in_words(error: ValidationError, values: Any, settings: Mapping[str, FieldInfo]) -> str:
+    """The first thing that is wrong with values, in one line: its name, what was found, and what is allowed."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # one of our own, which says it all
+        return str(first["ctx"]["error"])
+    path: list[str] = []
+    for part in first["loc"]:  # behind the place of the value stand the alternatives of its type
+        if values is first["input"]:
+            break
+        path.append(str(part))
+        values = values[part]
+    name, place = ".".join(path), first["loc"][: len(path)]
+    if first["type"] == "extra_forbidden":
+        beside = [known for known in settings if known.startswith(name[: -len(path[-1])])]
+        known = dict.fromkeys(other.split(".")[len(path) - 1] for other in beside)
+        return f"unknown key {name!r}{suggest(path[-1], known)}"
+    said = [item["msg"] for item in error.errors() if item["loc"][: len(path)] == place]
+    if name in settings and type(None) in typing.get_args(settings[name].annotation):
+        said.append("none")
+    text = " or ".join([said[0], *(more.removeprefix("Input should be ") for more in said[1:])])
+    subject = f"{name} = " if name else ""
+    return f"{subject}{first['input']!r}; {text[0].lower()}{text[1:]}"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -13,13 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from diffenc_ct.cli import COMMANDS, main, make_parser
-from diffenc_ct.cli.options import flag_of
+from diffenc_ct.cli import main
 from diffenc_ct.training.checkpoints import list_checkpoints, read_checkpoint
-from diffenc_ct.training.config import Config, load_config
+from diffenc_ct.training.config import load_config
 from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.runs import open_run
-from diffenc_ct.training.settings import leaves
 
 TINY = (
     "--network-options width=8 layers=1 --encoder-network-options width=8 layers=1 --steps 4 "
@@ -62,26 +59,6 @@ def fails(capsys, *arguments):
     assert len(lines) == 1 and lines[0].startswith("diffenc: error: "), lines
     assert "Traceback" not in captured.err
     return lines[0]
-
-
-def test_every_command_teaches_by_example(capsys):
-    names = {command.NAME for command in COMMANDS}
-    for command in COMMANDS:
-        with pytest.raises(SystemExit) as done:
-            main([command.NAME, "--help"])
-        assert done.value.code == 0
-        text = capsys.readouterr().out
-        assert "examples:" in text and f"diffenc {command.NAME}" in text
-        examples = [line for line in text.splitlines() if line.startswith("  diffenc ")]
-        assert len(examples) >= 2
-        for line in examples:
-            words = shlex.split(line, comments=True)
-            assert make_parser().parse_args(words[1:]).command in names
-
-
-def test_every_setting_has_a_flag_of_its_own():
-    flags = [flag_of(name) for name in leaves(Config)]
-    assert len(set(flags)) == len(flags)
 
 
 def test_flags_become_the_saved_configuration(run):
@@ -229,11 +206,11 @@ def test_bad_input_is_one_line_that_names_it(run, tmp_path, capsys):
         (["train", "--config", other, *new], "version 99"),
         (["train", "--config", broken, *new], "cannot be parsed"),
         (["train", "--config", tmp_path / "gone.toml", *new], "no such configuration file"),
-        (["train", "--steps", "few", *new], "--steps"),
+        (["train", "--steps", "few", *new], "--steps: 'few'; input should be a valid integer"),
         (["train", "--steps", "0", *new[:2]], "training.steps"),
-        (["train", "--stepps", "4", *new], "--stepps"),
+        (["train", "--stepps", "4", *new], "--stepps 4; did you mean --steps?"),
         (["train", "--network-options", "width", *new[:2]], "name=value"),
-        (["train", "--noise-level", "loud", *new], "noise_level"),
+        (["train", "--noise-level", "loud", *new], "--noise-level: 'loud'"),
         (["train", "--device", "nonsense", "--run", tmp_path / "new"], "--device nonsense"),
         (["train", "--data", "swirl", *TINY, "--run", run], "holds a run already"),
         (["train", "--data", "swirl", *TINY, "--run", other], "is a file"),

@@ -1,0 +1,109 @@
+"""Mutants of the configuration, the flags, the start of the command line, and the names of the root."""
+
+from tests.mutants import Mutant
+
+CONFIG, SETTINGS = "diffenc_ct/training/config.py", "diffenc_ct/training/settings.py"
+CLI, FLAGS, ROOT = "diffenc_ct/cli/__init__.py", "diffenc_ct/cli/flags.py", "diffenc_ct/__init__.py"
+READ, WORDS = "tests/training/test_config.py", "tests/cli/test_flags.py"
+START, NAMES = "tests/cli/test_start.py", "tests/test_root.py"
+
+MUTANTS = [
+    Mutant(
+        SETTINGS,
+        'extra="forbid", strict=True',
+        'extra="ignore", strict=True',
+        "a misspelt key is passed over",
+        (f"{READ}::test_refusals_name_key_and_remedy",),
+    ),
+    Mutant(
+        SETTINGS,
+        'extra="forbid", strict=True',
+        'extra="forbid"',
+        "true is one step",
+        (f"{READ}::test_refusals_name_key_and_remedy",),
+    ),
+    Mutant(
+        SETTINGS,
+        'item["loc"][: len(path)] == place',
+        'item["input"] is first["input"]',
+        "two settings that are wrong alike are taken for one",
+        (f"{READ}::test_of_two_faults_the_first_is_said",),
+    ),
+    Mutant(
+        SETTINGS,
+        'if values is first["input"]:',
+        'if values == first["input"]:',
+        "a NaN is not where it is looked for",
+        (f"{READ}::test_refusals_name_key_and_remedy",),
+    ),
+    Mutant(
+        CONFIG,
+        "if batch % parts:",
+        "if batch < parts:",
+        "a batch that cannot be split evenly",
+        (f"{READ}::test_refusals_name_key_and_remedy",),
+    ),
+    Mutant(
+        CONFIG,
+        'free.discard("training.steps")',
+        'free.discard("steps")',
+        "a cosine decay is resumed towards another end",
+        (f"{READ}::test_only_what_changes_the_numbers_counts_as_a_difference",),
+    ),
+    Mutant(
+        FLAGS,
+        'if optional and text.lower() == "none":',
+        'if text.lower() == "none":',
+        "a data set of the name none",
+        (f"{WORDS}::test_words_become_settings",),
+    ),
+    Mutant(
+        FLAGS,
+        "default=argparse.SUPPRESS",
+        "default=None",
+        "flags that were not given override the preset",
+        (f"{WORDS}::test_words_become_settings",),
+    ),
+    Mutant(
+        FLAGS,
+        "for kind in (int, float):",
+        "for kind in (float,):",
+        "a width of 8.0",
+        (f"{WORDS}::test_words_become_settings",),
+    ),
+    Mutant(
+        CLI,
+        "make_parser(argv[:1])",
+        "make_parser()",
+        "every command's module is imported for every command",
+        (f"{START}::test_what_needs_no_command_loads_nothing",),
+    ),
+    Mutant(
+        CLI,
+        "TypeError | OSError | ImportError)",
+        "TypeError | OSError)",
+        "a missing extra shows a traceback",
+        (f"{START}::test_what_a_user_can_cause_is_one_line",),
+    ),
+    Mutant(
+        CLI,
+        "if rank == 0:",
+        "if rank >= 0:",
+        "every process says that all stop",
+        (f"{START}::test_other_processes_say_only_their_own",),
+    ),
+    Mutant(
+        ROOT,
+        "if not (name in _HOME and isinstance(value, ModuleType)):",
+        "if name not in _HOME or isinstance(value, ModuleType):",
+        "the package elbo hides the function, in the order that nobody tried",
+        (f"{NAMES}::test_a_function_is_not_hidden_by_the_package_of_its_name",),
+    ),
+    Mutant(
+        ROOT,
+        "if name not in _HOME:",
+        "if name not in _HOME and name in _NAMES:",
+        "a misspelt name is a KeyError",
+        (f"{NAMES}::test_every_name_is_there_and_no_other",),
+    ),
+]

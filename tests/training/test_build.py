@@ -1,0 +1,146 @@
+"""The models that configurations build: presets, plug-ins, and parts that do not fit."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import diffenc_ct as dc
+from diffenc_ct.networks.blocks import fourier_features
+from diffenc_ct.training.build import build_model_for
+from diffenc_ct.training.config import (
+    Config,
+    replace,
+)
+from diffenc_ct.training.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_build_on_their_own_shapes(name):
+    config = preset(name)
+    shape = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}.get(config.data.name, (3, 32, 32))
+    smaller = {"network.options": config.network.options | {"layers": 1, "width": 32}}
+    if config.encoder.kind == "trainable":
+        smaller["encoder.network.options"] = config.encoder.network.options | {"width": 32}
+    model = build_model_for(replace(config, smaller), shape, 256)
+    kinds = {"vdm": dc.IdentityEncoder, "nt": dc.NonTrainableEncoder}
+    assert isinstance(model.encoder, kinds.get(name.rpartition("-")[2], dc.TrainableEncoder))
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_small_mnist_models_have_the_reference_sizes():
+    count = {
+        kind: sum(
+            p.numel()
+            for p in build_model_for(preset(f"mnist-small-{kind}"), (1, 28, 28), 256).parameters()
+        )
+        for kind in ("vdm", "nt", "diffenc")
+    }
+    assert count["vdm"] == count["nt"] == 220_097
+    assert count["diffenc"] > count["vdm"]
+
+
+class Plug(nn.Module):
+    def __init__(self, shape, gamma_range, *, gain=1.0):
+        super().__init__()
+        self.shape, self.gamma_range = shape, gamma_range
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, z, gamma):
+        return self.gain * z
+
+
+class PlugSchedule(dc.LinearSchedule):
+    def __init__(self, *, top=3.0):
+        super().__init__(-5.0, top)
+
+
+class PlugEncoder(dc.NonTrainableEncoder):
+    pass
+
+
+def plugged(**settings):
+    values = {
+        "network.kind": f"{__name__}:Plug",
+        "encoder.kind": f"{__name__}:PlugEncoder",
+        "schedule.kind": f"{__name__}:PlugSchedule",
+    }
+    return replace(Config(), values | settings)
+
+
+def test_plug_ins_get_options_and_the_facts_they_ask_for():
+    model = build_model_for(plugged(**{"network.options": {"gain": 2.0}}), (4,), 17)
+    assert isinstance(model.network, Plug) and isinstance(model.encoder, PlugEncoder)
+    assert model.network.shape == (4,) and model.network.gamma_range == (-5.0, 3.0)
+    assert model.network.gain.item() == 2.0 and model.levels == 17
+    higher = build_model_for(plugged(**{"schedule.options": {"top": 4.0}}), (4,), 17)
+    assert higher.network.gamma_range == (-5.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"network.options": {"gian": 2.0}}, ["'gian'", "did you mean 'gain'"]),
+        ({"network.kind": "ml"}, ["unknown network 'ml'", "'mlp'"]),
+        ({"network.kind": "no_such_module:Net"}, ["cannot be imported"]),
+        ({"network.kind": f"{__name__}:PRESETS"}, ["cannot be imported", "no class"]),
+        ({"network.kind": "score-unet"}, ["needs channels"]),
+        ({"encoder.kind": f"{__name__}:Plug"}, ["no Encoder"]),
+        ({"schedule.kind": "linaer"}, ["unknown schedule", "'linear'"]),
+        (
+            {"schedule.kind": "linear", "schedule.options": {"gamma_min": 9.0}},
+            ["schedule 'linear'"],
+        ),
+        ({"encoder.network.kind": "mlp"}, ["encoder.network", "remove it"]),
+    ],
+)
+def test_impossible_parts_are_refused(settings, words):
+    with pytest.raises(ValueError) as error:
+        build_model_for(plugged(**settings), (4,), 17)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(("levels", "start"), [(256, -13.3), (17, -7.9), (None, -13.3)])
+def test_schedules_start_where_the_levels_are_told_apart(levels, start):
+    zero = torch.zeros(1)
+    assert build_model_for(Config(), (2,), levels).schedule(zero).gamma.item() == pytest.approx(
+        start
+    )
+    given = replace(Config(), {"schedule.options": {"gamma_min": -9.0}})
+    assert build_model_for(given, (2,), levels).schedule(zero).gamma.item() == pytest.approx(-9)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 8, 8)])
+@pytest.mark.parametrize("heads", ["single", "paired"])
+def test_automatic_networks_fit_data_and_heads(shape, heads):
+    config = replace(Config(), {"model.heads": heads})
+    model = build_model_for(config, shape, None)
+    z = torch.randn(2, *shape)
+    predicted = model.predict(z, torch.tensor([-3.0, 1.0]))
+    assert predicted.x_hat.shape == predicted.r_hat.shape == z.shape
+    assert model.encoder(z, torch.tensor([-3.0, 1.0])).value.shape == z.shape
+
+
+def test_weights_come_from_the_seed_alone():
+    def weights(seed):
+        torch.manual_seed(torch.seed() % 1000)
+        model = build_model_for(replace(Config(), {"training.seed": seed}), (3,), None)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@given(st.integers(2, 300))
+def test_fourier_features_repeat_from_level_to_level(levels):
+    network = build_model_for(preset("digits"), (1, 8, 8), levels).network
+    k = torch.arange(levels, dtype=torch.float64)[:, None]
+    x = 2 * (k + 0.5) / levels - 1
+    slow_sin, fast_sin, slow_cos, fast_cos = fourier_features(x * network.fourier_scale, 6, 8).T
+    # One period a level for the fast pair; half a period for the slow one, which flips sign.
+    for fast in (fast_sin, fast_cos):
+        assert torch.allclose(fast, fast[:1].expand_as(fast), atol=1e-9)
+    for slow in (slow_sin, slow_cos):
+        assert torch.allclose(slow[1:], -slow[:-1], atol=1e-9)
