@@ -10,9 +10,10 @@ equal bit for bit.
 
 import io
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -50,6 +51,10 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
+
+    def answered(self) -> AbstractContextManager[None]:
+        """A context in which the loss of another process is told as ConnectionError, for calls of torch's own."""
+        return _answered(_LOST) if self.size > 1 else nullcontext()
 
     def rows(self, count: int) -> slice:
         """This process's share of `count` rows; ValueError where they cannot be shared equally."""
@@ -103,17 +108,12 @@ class Processes:
             raise TrainingStopped(outcome[1][0], exit_code=outcome[1][1])
         return outcome[0]
 
-    def spread(
-        self,
-        function: Callable[[S], T],
-        items: Sequence[S],
-        progress: Callable[[Sequence[S]], Iterable[S]] = iter,
-    ) -> list[T]:
+    def spread(self, function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """[function(item) for item in items] on every process, each having computed its share of the items.
 
-        progress: wraps the loop over this process's share. Results may hold tensors; those of GPUs arrive on `device`.
+        Results may hold tensors; those of GPUs arrive on `device`.
         """
-        mine = [function(item) for item in progress(items[self.rank :: self.size])]
+        mine = [function(item) for item in items[self.rank :: self.size]]
         if self.size == 1:
             return mine
         packed = io.BytesIO()
@@ -128,6 +128,39 @@ class Processes:
 
 
 ALONE = Processes()
+
+# Called with the number of examples (or steps) that were done since the last call.
+Progress = Callable[[int], object]
+
+
+def silent(done: int) -> None:
+    """No progress shown."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a long computation is divided and watched.
+
+    Attributes:
+        batch_size: examples at a time, at least 1; results do not depend on it, unless a solver's `batch_matters`.
+        progress: called with the number of examples that were done, such as the `update` of a tqdm bar.
+        processes: share the batches, and all return all results.
+
+    Raises:
+        ValueError: for a batch size below 1.
+    """
+
+    batch_size: int = 256
+    progress: Progress = silent
+    processes: Processes = ALONE
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be at least 1")
+
+    def share(self, count: int) -> int:
+        """The batch size with which `count` examples keep every process busy."""
+        return min(self.batch_size, -(-count // self.processes.size))
 
 
 def launched_size() -> int:
@@ -185,11 +218,17 @@ def launched(
         dist.destroy_process_group()
 
 
+# What gloo, nccl and torch say where a peer is gone: other errors of a backward pass are not to be taken for it.
+_LOST = re.compile("gloo|nccl|connection|timed out|timeout|peer|store", re.IGNORECASE)
+
+
 @contextmanager
-def _answered() -> Iterator[None]:
+def _answered(words: re.Pattern[str] = re.compile("")) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not words.search(str(error)):
+            raise
         reason = textwrap.shorten(str(error), 120)
         raise ConnectionError(
             f"another process of this launch is gone or does not answer ({reason}); its own message says why. "

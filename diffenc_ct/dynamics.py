@@ -5,13 +5,12 @@
     reverse, generative      dz = b_eta dt + eta sqrt(beta) dw_bar                               t: 1 -> 0
     probability flow         dz/dt = b_0, eta = 0                                                either way
 
-b_Q is b_eta with x_t and x_t' for the heads. A reverse SDE runs in its own time tau = 1 - t, so that a solver's time
+b_Q is b_eta with x_t and x_t' for the estimates. A reverse SDE runs in its own time tau = 1 - t, so that a solver's time
 increases: dz = -b dtau + eta sqrt(beta) dw. The diffusion coefficient does not depend on z, so Ito's and
 Stratonovich's reading agree (their difference is 1/2 g dg/dz = 0) and one object may be typed as either.
 
 torchsde wants states (batch, d): an SDE on images is given `shape` and flattens them itself. torchdiffeq takes any
-shape. The probability flow keeps the marginals q_t if the model's heads are paired; a single head is exact for the
-identity and the non-trainable encoder only.
+shape. The probability flow keeps the marginals q_t if the model's `flow_is_exact`.
 
 Reference: Anderson 1982 (time reversal); Song et al. 2021 (probability flow); Nielsen et al. 2024, section 3.
 """
@@ -22,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder
-from diffenc_ct.model import Heads, reverse_drift
-from diffenc_ct.process import NoiseLevel, as_noise_level, forward_drift
+from diffenc_ct.model import reverse_drift
+from diffenc_ct.process import AnyNoiseLevel, Estimates, as_noise_level, forward_drift
 from diffenc_ct.schedules import Schedule, SchedulePoint
 
 
@@ -32,7 +31,7 @@ class Predictor(Protocol):
 
     @property
     def schedule(self) -> Schedule: ...
-    def predict(self, z: Tensor, gamma: Tensor) -> Heads: ...
+    def predict(self, z: Tensor, gamma: Tensor) -> Estimates: ...
 
 
 SDEType = Literal["ito", "stratonovich"]
@@ -82,20 +81,20 @@ class _ReverseSDE(_SDE):
     def __init__(
         self,
         schedule: Schedule,
-        noise_level: float | NoiseLevel,
+        noise_level: AnyNoiseLevel,
         shape: tuple[int, ...] | None,
         sde_type: SDEType,
     ) -> None:
         super().__init__(shape, sde_type)
         self.schedule, self.noise_level = schedule, as_noise_level(noise_level)
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
         raise NotImplementedError
 
     def f(self, tau: Tensor, y: Tensor) -> Tensor:
         z, point = self._images(y), self.schedule(1 - tau.to(y))
-        heads = self.heads(z, point.gamma.expand(len(z)))
-        return -reverse_drift(z, heads, point, self.noise_level.squared(point.gamma)).flatten(1)
+        found = self.estimates(z, point.gamma.expand(len(z)))
+        return -reverse_drift(z, found, point, self.noise_level.squared(point.gamma)).flatten(1)
 
     def g(self, tau: Tensor, y: Tensor) -> Tensor:
         point = self.schedule(1 - tau.to(y))
@@ -113,14 +112,14 @@ class ReverseSDE(_ReverseSDE):
         self,
         model: Predictor,
         *,
-        noise_level: float | NoiseLevel = 1.0,
+        noise_level: AnyNoiseLevel = 1.0,
         shape: tuple[int, ...] | None = None,
         sde_type: SDEType = "ito",
     ) -> None:
         super().__init__(model.schedule, noise_level, shape, sde_type)
         self.model = model
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
         return self.model.predict(z, gamma)
 
 
@@ -136,15 +135,15 @@ class ConditionalReverseSDE(_ReverseSDE):
         encoder: Encoder,
         x: Tensor,
         *,
-        noise_level: float | NoiseLevel = 1.0,
+        noise_level: AnyNoiseLevel = 1.0,
         sde_type: SDEType = "ito",
     ) -> None:
         super().__init__(schedule, noise_level, tuple(x.shape[1:]), sde_type)
         self.encoder, self.x = encoder, x
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
         encoding = self.encoder(self.x, gamma)
-        return Heads(encoding.value, encoding.rate)
+        return Estimates(encoding.value, encoding.rate)
 
 
 class ProbabilityFlow(nn.Module):
@@ -159,8 +158,8 @@ class ProbabilityFlow(nn.Module):
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         point = self.model.schedule(t.to(z))
-        heads = self.model.predict(z, point.gamma.expand(len(z)))
-        return reverse_drift(z, heads, point, torch.zeros_like(point.gamma))
+        found = self.model.predict(z, point.gamma.expand(len(z)))
+        return reverse_drift(z, found, point, torch.zeros_like(point.gamma))
 
     def velocity(self, z: Tensor, gamma: Tensor) -> Tensor:
         """dz/dgamma at gamma (batch,): the flow without its schedule. Theorem: likelihood.continuity."""

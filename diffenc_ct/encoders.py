@@ -68,7 +68,13 @@ class Encoder(nn.Module):
     """Base class. Implement `encode(x, gamma) -> x_t`; gamma is (batch,), x (batch, *data).
 
     Calling the encoder returns value and rate. Override `forward` only where the rate has a closed form.
+
+    Attributes:
+        flow_is_exact_with_one_head: whether x_t' = c x_t, so that heads which estimate one sum only give the
+            probability flow that keeps the data's marginals.
     """
+
+    flow_is_exact_with_one_head: bool = False
 
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
         raise NotImplementedError("an encoder implements encode(x, gamma) -> x_t")
@@ -87,6 +93,8 @@ class Encoder(nn.Module):
 class IdentityEncoder(Encoder):
     """x_t = x: a plain variational diffusion model. Theorem: encoders.identity."""
 
+    flow_is_exact_with_one_head = True
+
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
         return x
 
@@ -99,6 +107,8 @@ class IdentityEncoder(Encoder):
 
 class NonTrainableEncoder(Encoder):
     """x_t = alpha^2 x, x_t' = sigma^2 x_t: DiffEnc-nt. Theorem: encoders.nontrainable."""
+
+    flow_is_exact_with_one_head = True
 
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
         return mix(x, 0.0, gamma)

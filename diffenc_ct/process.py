@@ -69,8 +69,42 @@ def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
     return 0.5 * (variances + ((q.mean - p.mean) / p.std) ** 2).flatten(1).sum(1)
 
 
+@dataclass(frozen=True)
+class Estimates:
+    """x_hat ~ E[x_t | z_t] and r_hat ~ E[x_t' | z_t], each of z's shape (batch, *data).
+
+    Attributes:
+        x_hat: the estimate of encoded data.
+        r_hat: the estimate of their rate in log-SNR.
+    """
+
+    x_hat: Tensor
+    r_hat: Tensor
+
+
+@dataclass(frozen=True)
+class Errors:
+    """x_t - x_hat and x_t' - r_hat, each of z's shape (batch, *data).
+
+    Attributes:
+        x: the error of x_hat.
+        r: the error of r_hat.
+    """
+
+    x: Tensor
+    r: Tensor
+
+
 class NoiseLevel:
-    """eta(gamma) >= 0, the noise level of the reverse process, through eta^2 and its integral over gamma."""
+    """eta(gamma) >= 0, the noise level of the reverse process, through eta^2 and its integral over gamma.
+
+    A noise level of one's own derives from this and implements `squared` and `integral`.
+
+    Attributes:
+        deterministic: whether eta is 0 at every depth.
+    """
+
+    deterministic: bool = False
 
     def squared(self, gamma: Tensor) -> Tensor:
         """eta^2 at gamma, of gamma's shape."""
@@ -88,6 +122,9 @@ class NoiseLevel:
         """rho = exp(-1/2 int eta^2 dgamma), the correlation of the noises at s and t. Theorem: process.noise_level."""
         return torch.exp(-0.5 * self.integral(gamma_s, gamma_t))
 
+    def __str__(self) -> str:
+        return "a function of gamma"
+
 
 @dataclass(frozen=True)
 class ConstantNoiseLevel(NoiseLevel):
@@ -98,6 +135,14 @@ class ConstantNoiseLevel(NoiseLevel):
     def __post_init__(self) -> None:
         if not (self.eta >= 0 and math.isfinite(self.eta)):
             raise ValueError(f"noise_level={self.eta} must be a finite number >= 0")
+
+    @property
+    def deterministic(self) -> bool:  # type: ignore[override]
+        """Whether eta is 0."""
+        return self.eta == 0
+
+    def __str__(self) -> str:
+        return f"{self.eta:g}"
 
     def squared(self, gamma: Tensor) -> Tensor:
         return torch.full_like(gamma, self.eta**2)
@@ -133,6 +178,16 @@ class TabulatedNoiseLevel(NoiseLevel):
             )
         if not (gamma.diff() > 0).all() or not (eta_squared >= 0).all():
             raise ValueError("gamma must be strictly increasing and eta_squared >= 0")
+        self._fill(gamma, eta_squared)
+
+    @classmethod
+    def unchecked(cls, gamma: Tensor, eta_squared: Tensor) -> "TabulatedNoiseLevel":
+        """From tensors known to be right, without a look at their values (which would wait for their device)."""
+        level = cls.__new__(cls)
+        level._fill(gamma, eta_squared)
+        return level
+
+    def _fill(self, gamma: Tensor, eta_squared: Tensor) -> None:
         self.gamma, self.eta_squared = gamma.double(), eta_squared.double()
         steps = self.gamma.diff() * (self.eta_squared[1:] + self.eta_squared[:-1]) / 2
         self.cumulative = F.pad(steps.cumsum(0), (1, 0))
@@ -186,7 +241,10 @@ def _gauss_legendre(n: int) -> tuple[list[float], list[float]]:
     return nodes.tolist(), weights.tolist()
 
 
-def as_noise_level(noise_level: float | NoiseLevel | Callable[[Tensor], Tensor]) -> NoiseLevel:
+AnyNoiseLevel = float | NoiseLevel | Callable[[Tensor], Tensor]
+
+
+def as_noise_level(noise_level: AnyNoiseLevel) -> NoiseLevel:
     """A noise level from a number eta, a NoiseLevel or a function eta(gamma)."""
     if isinstance(noise_level, NoiseLevel):
         return noise_level

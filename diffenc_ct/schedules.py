@@ -13,7 +13,6 @@ never 1 - alpha^2, and are accurate over the whole range of float32 from gamma =
 Reference: Kingma, Salimans, Poole, Ho, "Variational Diffusion Models", 2021, section 3 and appendix H.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -53,10 +52,18 @@ def expand(a: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SchedulePoint:
-    """A schedule at depth t: gamma(t) and rate = gamma'(t), both of t's shape."""
+    """A schedule at depth t: gamma(t) and rate = gamma'(t), both of t's shape.
+
+    Attributes:
+        gamma: gamma(t).
+        rate: gamma'(t).
+        interior: tensors of t's shape on the way to both, through which gradients reach nothing but what a schedule
+            learns between its end points.
+    """
 
     gamma: Tensor
     rate: Tensor
+    interior: tuple[Tensor, ...] = ()
 
     @property
     def alpha(self) -> Tensor:
@@ -90,13 +97,17 @@ class Schedule(nn.Module):
     def forward(self, t: Tensor) -> SchedulePoint:
         raise NotImplementedError("a schedule implements forward(t) -> SchedulePoint")
 
-    def interior(self) -> Iterator[nn.Parameter]:
-        """The parameters that move gamma between the end points but not there: the variance's, not the ELBO's."""
-        return iter(())
+    @property
+    def start(self) -> float | None:
+        """gamma(0) as a number where nothing learned can move it, so that nobody fetches it from a device; else None."""
+        if next(self.parameters(), None) is not None:
+            return None
+        return float(self(torch.zeros((), dtype=torch.float64)).gamma)
 
     def at(self, t: float, like: Tensor) -> SchedulePoint:
         """The schedule at one depth, as scalars of `like`'s dtype and device."""
-        return self(torch.tensor(t, dtype=like.dtype, device=like.device))
+        point: SchedulePoint = self(torch.full((), t, dtype=like.dtype, device=like.device))
+        return point
 
 
 def _check_range(gamma_min: float, gamma_max: float) -> None:
@@ -113,6 +124,11 @@ class LinearSchedule(Schedule):
         super().__init__()
         _check_range(gamma_min, gamma_max)
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
+
+    @property
+    def start(self) -> float:
+        """gamma_min."""
+        return self.gamma_min
 
     def forward(self, t: Tensor) -> SchedulePoint:
         slope = self.gamma_max - self.gamma_min
@@ -159,6 +175,11 @@ class PolynomialSchedule(Schedule):
                 "weight must lie in [0, 1] and degree be at least 1"
             )
 
+    @property
+    def start(self) -> float:
+        """gamma_min."""
+        return self.gamma_min
+
     def forward(self, t: Tensor) -> SchedulePoint:
         width, w, n = self.gamma_max - self.gamma_min, self.weight, self.degree
         gamma = self.gamma_min + width * ((1 - w) * t + w * t**n)
@@ -194,9 +215,10 @@ class MonotoneSchedule(Schedule):
         self.biases = nn.Parameter(torch.randn(hidden))
         self.heights = nn.Parameter(torch.full((hidden,), -7.0))
 
-    def interior(self) -> Iterator[nn.Parameter]:
-        ends = {id(self.gamma_min), id(self.gamma_max)}
-        return (parameter for parameter in self.parameters() if id(parameter) not in ends)
+    @property
+    def start(self) -> float | None:
+        """gamma_min where it is pinned."""
+        return self.gamma_min if isinstance(self.gamma_min, float) else None
 
     def _monotone(self, t: Tensor) -> tuple[Tensor, Tensor]:
         outer = F.softplus(self.outer_slope).to(t)
@@ -210,5 +232,6 @@ class MonotoneSchedule(Schedule):
     def forward(self, t: Tensor) -> SchedulePoint:
         low, high = self._monotone(torch.stack([torch.zeros_like(t), torch.ones_like(t)]))[0]
         value, rate = self._monotone(t)
-        scale = (self.gamma_max - self.gamma_min) / (high - low)
-        return SchedulePoint(self.gamma_min + scale * (value - low), scale * rate)
+        share, slope = (value - low) / (high - low), rate / (high - low)
+        width = self.gamma_max - self.gamma_min
+        return SchedulePoint(self.gamma_min + width * share, width * slope, (share, slope))

@@ -80,14 +80,14 @@ class BoundedNetwork(RandomNetwork):
 
 
 class HeadsNetwork(nn.Module):
-    """A network that returns Heads itself."""
+    """A network that returns Estimates itself."""
 
     def __init__(self, shape: tuple[int, ...], seed: int) -> None:
         super().__init__()
         self.x, self.r = RandomNetwork(shape, seed), RandomNetwork(shape, seed + 1)
 
-    def forward(self, z: Tensor, gamma: Tensor) -> dc.Heads:
-        return dc.Heads(self.x(z, gamma), self.r(z, gamma))
+    def forward(self, z: Tensor, gamma: Tensor) -> dc.Estimates:
+        return dc.Estimates(self.x(z, gamma), self.r(z, gamma))
 
 
 class UserEncoder(dc.Encoder):

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
+from diffenc_ct.cli.solvers import SOLVERS, make_solver
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.process import as_noise_level
-from diffenc_ct.sampling.grids import make_grid
-from diffenc_ct.sampling.names import SOLVERS, make_solver
-from diffenc_ct.sampling.problem import Grid, Problem
+from diffenc_ct.sampling import Grid, Problem, make_grid
 from diffenc_ct.schedules import alpha2, expand, sigma2
 from diffenc_ct.worlds import MixtureWorld
 from tests.strategies import ScaleEncoder
@@ -21,8 +20,7 @@ F64 = torch.float64
 
 
 def log_snr_grid(steps: int, schedule: dc.Schedule, placement: str = "log-snr") -> Grid:
-    t = make_grid(schedule, steps, placement).flip(0)
-    return Grid(t, schedule(t).gamma)
+    return Grid.of(schedule, make_grid(schedule, steps, placement))
 
 
 class ClosedScaleEncoder(ScaleEncoder):
@@ -43,7 +41,7 @@ def mixture(kind: str, deviation: float = 0.3, low: float = -4.0, high: float = 
 
 
 def declared_order(name: str, *, stochastic: bool) -> float:
-    return SOLVERS[name]().order(stochastic)
+    return SOLVERS[name]().convergence_order(stochastic)
 
 
 def slope(errors: list[float], steps: list[int]) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.process import marginal
@@ -189,20 +189,17 @@ def make_model(
     heads: str = "single",
     levels: int | None = None,
 ) -> dc.DiffEnc:
-    """heads: single, paired, head (a separate second network) or heads (a network that returns Heads)."""
-    if heads == "heads":
-        network: nn.Module = HeadsNetwork(shape, seed)
-        return dc.DiffEnc(schedule, encoder, network, levels=levels, prediction="heads")
+    """heads: single, paired, head (a separate second network) or heads (a network that returns Estimates)."""
+    decoder = dc.Reals() if levels is None else dc.Levels(levels)
     network = RandomNetwork(shape, seed, multiple=2 if heads == "paired" else 1)
-    return dc.DiffEnc(
-        schedule,
-        encoder,
-        network,
-        levels=levels,
-        prediction=prediction,
-        heads="paired" if heads == "paired" else "single",
-        head=RandomNetwork(shape, seed + 1) if heads == "head" else None,
-    )
+    found: dc.Heads
+    if heads == "heads":
+        found = dc.Direct(HeadsNetwork(shape, seed))
+    elif heads == "head":
+        found = dc.Separate(network, RandomNetwork(shape, seed + 1), predicts=prediction)
+    else:
+        found = (dc.Paired if heads == "paired" else dc.Single)(network, predicts=prediction)
+    return dc.DiffEnc(schedule, encoder, found, decoder)
 
 
 def small_model(kind: str, heads: str = "single") -> dc.DiffEnc:

@@ -19,18 +19,19 @@ Reference: Nielsen et al. 2024 (the ELBO at eta = 1); theory/calibration.py prov
 """
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
-from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.distributed import Work
+from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import (
-    ConstantNoiseLevel,
-    NoiseLevel,
+    AnyNoiseLevel,
+    Errors,
     TabulatedNoiseLevel,
     as_noise_level,
     marginal,
@@ -41,10 +42,22 @@ from diffenc_ct.schedules import snr
 
 @dataclass(frozen=True)
 class Tightness:
-    """a, b, c at depths gamma, (J,) each, with standard errors; integrals in nats with theirs.
+    """a, b, c of a model at a table of depths, with standard errors, and what they integrate to.
 
-    gap: the ELBO's excess at eta = 1 (if the heads are posterior means). gain: how much lower the ELBO is at
-    eta*.
+    Attributes:
+        gamma: the table's depths, (J,).
+        a: E||x_t - x_hat||^2, (J,).
+        b: E||x_t' - r_hat||^2, (J,).
+        c: E<x_t - x_hat, x_t' - r_hat>, (J,).
+        a_error: standard error of a.
+        b_error: standard error of b.
+        c_error: standard error of c.
+        gap: the ELBO's excess at eta = 1 in nats, if the estimates are posterior means.
+        gap_error: its standard error.
+        gain: how much lower the ELBO is at eta*, nats.
+        gain_error: its standard error.
+        dimensions: d.
+        examples: how many it was measured on.
     """
 
     gamma: Tensor
@@ -76,14 +89,14 @@ class Tightness:
         """The gap at eta*, nats: gap - gain."""
         return self.gap - self.gain
 
-    def rate(self, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+    def rate(self, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
         """The rate of L_inf,eta per unit of lambda at every depth, nats, (J,). Theorem: calibration.gap."""
         return _rate(
             self.a, self.b, self.c, self.gamma, as_noise_level(noise_level).squared(self.gamma)
         )
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, beside a checkpoint, where `diffenc_ct.load` finds it for noise_level="optimal"."""
+        """Write as JSON, beside a checkpoint, where the command line finds it."""
         plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
         Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -111,78 +124,43 @@ def _rate(a: Tensor, b: Tensor, c: Tensor, gamma: Tensor, eta_squared: Tensor) -
     return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
 
 
-class RunningNoiseLevel(NoiseLevel):
-    """eta* from running estimates of a, b, c in equal bins of gamma, for training at the optimal noise level.
-
-    `moments` (bins, 3) holds exponentially decayed sums of them; only their ratios matter. eta is 1 until every bin
-    has been seen, and eta^2 stays within 1/4 and 16 whatever a young model does. Theorem:
-    calibration.optimal_noise_level.
-    """
-
-    def __init__(
-        self, gamma_min: float, gamma_max: float, *, bins: int = 20, decay: float = 0.99
-    ) -> None:
-        if bins < 2 or not 0 < decay < 1:
-            raise ValueError(f"bins={bins} >= 2 and decay={decay} in (0, 1) are required")
-        edges = torch.linspace(gamma_min, gamma_max, bins + 1, dtype=torch.float64)
-        self.edges, self.decay = edges, decay
-        self.moments = torch.zeros(bins, 3, dtype=torch.float64)
-
-    def count(self, gamma: Tensor, errors: Heads) -> Tensor:
-        """Sums of ||x_t - x_hat||^2, ||x_t' - r_hat||^2 and their inner product over a batch, by bin: (bins, 3)."""
-        cell = torch.bucketize(gamma.detach().double().cpu(), self.edges[1:-1])
-        squares = [v.double().cpu() for v in _squares(errors)]
-        return torch.zeros_like(self.moments).index_add_(0, cell, torch.stack(squares, 1))
-
-    def update(self, counted: Tensor) -> None:
-        """Take in what `count` returned, of one batch or summed over several."""
-        self.moments = self.decay * self.moments + counted
-
-    def table(self) -> NoiseLevel:
-        """The present eta* as a table."""
-        a, b, c = self.moments.unbind(1)
-        if not (a > 0).all():
-            return ConstantNoiseLevel(1.0)
-        centres = (self.edges[1:] + self.edges[:-1]) / 2
-        return TabulatedNoiseLevel(centres, optimal_eta_squared(a, b, c).clamp(0.25, 16))
-
-    def squared(self, gamma: Tensor) -> Tensor:
-        return self.table().squared(gamma)
-
-    def integral(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
-        return self.table().integral(gamma_s, gamma_t)
-
-
-def _squares(errors: Heads) -> list[Tensor]:
+def squares(errors: Errors) -> list[Tensor]:
     """||x_t - x_hat||^2, ||x_t' - r_hat||^2, <x_t - x_hat, x_t' - r_hat> of each example, (batch,)."""
-    left, right = (e.detach().flatten(1).double() for e in (errors.x_hat, errors.r_hat))
+    left, right = (e.detach().flatten(1).double() for e in (errors.x, errors.r))
     return [(left**2).sum(1), (right**2).sum(1), (left * right).sum(1)]
 
 
 @torch.no_grad()
 def tightness(
     model: DiffEnc,
-    data: Tensor,
+    data: Shaped[Tensor, "examples *data"],
     *,
     depths: int = 33,
-    batch_size: int = 250,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    work: Work | None = None,
 ) -> Tightness:
     """a, b, c, eta* and the gap of a model, from one draw of noise an example and depth.
 
-    data: (N, *data), levels or reals as the model expects; training data, so that a bound read at eta* on
-    other data owes them nothing. depths: of the table, equal in gamma from end to end. Costs N x depths
-    network evaluations. Raises ValueError for fewer than 2 examples or depths. Theorem:
-    calibration.optimal_noise_level.
+    Theorem: calibration.optimal_noise_level.
+
+    Args:
+        model: DiffEnc.
+        data: levels or reals; training data, so that a bound read at eta* on other data owes them nothing.
+        depths: of the table, equal in gamma from end to end.
+        generator: of the noise.
+        work: batches (250 at a time by default) and progress; costs examples x depths network evaluations.
+
+    Raises:
+        ValueError: for fewer than 2 examples or depths.
     """
     if len(data) < 2 or depths < 2:
         raise ValueError(f"{len(data)} examples, depths={depths}: both must be at least 2")
+    work = Work(250) if work is None else work
     training = model.training
     model.eval()
     moments = torch.empty(len(data), depths, 3, dtype=torch.float64)
-    for start in progress(range(0, len(data), batch_size)):
-        x = model.scale(data[start : start + batch_size])
+    for start in range(0, len(data), work.batch_size):
+        x = model.scale(data[start : start + work.batch_size])
         first, last = (model.schedule.at(end, x).gamma for end in (0.0, 1.0))
         table = first + (last - first) * torch.linspace(
             0, 1, depths, dtype=x.dtype, device=x.device
@@ -191,8 +169,9 @@ def tightness(
             gamma, noise = depth.expand(len(x)), normal_like(x, generator)
             encoding = model.encoder(x, gamma)
             z = marginal(encoding.value, gamma).sample(noise=noise)
-            squares = _squares(model.errors(z, noise, encoding, gamma))
-            moments[start : start + len(x), j] = torch.stack(squares, 1).cpu()
+            found = squares(model.errors(z, noise, encoding, gamma))
+            moments[start : start + len(x), j] = torch.stack(found, 1).cpu()
+        work.progress(len(x))
     model.train(training)
     return _summarise(moments, table.double().cpu(), x[0].numel())
 

@@ -17,11 +17,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffenc_ct.calibration.tables import squared_difference
+from diffenc_ct.calibration.tables import Kept, Products, squared_difference
 from diffenc_ct.elbo import mean_difference
 from diffenc_ct.encoders import Encoding
-from diffenc_ct.model import DiffEnc, Heads
-from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import (
+    AnyNoiseLevel,
+    Estimates,
+    NoiseLevel,
+    as_noise_level,
+    marginal,
+    normal_like,
+)
 from diffenc_ct.schedules import snr
 
 # Dimensions kept at all depths, of examples taken in turn: enough to choose edges and a grid by.
@@ -36,16 +43,16 @@ PRIOR = 4
 class RatioPerValue:
     """w of T steps as a function of x_hat, constant on bins: edges (T, bins - 1) increasing, values (T, bins).
 
-    Called with the steps (batch,), counted from the data, and the heads there, it gives w (batch, *data).
+    Called with the steps (batch,), counted from the data, and the estimates there, it gives w (batch, *data).
     """
 
     edges: Tensor
     values: Tensor
 
-    def __call__(self, step: Tensor, heads: Heads) -> Tensor:
-        x_hat = heads.x_hat.flatten(1)
+    def __call__(self, step: Tensor, estimates: Estimates) -> Tensor:
+        x_hat = estimates.x_hat.flatten(1)
         edges, values = (v.to(x_hat)[step.to(x_hat.device)] for v in (self.edges, self.values))
-        return values.gather(1, torch.searchsorted(edges, x_hat)).view_as(heads.x_hat)
+        return values.gather(1, torch.searchsorted(edges, x_hat)).view_as(estimates.x_hat)
 
     def fitted(self, sums: Tensor, counts: Tensor) -> "RatioPerValue":
         """The same bins with 1 + sums/counts, of Delta_i^2/S^2 in each: (T, bins).
@@ -57,29 +64,17 @@ class RatioPerValue:
 
 
 class ErrorSample:
-    """e, r and x_t of some dimensions of each example at all candidate depths, to choose edges and grids by.
+    """Edges and grids for ratios per value, chosen by what `measure_steps` kept.
 
-    Collected while `measure_steps` runs (`observe`), `share` of each batch's dimensions.
+    Args:
+        kept: e, r and x_t of some values at all candidate depths.
+        dimensions: d.
+        examples: how many the values come from.
     """
 
-    def __init__(self, dimensions: int, examples: int) -> None:
-        self.dimensions, self._generator = dimensions, torch.Generator().manual_seed(0)
-        self.share = min(1.0, KEPT / (dimensions * examples))
+    def __init__(self, kept: Kept, dimensions: int, examples: int) -> None:
+        self.kept, self.dimensions = kept, dimensions
         self.bins = max(1, min(BINS, dimensions * examples // VALUES_A_BIN))
-        self._parts: list[tuple[Tensor, ...]] = []
-
-    def observe(self, group: int, e: Tensor, r: Tensor, x_t: Tensor) -> None:
-        """Keep some of a batch: e, r, x_t (batch, N + 1, d)."""
-        count = len(e) * e.shape[2]
-        order = torch.randperm(count, generator=self._generator)
-        some = order[: max(1, round(self.share * count))].to(e.device)
-        rows = (v.transpose(0, 1).flatten(1)[:, some].float().cpu() for v in (e, r, x_t))
-        self._parts.append(tuple(rows))
-
-    def values(self) -> tuple[Tensor, Tensor, Tensor]:
-        """e, r, x_t, (N + 1, kept)."""
-        e, r, x = (torch.cat(v, 1) for v in zip(*self._parts, strict=True))
-        return e, r, x
 
     def edges(self, x_hat: Tensor, e: Tensor) -> Tensor:
         """Edges (bins - 1,) with the same mass in each bin, half of it for values and half for their errors |e|."""
@@ -97,7 +92,7 @@ class ErrorSample:
 
         excess: w* - 1 by (s, t) for each level, from all of the data: the sample says how it spreads over values only.
         """
-        e, r, x = self.values()
+        e, r, x = self.kept.e, self.kept.r, self.kept.x
         found = torch.zeros_like(excess)
         edges = torch.stack([self.edges(x[t] - e[t], e[t]) for t in range(len(gamma))])
         for t in range(1, len(gamma)):
@@ -111,7 +106,9 @@ class ErrorSample:
                 mm, em, rm = (binned(v) for v in (moved**2, e[t] * moved, r[t] * moved))
             gamma_s, gamma_t = gamma[:t, None], gamma[t].expand(t, 1)
             for found_l, excess_l, level in zip(found, excess, levels, strict=True):
-                square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, mm, em, rm)
+                square = squared_difference(
+                    gamma_s, gamma_t, level, Products(ee, er, rr, mm, em, rm)
+                )
                 square = square / share.clamp(min=1 / len(cell))
                 spread = square / (share * square).sum(1, keepdim=True).clamp(min=1e-300)
                 terms = share * torch.log1p(excess_l[:t, t, None] * spread)
@@ -131,7 +128,7 @@ def _squares(
     model: DiffEnc,
     data: Tensor,
     grid: Tensor,
-    noise_level: float | NoiseLevel,
+    noise_level: AnyNoiseLevel,
     batch_size: int,
     generator: torch.Generator | None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -148,7 +145,7 @@ def _squares(
             errors = model.errors(marginal(x_t, t).sample(noise=noise), noise, encoding, t)
             difference = mean_difference(errors, encoding, x_s, s, t, level)
             variance = -torch.expm1(-level.integral(gamma_s, gamma_t)) / snr(gamma_s)
-            yield step, x_t - errors.x_hat, difference.double() ** 2 / variance.double()
+            yield step, x_t - errors.x, difference.double() ** 2 / variance.double()
             x_s = x_t
 
 
@@ -156,7 +153,7 @@ def step_excess(
     model: DiffEnc,
     data: Tensor,
     grid: Tensor,
-    noise_level: float | NoiseLevel = 1.0,
+    noise_level: AnyNoiseLevel = 1.0,
     *,
     batch_size: int = 64,
     generator: torch.Generator | None = None,
@@ -176,7 +173,7 @@ def fit_values(
     model: DiffEnc,
     data: Tensor,
     grid: Tensor,
-    noise_level: float | NoiseLevel = 1.0,
+    noise_level: AnyNoiseLevel = 1.0,
     *,
     batch_size: int = 64,
     generator: torch.Generator | None = None,

@@ -12,49 +12,78 @@ Reference: theory/calibration.py (finite depth); MATH section 5 of the theory's 
 """
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Shaped
 from torch import Tensor
 
+from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import NoiseLevel, as_noise_level, marginal, normal_like
+from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, as_noise_level, marginal, normal_like
 from diffenc_ct.schedules import snr
 
 
-def squared_difference(
-    gamma_s: Tensor,
-    gamma_t: Tensor,
-    level: NoiseLevel,
-    ee: Tensor,
-    er: Tensor,
-    rr: Tensor,
-    mm: Tensor,
-    em: Tensor,
-    rm: Tensor,
-) -> Tensor:
-    """||Delta||^2 / S^2 from the inner products of e, r and m = x_s - x_t over any dimensions and examples.
+@dataclass(frozen=True)
+class Products:
+    """Inner products of e, r and m = x_s - x_t over any dimensions and examples, of one shape up to broadcasting.
 
-    All of one shape up to broadcasting. Theorems: elbo.step_kl, process.posterior_variance.
+    Attributes:
+        ee: <e, e>.
+        er: <e, r>.
+        rr: <r, r>.
+        mm: <m, m>.
+        em: <e, m>.
+        rm: <r, m>.
     """
-    D, integral = gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
+
+    ee: Tensor
+    er: Tensor
+    rr: Tensor
+    mm: Tensor
+    em: Tensor
+    rm: Tensor
+
+
+def squared_difference(
+    gamma_s: Tensor, gamma_t: Tensor, level: NoiseLevel, products: Products
+) -> Tensor:
+    """||Delta||^2 / S^2 from inner products. Theorems: elbo.step_kl, process.posterior_variance.
+
+    Args:
+        gamma_s: gamma at s, broadcastable to the products.
+        gamma_t: gamma at t, likewise.
+        level: eta.
+        products: of the step's errors and moves.
+    """
+    p, D, integral = products, gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
     k = -torch.expm1(-0.5 * (integral + D))
-    square = k**2 * ee + mm + D**2 * rr + 2 * k * em - 2 * k * D * er - 2 * D * rm
+    square = k**2 * p.ee + p.mm + D**2 * p.rr + 2 * k * p.em - 2 * k * D * p.er - 2 * D * p.rm
     variance = -torch.expm1(-integral) / snr(gamma_s)
     return square.clamp(min=0) / variance
 
 
 @dataclass(frozen=True)
 class StepTables:
-    """Means over the examples of each group, float64. d: dimensions; t, gamma: candidates (N + 1,), increasing.
+    """Means over the examples of each group, float64.
 
-    ee, er, rr, rate_error, error_rate: (groups, N + 1) at t: <e, e>, <e, r>, <r, r>, ||x_t' - r||^2, <e, x_t' - r>.
-    ex, rx: (groups, N + 1, N + 1) <e_t, x_s>, <r_t, x_s> by (t, s); xx: <x_t, x_s>.
+    Attributes:
+        t: candidate depths, (N + 1,), increasing.
+        gamma: there.
+        ee: <e, e> at t, (groups, N + 1).
+        er: <e, r>, likewise.
+        rr: <r, r>, likewise.
+        rate_error: ||x_t' - r||^2, likewise.
+        error_rate: <e, x_t' - r>, likewise.
+        ex: <e_t, x_s> by (t, s), (groups, N + 1, N + 1).
+        rx: <r_t, x_s>, likewise.
+        xx: <x_t, x_s>, likewise.
+        dimensions: d.
+        examples: how many.
+        kept: single values, where they were asked for.
     """
 
     t: Tensor
@@ -69,8 +98,9 @@ class StepTables:
     xx: Tensor
     dimensions: int
     examples: int
+    kept: "Kept | None" = None
 
-    def excess(self, noise_level: float | NoiseLevel = 1.0, *, groups: bool = False) -> Tensor:
+    def excess(self, noise_level: AnyNoiseLevel = 1.0, *, groups: bool = False) -> Tensor:
         """E||Delta||^2 / (d S^2) = w* - 1 for all steps, indexed (s, t), (N + 1, N + 1); 0 unless s < t.
 
         groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: elbo.optimal_ratio.
@@ -87,7 +117,8 @@ class StepTables:
         e_moved = ex - torch.diagonal(ex, dim1=1, dim2=2)[:, None, :]
         r_moved = rx - torch.diagonal(rx, dim1=1, dim2=2)[:, None, :]
         ee, er, rr = (v[:, None, :] for v in (ee, er, rr))
-        square = squared_difference(gamma_s, gamma_t, level, ee, er, rr, moved, e_moved, r_moved)
+        products = Products(ee, er, rr, moved, e_moved, r_moved)
+        square = squared_difference(gamma_s, gamma_t, level, products)
         step = torch.ones_like(gamma_s, dtype=torch.bool).triu(1)
         share = torch.where(step, square / self.dimensions, 0.0)
         return share if groups else share[0]
@@ -108,7 +139,7 @@ class StepTables:
         ee, er, rr = mean(self.ee), mean(self.er), mean(self.rr)
         return replace(self, ee=ee, er=er, rr=rr, ex=mean(self.ex), rx=mean(self.rx))
 
-    def infinite_depth_loss(self, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+    def infinite_depth_loss(self, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
         """L_inf,eta in nats by the trapezoidal rule over the candidates, (groups,). Theorem: elbo.girsanov."""
         eta_squared = as_noise_level(noise_level).squared(self.gamma)
         kappa = (1 + eta_squared) / 2
@@ -116,44 +147,90 @@ class StepTables:
         return torch.trapezoid(0.5 * snr(self.gamma) * square / eta_squared, self.gamma)
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How steps are measured.
+
+    Attributes:
+        candidates: N; N + 1 uniform depths are looked at, at least 2.
+        examples_at_once: whose inner products are formed together.
+        batch_size: rows of the network at a time.
+        groups: of examples, whose spread is the standard error; at least 2.
+        shared_noise: an example has the same noise at all depths, for choosing among depths: what is chosen is then not
+            the depth that happened to draw small errors. Sums over depths are more exact without.
+        keep: how many single values, of all examples' dimensions together, are kept at every depth (see Kept).
+
+    Raises:
+        ValueError: for fewer than 2 candidates or groups.
+    """
+
+    candidates: int = 256
+    examples_at_once: int = 16
+    batch_size: int = 64
+    groups: int = 16
+    shared_noise: bool = False
+    keep: int = 0
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise ValueError(f"candidates={self.candidates}; at least 2 depths are needed")
+        if self.groups < 2:
+            raise ValueError(f"groups={self.groups} must be at least 2")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """e, r and x_t of some dimensions of the examples at all candidate depths, (N + 1, kept) each."""
+
+    e: Tensor
+    r: Tensor
+    x: Tensor
+
+
 @torch.no_grad()
 def measure_steps(
     model: DiffEnc,
-    data: Tensor,
+    data: Shaped[Tensor, "examples *data"],
+    how: Measurement | None = None,
     *,
-    candidates: int = 256,
-    examples_at_once: int = 16,
-    batch_size: int = 64,
-    groups: int = 16,
-    shared_noise: bool = False,
-    observe: Callable[[int, Tensor, Tensor, Tensor], None] | None = None,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    progress: Progress = silent,
 ) -> StepTables:
-    """Tables over `data` (levels or reals, (examples, *data)) for candidates + 1 uniform depths.
+    """Tables over data for candidates + 1 uniform depths, one network and one encoder evaluation an example and depth.
 
-    One network and one encoder evaluation for each example and depth, batch_size of them at a time. shared_noise: an
-    example has the same noise at all depths, for choosing among depths: what is chosen is then not the depth that
-    happened to draw small errors. Sums over depths are more exact without. observe: called with the group, e, r and x_t
-    (batch, N + 1, d) of each batch. Raises ValueError for fewer than 2 candidates, or fewer examples than groups.
+    Args:
+        model: DiffEnc.
+        data: levels or reals.
+        how: Measurement() by default.
+        generator: of the noise.
+        progress: called with the number of examples that were done.
+
+    Raises:
+        ValueError: for fewer examples than groups.
     """
-    if candidates < 2:
-        raise ValueError(f"candidates={candidates}; at least 2 depths are needed")
-    if not 2 <= groups <= len(data):
-        raise ValueError(f"groups={groups} must be at least 2 and at most the {len(data)} examples")
-    sums: list[dict[str, Tensor]] = [{} for _ in range(groups)]
-    counts = [0] * groups
+    how = Measurement() if how is None else how
+    if how.groups > len(data):
+        raise ValueError(
+            f"groups={how.groups} must be at least 2 and at most the {len(data)} examples"
+        )
+    sums: list[dict[str, Tensor]] = [{} for _ in range(how.groups)]
+    counts, kept = [0] * how.groups, []
+    picked, share = torch.Generator().manual_seed(0), min(1.0, how.keep / data.numel())
     first = model.scale(data[:1])
-    t = uniform_grid(candidates, first)
+    t = uniform_grid(how.candidates, first)
     gamma = model.schedule(t).gamma
-    parts = [(g, part) for g in range(groups) for part in data[g::groups].split(examples_at_once)]
-    for g, part in parts if progress is None else progress(parts):
+    parts = [
+        (g, part)
+        for g in range(how.groups)
+        for part in data[g :: how.groups].split(how.examples_at_once)
+    ]
+    for g, part in parts:
         x = model.scale(part)
         rows = x.repeat_interleave(len(t), 0)
         each = gamma.repeat(len(x))
-        noise = normal_like(x if shared_noise else rows, generator)
-        noise = noise.repeat_interleave(len(t), 0) if shared_noise else noise
-        batches = zip(*(v.split(batch_size) for v in (rows, each, noise)), strict=True)
+        noise = normal_like(x if how.shared_noise else rows, generator)
+        noise = noise.repeat_interleave(len(t), 0) if how.shared_noise else noise
+        batches = zip(*(v.split(how.batch_size) for v in (rows, each, noise)), strict=True)
         found_rows = [_evaluate(model, *batch) for batch in batches]
         e, r, x_t, rate = (
             torch.cat(v).unflatten(0, (len(x), len(t))) for v in zip(*found_rows, strict=True)
@@ -168,10 +245,11 @@ def measure_steps(
             "rx": (r @ x_t.mT).sum(0),
             "xx": (x_t @ x_t.mT).sum(0),
         }
-        if observe is not None:
-            observe(g, e, r, x_t)
+        if how.keep:
+            kept.append(_some((e, r, x_t), share, picked))
         counts[g] += len(x)
         sums[g] = {name: value + sums[g].get(name, 0) for name, value in found.items()}
+        progress(len(x))
     means = {
         name: torch.stack([s[name] / n for s, n in zip(sums, counts, strict=True)]).cpu()
         for name in sums[0]
@@ -181,8 +259,19 @@ def measure_steps(
         gamma=gamma.double().cpu(),
         dimensions=math.prod(first.shape[1:]),
         examples=len(data),
+        kept=Kept(*(torch.cat(v, 1) for v in zip(*kept, strict=True))) if kept else None,
         **means,
     )
+
+
+def _some(
+    values: tuple[Tensor, ...], share: float, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """That share of the examples' dimensions of each (batch, N + 1, d): (N + 1, kept), float32."""
+    count = len(values[0]) * values[0].shape[2]
+    order = torch.randperm(count, generator=generator)
+    some = order[: max(1, round(share * count))].to(values[0].device)
+    return tuple(v.transpose(0, 1).flatten(1)[:, some].float().cpu() for v in values)
 
 
 def _evaluate(model: DiffEnc, x: Tensor, gamma: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
@@ -192,5 +281,5 @@ def _evaluate(model: DiffEnc, x: Tensor, gamma: Tensor, noise: Tensor) -> tuple[
     # With x_t' = 0 the second error is -r_hat itself.
     still = Encoding(encoding.value, torch.zeros_like(encoding.value))
     errors = model.errors(z, noise, still, gamma)
-    values = (errors.x_hat, -errors.r_hat, encoding.value, encoding.rate)
+    values = (errors.x, -errors.r, encoding.value, encoding.rate)
     return tuple(v.flatten(1).double() for v in values)

@@ -4,8 +4,9 @@ import argparse
 
 import torch
 
-from diffenc_ct.calibration import calibrate
-from diffenc_ct.cli.options import add_device, load_data, output_path, progress, use_device
+from diffenc_ct.calibration import CalibrationOptions, calibrate
+from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
+from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.runs import open_run
 
 NAME = "calibrate"
@@ -60,18 +61,22 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.examples < 16:
         raise ValueError(f"--examples {arguments.examples}; give at least 16")
     path = output_path(arguments.out, opened.folder, "calibration.json")
-    found = calibrate(
-        opened.model.to(device),
-        data.train[: arguments.examples].to(device),
-        depth=arguments.depth,
-        candidates=arguments.candidates,
-        noise_level="optimal" if arguments.noise_level == "optimal" else 1.0,
-        per_dimension=arguments.ratio == "dimension",
-        per_value=arguments.ratio == "value",
+    some = data.train[: arguments.examples].to(device)
+    options = CalibrationOptions(
+        noise_level=None if arguments.noise_level == "optimal" else 1.0,
+        ratio=arguments.ratio,
         grid="uniform" if arguments.uniform else "best",
-        generator=torch.Generator(device).manual_seed(arguments.seed),
-        progress=progress("calibrate", "batch"),
+        candidates=arguments.candidates,
     )
+    with progress("calibrate", len(some)) as shown:
+        found = calibrate(
+            opened.model.to(device),
+            some,
+            arguments.depth,
+            options,
+            generator=torch.Generator(device).manual_seed(arguments.seed),
+            progress=shown,
+        )
     print(f"{'t from':>8}{'to':>8}{'w*':>10}{'s.e.':>9}{'eta*':>8}")
     rows = zip(
         found.grid[1:],

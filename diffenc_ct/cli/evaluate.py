@@ -14,15 +14,17 @@ from diffenc_ct.cli.options import (
     load_calibration,
     load_data,
     output_path,
-    progress,
     use_device,
 )
+from diffenc_ct.cli.progress import progress
 from diffenc_ct.data import Dataset
-from diffenc_ct.distributed import Processes, launched
+from diffenc_ct.distributed import Processes, Work, launched
+from diffenc_ct.elbo import Bound, FiniteDepth, InfiniteDepth
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.figures import loss_by_depth
+from diffenc_ct.training.build import named_noise_level
 from diffenc_ct.training.checkpoints import write_atomically
-from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, parse_noise_level, report
+from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, report
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
 
 NAME = "evaluate"
@@ -57,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ratio",
         type=float,
-        default=1.0,
         help="variance ratio w of the steps, with --depth (default 1)",
     )
     parser.add_argument(
@@ -96,7 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probes", type=int, default=4, help="an image, of an estimated divergence (default 4)"
     )
     parser.add_argument(
-        "--solver", default="adams", help="of the ODE: adams (default), or a method of torchdiffeq"
+        "--solver",
+        default="adams",
+        help="of the ODE: adams (default), torchdiffeq:METHOD, scipy:METHOD",
     )
     parser.add_argument(
         "--atol",
@@ -129,22 +132,44 @@ def run(arguments: argparse.Namespace) -> int:
     opened.check(data)
     calibration = _calibration(arguments, opened)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
-    model = opened.model.to(device)
-    if arguments.noise_level == "optimal" and model.optimal_noise_level is None:
-        fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
-        model.optimal_noise_level = fitted.noise_level
-    level = parse_noise_level(arguments.noise_level, model)
+    opened.model.to(device)
+    level = _noise_level(arguments, opened, data)
     with launched(device, timeout=arguments.process_timeout) as processes:
         if arguments.likelihood:
             return compare(arguments, opened, data, images, processes)
-        return _evaluate(arguments, opened, data, images, level, calibration, processes)
+        bound = _bound(arguments, level, calibration)
+        return _evaluate(arguments, opened, data, images, bound, calibration, processes)
+
+
+def _noise_level(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset) -> NoiseLevel:
+    """eta as an object; "optimal" is the run's eta*, fitted to training data now where it has none."""
+    if arguments.noise_level != "optimal":
+        return named_noise_level(arguments.noise_level)
+    if opened.optimal_noise_level is not None:
+        return opened.optimal_noise_level
+    path = opened.folder / TIGHTNESS
+    return fitted_tightness(opened.model, data.train, path, arguments).noise_level
+
+
+def _bound(
+    arguments: argparse.Namespace, level: NoiseLevel, calibration: Calibration | None
+) -> Bound:
+    if calibration is not None:
+        return FiniteDepth(calibration)
+    if arguments.depth is not None:
+        return FiniteDepth(arguments.depth, arguments.ratio, level)
+    if arguments.ratio is not None:
+        raise ValueError(
+            f"--ratio {arguments.ratio:g}: at infinite depth only w = 1 gives a finite bound; give --depth, too"
+        )
+    return InfiniteDepth(level)
 
 
 def _calibration(arguments: argparse.Namespace, opened: OpenedRun) -> Calibration | None:
     """What --calibration names; ValueError beside options that it decides."""
     if arguments.calibration is None:
         return None
-    decided = {"depth": None, "ratio": 1.0, "noise_level": "1", "likelihood": None}
+    decided = {"depth": None, "ratio": None, "noise_level": "1", "likelihood": None}
     for name, default in decided.items():
         if getattr(arguments, name) != default:
             raise ValueError(
@@ -159,23 +184,19 @@ def _evaluate(
     opened: OpenedRun,
     data: Dataset,
     images: Tensor,
-    level: NoiseLevel,
+    bound: Bound,
     calibration: Calibration | None,
     processes: Processes,
 ) -> int:
-    evaluation = evaluate(
-        opened.model,
-        images,
-        draws=arguments.draws,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        depth=arguments.depth,
-        ratio=arguments.ratio if calibration is None else calibration.finest_ratio,
-        noise_level=level if calibration is None else calibration.noise_level,
-        grid=None if calibration is None else calibration.grid,
-        progress=progress("evaluate", "batch"),
-        processes=processes,
-    )
+    with progress("evaluate", len(images)) as shown:
+        evaluation = evaluate(
+            opened.model,
+            images,
+            bound,
+            draws=arguments.draws,
+            seed=arguments.seed,
+            work=Work(arguments.batch_size, shown, processes),
+        )
     if not processes.first:
         return 0
     facts: dict[str, Any] = {
@@ -193,11 +214,12 @@ def _evaluate(
             "batch_size",
         )
     }
+    facts["ratio"] = 1.0 if arguments.ratio is None else arguments.ratio
     result = report(evaluation, step=opened.step, **facts) | {"baselines": baselines(data)}
     depth = (
         "infinite depth"
         if arguments.depth is None
-        else f"depth {arguments.depth}, ratio {arguments.ratio:g}"
+        else f"depth {arguments.depth}, ratio {facts['ratio']:g}"
     ) + f", noise level {arguments.noise_level}"
     if calibration is not None:
         depth = (

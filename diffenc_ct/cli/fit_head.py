@@ -4,8 +4,9 @@ import argparse
 
 import torch
 
-from diffenc_ct.cli.options import add_device, load_data, progress, use_device
-from diffenc_ct.training.heads import VARIANTS, fit_head, save_head
+from diffenc_ct.cli.options import add_device, load_data, use_device
+from diffenc_ct.cli.progress import progress
+from diffenc_ct.training.heads import VARIANTS, HeadFitting, fit_head, save_head
 from diffenc_ct.training.runs import open_run
 
 NAME = "fit-head"
@@ -49,16 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
     data = load_data(opened.config.data, root=arguments.data_root)
     opened.check(data)
     model = opened.model.to(device)
-    fitted = fit_head(
-        model,
-        data.train.to(device),
-        variant=arguments.variant,
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        generator=torch.Generator(device).manual_seed(arguments.seed),
-        progress=progress("fit", "step"),
+    fitting = HeadFitting(
+        arguments.variant, arguments.steps, arguments.batch_size, arguments.learning_rate
     )
+    with progress("fit", arguments.steps, "step") as shown:
+        fitted = fit_head(
+            model,
+            data.train.to(device),
+            fitting,
+            generator=torch.Generator(device).manual_seed(arguments.seed),
+            progress=shown,
+        )
     opened.folder.mkdir(parents=True, exist_ok=True)
     path = opened.folder / "head.safetensors"
     save_head(fitted.model, path)

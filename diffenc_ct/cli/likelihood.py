@@ -9,15 +9,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from diffenc_ct.calibration._tightness import Tightness, tightness
-from diffenc_ct.cli.options import output_path, progress
+from diffenc_ct.calibration import Tightness, tightness
+from diffenc_ct.cli.options import output_path
+from diffenc_ct.cli.progress import progress
+from diffenc_ct.cli.solvers import make_flow_solver
 from diffenc_ct.data import Dataset
-from diffenc_ct.distributed import Processes, launched_rank
-from diffenc_ct.likelihood import Likelihood, log_likelihood
-from diffenc_ct.likelihood.divergence import Divergence
+from diffenc_ct.distributed import Processes, Work, launched_rank
+from diffenc_ct.elbo import InfiniteDepth
+from diffenc_ct.likelihood import (
+    Dequantisation,
+    Divergence,
+    Exact,
+    GaussianProbes,
+    ModelNoise,
+    NoDequantisation,
+    Rademacher,
+    log_likelihood,
+)
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import AnyNoiseLevel
 from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.heads import load_head
@@ -118,16 +129,13 @@ def compare(
 def fitted_tightness(
     model: DiffEnc, train: Tensor, path: Path, arguments: argparse.Namespace, most: int = 300
 ) -> Tightness:
-    """From the first training examples; kept beside the checkpoint for noise_level="optimal"."""
+    """From the first training examples; kept in the run's folder, for --noise-level optimal."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(arguments.seed)
-    found = tightness(
-        model,
-        train[:most].to(device),
-        batch_size=arguments.batch_size,
-        generator=generator,
-        progress=progress("tightness", "batch"),
-    )
+    some = train[:most].to(device)
+    with progress("tightness", len(some)) as shown:
+        work = Work(arguments.batch_size, shown)
+        found = tightness(model, some, generator=generator, work=work)
     if launched_rank() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         found.save(path)
@@ -143,24 +151,27 @@ def elbo_rows(
 ) -> list[Row]:
     """The ELBO at eta = 1 and at eta*, on the same draws."""
     rows = []
-    for name, level in (("ELBO, eta = 1", 1.0), ("ELBO, eta*", fitted.noise_level)):
-        found = evaluate(
-            model,
-            images,
-            draws=arguments.draws,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
-            noise_level=level,
-            progress=progress(name, "batch"),
-            processes=processes,
-        )
+    levels: dict[str, AnyNoiseLevel] = {
+        "ELBO, eta = 1": 1.0,
+        "ELBO, eta*": fitted.noise_level,
+    }
+    for name, level in levels.items():
+        with progress(name, len(images)) as shown:
+            found = evaluate(
+                model,
+                images,
+                InfiniteDepth(level),
+                draws=arguments.draws,
+                seed=arguments.seed,
+                work=Work(arguments.batch_size, shown, processes),
+            )
         rows.append(Row(name, found.terms["total"], "the SDE model", {}))
     return rows
 
 
 def flows(model: DiffEnc, head: Path) -> list[tuple[str, DiffEnc]]:
     """Tied and paired flows of a model: both for a single head with a fitted head beside it."""
-    if model.paired:
+    if model.heads.tells_apart:
         return [("ODE, paired heads", model)]
     found = [("ODE, tied heads", model)]
     return found + ([("ODE, paired heads", load_head(model, head))] if head.exists() else [])
@@ -174,29 +185,27 @@ def ode_rows(
 ) -> list[Row]:
     """The likelihood of each flow, with as many importance samples as --draws."""
     rows = []
-    draws = arguments.draws if found[0][1].levels is not None else 1
-    few = images[0].numel() <= 16
-    divergence: Divergence = arguments.divergence or ("exact" if few else "rademacher")
+    levels = found[0][1].decoder.levels
+    solver = make_flow_solver(
+        arguments.solver, atol=arguments.atol, rtol=arguments.rtol, steps=arguments.solver_steps
+    )
     for name, model in found:
-        for samples in sorted({1, draws}):
+        for samples in sorted({1, 1 if levels is None else arguments.draws}):
             device = next(model.parameters()).device
-            total = samples * len(images) // processes.size
-            hidden = None if processes.first else True
-            with tqdm(total=total, desc=name, unit="solve", disable=hidden) as bar:
-                result: Likelihood = log_likelihood(
+            kind: Dequantisation = (
+                NoDequantisation() if levels is None else ModelNoise(samples=samples)
+            )
+            with progress(name, samples * len(images) // processes.size, "solve") as shown:
+                result = log_likelihood(
                     model,
                     images.to(device),
-                    importance_samples=samples,
-                    batch_size=min(arguments.batch_size, 50),  # so that the bar moves
+                    solver=solver,
+                    divergence=_divergence(arguments, images),
+                    dequantisation=kind,
                     generator=torch.Generator().manual_seed(arguments.seed),
-                    divergence=divergence,
-                    probes=arguments.probes,
-                    solver=arguments.solver,
-                    atol=arguments.atol,
-                    rtol=arguments.rtol,
-                    steps=arguments.solver_steps,
-                    progress=bar.update,
-                    processes=processes,
+                    work=Work(
+                        min(arguments.batch_size, 50), shown, processes
+                    ),  # so that the bar moves
                 )
             errors = result.standard_errors
             errors.pop("images")
@@ -209,3 +218,11 @@ def ode_rows(
             )
             rows.append(row)
     return rows
+
+
+def _divergence(arguments: argparse.Namespace, images: Tensor) -> Divergence:
+    """What --divergence and --probes say; exact by default up to 16 dimensions."""
+    kind = arguments.divergence or ("exact" if images[0].numel() <= 16 else "rademacher")
+    if kind == "exact":
+        return Exact()
+    return {"rademacher": Rademacher, "gaussian": GaussianProbes}[kind](arguments.probes)

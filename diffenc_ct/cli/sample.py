@@ -11,14 +11,16 @@ from diffenc_ct.cli.options import (
     add_timeout,
     load_calibration,
     output_path,
-    progress,
     use_device,
 )
-from diffenc_ct.distributed import launched
+from diffenc_ct.cli.progress import progress
+from diffenc_ct.cli.solvers import make_solver
+from diffenc_ct.distributed import Work, launched
+from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.pictures import image_grid, write_trajectory
-from diffenc_ct.sampling import DEFAULT, sample
-from diffenc_ct.training.evaluation import parse_noise_level
-from diffenc_ct.training.runs import open_run
+from diffenc_ct.sampling import Ancestral, Solver, sample
+from diffenc_ct.training.build import named_noise_level
+from diffenc_ct.training.runs import OpenedRun, open_run
 
 NAME = "sample"
 HELP = "Draw samples from a trained model: a PNG grid (of images) and an .npz file."
@@ -47,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=64, help="how many (default 64)")
     parser.add_argument(
         "--solver",
-        default=DEFAULT,
-        help="exponential, ancestral, torchsde:METHOD, torchdiffeq:METHOD, scipy:METHOD (default exponential)",
+        help="exponential, ancestral, adams, torchsde:METHOD, torchdiffeq:METHOD, scipy:METHOD (default exponential)",
     )
     parser.add_argument(
         "--steps", type=int, help="steps (default 30 exponential, 64 of an ODE method, else 256)"
@@ -96,31 +97,21 @@ def run(arguments: argparse.Namespace) -> int:
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
     path = output_path(arguments.out, opened.folder, "samples.png")
-    level = arguments.noise_level
-    level = None if level is None else parse_noise_level(level, opened.model)
-    solver, schedule, calibration = arguments.solver, arguments.schedule, None
-    if schedule is not None and schedule.partition(":")[0] == "calibrated":
-        file = schedule.partition(":")[2]
-        calibration, schedule = load_calibration(file, opened, arguments.run), None
-        solver = "ancestral" if solver == DEFAULT else solver
+    solver = _solver(arguments, opened)
     latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
+    count = arguments.count if latents is None else len(latents)
     with launched(device, timeout=arguments.process_timeout) as processes:
-        result = sample(
-            opened.model.to(device),
-            arguments.count if latents is None else len(latents),
-            shape=opened.shape,
-            solver=solver,
-            steps=arguments.steps,
-            noise_level=level,
-            schedule=schedule,
-            calibration=calibration,
-            latents=latents,
-            trajectory=arguments.trajectory,
-            batch_size=arguments.batch_size,
-            generator=torch.Generator().manual_seed(arguments.seed),
-            progress=progress("sample", "batch"),
-            processes=processes,
-        )
+        with progress("sample", count // processes.size, "image") as shown:
+            result = sample(
+                opened.model.to(device),
+                count,
+                solver=solver,
+                shape=opened.shape,
+                latents=latents,
+                trajectory=arguments.trajectory,
+                generator=torch.Generator().manual_seed(arguments.seed),
+                work=Work(arguments.batch_size, shown, processes),
+            )
     if not processes.first:
         return 0
     samples = result.samples.cpu()
@@ -132,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     written = [path.with_suffix(".npz")]
     if len(opened.shape) == 3 and opened.shape[0] in (1, 3):
-        image_grid(samples, opened.model.levels).save(path)
+        image_grid(samples, opened.model.decoder.levels).save(path)
         written.append(path)
         if result.trajectory is not None:
             written += write_trajectory(result.trajectory, path)
@@ -142,6 +133,37 @@ def run(arguments: argparse.Namespace) -> int:
         f"wrote {', '.join(map(str, written))}"
     )
     return 0
+
+
+def _solver(arguments: argparse.Namespace, opened: OpenedRun) -> Solver:
+    """What --solver, --steps, --schedule and --noise-level say."""
+    level = _noise_level(arguments, opened)
+    kind, _, file = (arguments.schedule or "").partition(":")
+    if kind != "calibrated":
+        return make_solver(
+            arguments.solver or "exponential",
+            steps=arguments.steps,
+            placement=arguments.schedule,
+            noise_level=level,
+        )
+    if arguments.steps is not None or arguments.solver not in (None, "ancestral"):
+        raise ValueError(
+            "a calibration brings its own grid and steps, for --solver ancestral; leave --steps and other solvers out"
+        )
+    return Ancestral.of(load_calibration(file, opened, arguments.run), level)
+
+
+def _noise_level(arguments: argparse.Namespace, opened: OpenedRun) -> NoiseLevel | None:
+    if arguments.noise_level is None:
+        return None
+    if arguments.noise_level != "optimal":
+        return named_noise_level(arguments.noise_level)
+    if opened.optimal_noise_level is None:
+        raise ValueError(
+            f"--noise-level optimal: eta* of this run is not known; diffenc evaluate {arguments.run} --noise-level optimal "
+            "fits it"
+        )
+    return opened.optimal_noise_level
 
 
 def _latents(file: str, shape: tuple[int, ...]) -> Tensor:

@@ -120,9 +120,9 @@ def _prove(arguments: argparse.Namespace) -> int:
     if arguments.run is not None or arguments.world is not None:
         raise ValueError("--theory stands alone; leave out the run and --world")
     try:
-        from theory.__main__ import main as prove
+        from diffenc_ct.theory.__main__ import main as prove
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"the theory cannot be imported ({error}); install the package from its source tree"
+            f"the theory cannot be imported ({error}); pip install 'diffenc-ct[theory]'"
         ) from error
     return prove([])

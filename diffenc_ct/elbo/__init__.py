@@ -1,5 +1,14 @@
-"""The evidence lower bound."""
+"""The evidence lower bound at infinite and finite depth.
 
+    -log p(x) <= L_0 + L_1 + L_T
+
+terms: what a bound is made of. infinite, finite: L_inf and L_T. depths: how t is drawn. subsets: terms on part of a
+batch. bound: one call.
+
+Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021, section 4.
+"""
+
+from diffenc_ct.elbo.bound import Bound, elbo
 from diffenc_ct.elbo.depths import (
     Depths,
     ImportanceDepths,
@@ -8,17 +17,21 @@ from diffenc_ct.elbo.depths import (
     check_grid,
     uniform_grid,
 )
-from diffenc_ct.elbo.terms import (
-    Terms,
-    elbo,
-    infinite_depth_integrand,
-    latent_loss,
+from diffenc_ct.elbo.finite import (
+    FiniteDepth,
+    Ratio,
+    StateRatio,
+    check_ratio,
     mean_difference,
-    reconstruction_loss,
+    ratio_at,
     step_kl,
 )
+from diffenc_ct.elbo.infinite import InfiniteDepth, infinite_depth_integrand
+from diffenc_ct.elbo.terms import Draws, Residuals, Terms, latent_loss, reconstruction_loss
 
 __all__ = [
-    "Depths", "ImportanceDepths", "LowDiscrepancyDepths", "Terms", "UniformDepths", "check_grid", "elbo",
-    "infinite_depth_integrand", "latent_loss", "mean_difference", "reconstruction_loss", "step_kl", "uniform_grid",
+    "Bound", "Depths", "Draws", "FiniteDepth", "ImportanceDepths", "InfiniteDepth", "LowDiscrepancyDepths", "Ratio",
+    "Residuals", "StateRatio", "Terms", "UniformDepths", "check_grid", "check_ratio", "elbo",
+    "infinite_depth_integrand", "latent_loss", "mean_difference", "ratio_at", "reconstruction_loss", "step_kl",
+    "uniform_grid",
 ]  # fmt: skip

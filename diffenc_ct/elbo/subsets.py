@@ -50,8 +50,9 @@ def part_rates(
     """Encodings of all examples with the rate alpha^2 (x - x_t); what that rate lacks for those at `index`; and x_t at
     `places`, evaluated together with the examples that are not at `index`.
     """
-    others = torch.ones(len(data), dtype=torch.bool, device=data.device)
-    others = others.index_fill(0, index, False).nonzero().squeeze(1)
+    # Sorted, not searched: `nonzero` would wait for the device to know how many there are.
+    taken = torch.zeros(len(data), device=data.device).index_fill(0, index, 1.0)
+    others = taken.argsort(stable=True)[: len(data) - len(index)]
     exact = encoder(data[index], gamma[index])
     plain, *elsewhere = encode(encoder, [(data[others], gamma[others]), *places])
     value = torch.zeros_like(data).index_put((index,), exact.value).index_put((others,), plain)

@@ -15,24 +15,119 @@ Directional derivatives are forward-mode: the network itself is evaluated once, 
 a chunk, or all probes, as one batch (reverse-mode, and one whole batch, where a network does not allow it). The
 score is (alpha x_hat - z)/sigma^2: for paired heads the gradient of log q_t, free of charge.
 
-A network that knows its traces offers `traces(z, gamma) -> (tr dx_hat/dz, tr dr_hat/dz)`, (batch,) each; then
-"exact" costs one evaluation.
+Heads that know their traces, tr dx_hat/dz and tr dr_hat/dz, offer them; then the exact divergence costs one evaluation.
 
 Reference: Chen et al. 2018 (continuous normalising flows); Grathwohl et al. 2019 (FFJORD); Hutchinson 1989.
 """
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from diffenc_ct.model import DiffEnc, Heads, reverse_drift
+from diffenc_ct.dynamics import Predictor
+from diffenc_ct.likelihood.randomness import example_generator
+from diffenc_ct.model import DiffEnc, reverse_drift
 from diffenc_ct.schedules import SchedulePoint, alpha, alpha2, expand, sigma2
 
-Divergence = Literal["exact", "rademacher", "gaussian"]
-DIVERGENCES = ("exact", "rademacher", "gaussian")
+
+class Divergence(ABC):
+    """How the trace of df/dz is found."""
+
+    @abstractmethod
+    def field(
+        self, model: DiffEnc, z: Float[Tensor, "batch *data"], seeds: Sequence[int]
+    ) -> "FlowField":
+        """What a solver integrates from z, with each example's probes drawn from its seed."""
+
+
+@dataclass(frozen=True)
+class Exact(Divergence):
+    """The trace from d directional derivatives; from one evaluation where the heads know their traces.
+
+    Attributes:
+        chunk: directions in one batch; by default as many as make batches of 4096 examples.
+
+    Raises:
+        ValueError: for a chunk below 1.
+    """
+
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk} must be at least 1")
+
+    def field(self, model: DiffEnc, z: Tensor, seeds: Sequence[int]) -> "FlowField":
+        return FlowField(model, chunk=self.chunk)
+
+
+@dataclass(frozen=True)
+class _Hutchinson(Divergence):
+    """Probes, drawn once and fixed along each example's path.
+
+    Attributes:
+        probes: K, how many an example.
+
+    Raises:
+        ValueError: for fewer than one probe.
+    """
+
+    probes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.probes < 1:
+            raise ValueError(f"probes={self.probes} must be at least 1")
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator, shape: torch.Size, like: Tensor) -> Tensor:
+        """Probes of one example, of `shape` = (K, *data)."""
+
+    def field(self, model: DiffEnc, z: Tensor, seeds: Sequence[int]) -> "FlowField":
+        shape = torch.Size((self.probes, *z.shape[1:]))
+        each = [self.draw(example_generator(seed, "probes"), shape, z) for seed in seeds]
+        return FlowField(model, probes=torch.stack(each))
+
+
+@dataclass(frozen=True)
+class Rademacher(_Hutchinson):
+    """Hutchinson's estimate with probes of +-1.
+
+    Attributes:
+        probes: K, how many an example.
+
+    Raises:
+        ValueError: for fewer than one probe.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.Rademacher(probes=4).probes
+        4
+    """
+
+    def draw(self, generator: torch.Generator, shape: torch.Size, like: Tensor) -> Tensor:
+        signs = torch.randint(0, 2, shape, generator=generator, device=generator.device)
+        return (2 * signs - 1).to(like)
+
+
+@dataclass(frozen=True)
+class GaussianProbes(_Hutchinson):
+    """Hutchinson's estimate with standard normal probes.
+
+    Attributes:
+        probes: K, how many an example.
+
+    Raises:
+        ValueError: for fewer than one probe.
+    """
+
+    def draw(self, generator: torch.Generator, shape: torch.Size, like: Tensor) -> Tensor:
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype, device=generator.device)
+        return noise.to(like)
 
 
 @dataclass(frozen=True)
@@ -65,21 +160,23 @@ class FlowField:
 
     def __call__(self, z: Tensor, gamma: Tensor, rows: Tensor | None = None) -> FlowValue:
         if self.probes is None:
-            if self.model.prediction == "heads" and hasattr(self.model.network, "traces"):
-                return self._closed_form(z, gamma)
-            return self._exact(z, gamma)
+            traces = self.model.heads.traces(z, gamma)
+            return self._exact(z, gamma) if traces is None else self._closed_form(z, gamma, traces)
         probes = self.probes if rows is None else self.probes[rows]
         velocity, score, slope = self._along(z, gamma, probes)
         return FlowValue(velocity, slope, score)
 
-    def _flow(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """Velocity and score from one evaluation of the heads."""
-        heads = self.model.predict(z, gamma)
-        return _velocity(z, heads, gamma), _score(z, heads, gamma)
+    @property
+    def exact(self) -> bool:
+        """Whether the divergence is no estimate."""
+        return self.probes is None
 
-    def _closed_form(self, z: Tensor, gamma: Tensor) -> FlowValue:
+    def _flow(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        return flow_and_score(self.model, z, gamma)
+
+    def _closed_form(self, z: Tensor, gamma: Tensor, traces: tuple[Tensor, Tensor]) -> FlowValue:
         velocity, score = self._flow(z, gamma)
-        of_x, of_r = self.model.network.traces(z, gamma)  # type: ignore[operator]
+        of_x, of_r = traces
         trace = alpha2(gamma) / 2 * z[0].numel() - alpha(gamma) * (of_x / 2 + of_r)
         return FlowValue(velocity, trace[:, None], score)
 
@@ -138,20 +235,17 @@ class FlowField:
         return velocity.detach(), score.detach(), change
 
 
-def draw_probes(
-    divergence: Divergence, noise: "torch.Generator", shape: torch.Size, like: Tensor
-) -> Tensor:
-    """Probes of one example, of `shape` = (K, *data), from its own generator."""
-    if divergence == "gaussian":
-        return torch.randn(shape, generator=noise, dtype=like.dtype, device=noise.device).to(like)
-    signs = torch.randint(0, 2, shape, generator=noise, device=noise.device)
-    return (2 * signs - 1).to(like)
+def flow_and_score(
+    model: Predictor, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, "batch *data"]]:
+    """dz/dgamma of the probability flow and the score (alpha x_hat - z)/sigma^2, from one evaluation.
 
-
-def _velocity(z: Tensor, heads: Heads, gamma: Tensor) -> Tensor:
+    Args:
+        model: DiffEnc, or what predicts like one.
+        z: latents.
+        gamma: their depths.
+    """
+    found = model.predict(z, gamma)
     point = SchedulePoint(gamma, torch.ones_like(gamma))
-    return reverse_drift(z, heads, point, torch.zeros_like(gamma))
-
-
-def _score(z: Tensor, heads: Heads, gamma: Tensor) -> Tensor:
-    return (expand(alpha(gamma), z) * heads.x_hat - z) / expand(sigma2(gamma), z)
+    velocity = reverse_drift(z, found, point, torch.zeros_like(gamma))
+    return velocity, (expand(alpha(gamma), z) * found.x_hat - z) / expand(sigma2(gamma), z)

@@ -13,39 +13,51 @@ The errors of the mean bits per dimension over N images, each in bits per dimens
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
-from diffenc_ct.distributed import ALONE, Processes
-from diffenc_ct.likelihood.dequantisation import DEQUANTISATIONS, Dequantisation, dequantise
-from diffenc_ct.likelihood.divergence import Divergence
+from diffenc_ct.distributed import Work
+from diffenc_ct.likelihood.dequantisation import (
+    Dequantisation,
+    ModelNoise,
+    NoDequantisation,
+    Noise,
+)
+from diffenc_ct.likelihood.divergence import Divergence, Exact
 from diffenc_ct.likelihood.flow import (
     FlowDensity,
-    Gradient,
-    Settings,
-    SolverError,
-    check_settings,
+    Prior,
+    checked,
     example_seeds,
+    refuse_failures,
     solve_density,
 )
 from diffenc_ct.likelihood.randomness import example_generator
+from diffenc_ct.likelihood.solver import FlowSolver
 from diffenc_ct.model import DiffEnc
-
-__all__ = ["Likelihood", "SolverError", "log_likelihood"]
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """The likelihood of every example, (N,), and how it was found.
 
-    nats: log p(x), or its lower bound (`bound` says which). latent: z_1 of the first importance sample.
-    solver_error: an estimate of the solver's error in nats, (N,), NaN where none was asked for. evaluations,
-    accepted, rejected: of an example, over its importance samples. shared_steps: whether examples of a batch
-    shared their steps, so that results depend on the batch. paired: whether the flow has paired heads; tied
-    flows are another model.
+    Attributes:
+        nats: log p(x), or its lower bound (`bound` says which).
+        dimensions: d.
+        latent: z_1 of the first importance sample, (N, *data).
+        evaluations: of the network, of an example over its importance samples.
+        accepted: steps, likewise.
+        rejected: steps, likewise.
+        status: "ok", or why an example has no likelihood.
+        solver_error: an estimate of the solver's error in nats, NaN where none was asked for.
+        dequantisation_variance: of nats, from the importance samples.
+        probe_variance: of nats, from the probes.
+        shared_steps: whether examples of a batch shared their steps, so that results depend on the batch.
+        paired: whether the heads estimate E[x_t | z] and E[x_t' | z] apart; tied flows are another model.
+        bound: what the number is, in words.
     """
 
     nats: Tensor
@@ -82,144 +94,101 @@ class Likelihood:
 
 def log_likelihood(
     model: DiffEnc,
-    x: Tensor,
+    x: Shaped[Tensor, "batch *data"],
     *,
-    solver: str = "adams",
-    rtol: float | None = None,
-    atol: float | None = None,
-    steps: int | None = None,
-    max_steps: int = 10_000,
-    divergence: Divergence = "exact",
-    probes: int = 1,
-    chunk: int | None = None,
+    solver: FlowSolver | None = None,
+    divergence: Divergence | None = None,
     dequantisation: Dequantisation | None = None,
-    tau: float = 3.0,
-    importance_samples: int = 1,
-    prior: Callable[[Tensor], Tensor] | None = None,
-    gradient: Gradient = "none",
-    on_failure: str = "raise",
-    estimate_error: bool = True,
-    batch_size: int = 256,
+    prior: Prior | None = None,
     generator: torch.Generator | None = None,
-    progress: Callable[[int], None] | None = None,
-    processes: Processes = ALONE,
+    work: Work | None = None,
 ) -> Likelihood:
-    """log p(x) under the model's probability flow, for levels or reals x (batch, *data), in nats.
+    """log p(x) under the model's probability flow in nats. Theorem: likelihood.importance.
 
-    solver: "adams" (the default: error control of log p, an example at a time), any method of torchdiffeq, or
-    "scipy_solver:NAME". atol: for "adams" the error of log p allowed a step, in nats a dimension (1e-5); for
-    torchdiffeq's adaptive methods their atol, with rtol. steps: of a fixed grid, equal in gamma (64).
-    max_steps: the limit on steps. divergence: "exact" (chunk directions at a time), or Hutchinson's
-    "rademacher" or "gaussian" with `probes` probes an example, drawn once and fixed along its path.
-    dequantisation: "model", "uniform", "truncated_normal" (cut at tau), or "none" for real data; by default
-    "model" for levels, "none" for reals. importance_samples: K of the bound. prior: log density of z_1 in
-    place of N(0, I). gradient: "none", "solve" (through the solver's steps), or "adjoint" (torchdiffeq's).
-    estimate_error: for torchdiffeq's methods, a second, coarser solve that tells the error, for about half as many
-    evaluations again; "adams" knows its own. on_failure: "raise", or
-    "nan" for NaN with a status where an example cannot be solved. batch_size: examples solved at a time; results do
-    not depend on it unless shared_steps says so. generator: one draw of it seeds every example by its place.
-    progress: called with the number of solves that ended. processes: share the solves, and all return all examples,
-    without gradients; `generator` must be in the same state on each.
+    Args:
+        model: DiffEnc.
+        x: levels or reals.
+        solver: Adams() by default (error control of log p, an example at a time), or TorchDiffEq(...),
+            TorchDiffEqFixed(...), SciPy(...).
+        divergence: Exact() by default, or Rademacher(probes), GaussianProbes(probes).
+        dequantisation: ModelNoise() by default for levels, NoDequantisation() for reals; or UniformNoise(),
+            TruncatedNormal(tau); each with K importance samples.
+        prior: log density of z_1, (batch, *data) -> (batch,), in place of N(0, I).
+        generator: one draw of it seeds every example by its place.
+        work: batches, progress (counts solves), processes; with several of them there are no gradients, and on each
+            `generator` must be in the same state.
 
-    Raises ValueError or TypeError naming the argument; SolverError. Theorem: likelihood.importance.
+    Returns:
+        Likelihood: nats and bits per dimension of each example, with separate standard errors.
+
+    Raises:
+        TypeError: for data of the wrong kind, and for a solver that is none of the flow's.
+        ValueError: for data that are not in range or none, or a dequantisation that does not fit them.
+        SolverError: where an example cannot be solved, unless the solver has on_failure="nan".
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> world = dc.worlds.GaussianWorld(torch.zeros(2).double(), torch.tensor([0.5, 0.1]).double())
+        >>> model = world.model(dc.LinearSchedule(-8.0, 5.0))
+        >>> found = dc.log_likelihood(model, world.sample(4, torch.Generator().manual_seed(0)))
+        >>> found.nats.shape, found.bound
+        (torch.Size([4]), 'log-density of z_0/alpha_0 under the flow')
     """
-    settings = replace(
-        check_settings(solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient),
-        estimate_error=estimate_error,
-    )
-    kind = _check_dequantisation(model, x, dequantisation, importance_samples, tau)
-    if on_failure not in ("raise", "nan") or batch_size < 1:
-        raise ValueError(
-            f'on_failure={on_failure!r} must be "raise" or "nan", batch_size={batch_size} at least 1'
-        )
-    if processes.size > 1 and gradient != "none":
-        raise ValueError(f'gradient={gradient!r} does not reach other processes; use "none"')
-    if not settings.method.shared:  # elsewhere examples do not depend on their batch
-        batch_size = min(batch_size, -(-len(x) * importance_samples // processes.size))
+    solver, work, divergence = checked(solver), work or Work(), divergence or Exact()
+    kind = dequantisation
+    if kind is None:
+        kind = NoDequantisation() if model.decoder.levels is None else ModelNoise()
+    if not len(x):
+        raise ValueError("x holds no examples")
+    model.decoder.check(x)
+    kind.check(model)
+    if work.processes.size > 1 and solver.differentiable:
+        raise ValueError('gradients do not reach other processes; use gradient="none"')
+    count = len(x) * kind.samples
+    # Elsewhere examples do not depend on their batch.
+    batch_size = work.batch_size if solver.batch_matters else work.share(count)
     seeds = example_seeds(generator, len(x))
 
     def solve(pairs: Tensor) -> tuple[Tensor, FlowDensity]:
-        return _solve_pairs(
-            model, x, kind, tau, importance_samples, pairs, settings, seeds, prior, progress
-        )
+        """log weights and densities of some (example, sample) pairs, numbered example by example."""
+        images, draws = pairs // kind.samples, (pairs % kind.samples).tolist()
+        own = [seeds[i] for i in images.tolist()]
+        some = x[images.to(x.device)]
+        noise = _noise(model.scale(some), own, draws)
+        with torch.set_grad_enabled(solver.differentiable):
+            gamma_0 = model.schedule.at(0.0, model.scale(some)).gamma
+            latent = kind.draw(model, some, gamma_0, noise)
+            density = solve_density(
+                model, latent.z_0, solver, divergence, own, prior=prior, progress=work.progress
+            )
+            return latent.log_weight + density.log_prob, density
 
-    pairs = torch.arange(len(x) * importance_samples)
-    parts = processes.spread(solve, pairs.split(batch_size))
-    result = _combine(parts, importance_samples, model, kind)
-    if on_failure == "raise" and any(word != "ok" for word in result.status):
-        raise SolverError(
-            result.status, "a laxer tolerance, more max_steps or another solver may do"
-        )
+    parts = work.processes.spread(solve, torch.arange(count).split(batch_size))
+    result = _combine(parts, kind, model.heads.tells_apart)
+    refuse_failures(result.status, solver)
     return result
 
 
-def _check_dequantisation(
-    model: DiffEnc, x: Tensor, kind: Dequantisation | None, samples: int, tau: float
-) -> Dequantisation:
-    model.scale(x[:1])  # levels or reals, as the model has it
-    if not len(x):
-        raise ValueError("x holds no examples")
-    if kind is None:
-        kind = "none" if model.levels is None else "model"
-    if kind not in DEQUANTISATIONS:
-        raise ValueError(f"dequantisation={kind!r}; choose one of {', '.join(DEQUANTISATIONS)}")
-    if kind == "none" and model.levels is not None:
-        raise ValueError(
-            'dequantisation="none": a density at undequantised integers can be made as high as one likes; '
-            'choose "model", "uniform" or "truncated_normal"'
-        )
-    if kind in ("uniform", "truncated_normal") and model.levels is None:
-        raise ValueError(
-            f'dequantisation={kind!r} spreads levels over bins; these are real data: "none" or "model"'
-        )
-    if samples < 1 or (kind == "none" and samples > 1):
-        raise ValueError(
-            f"importance_samples={samples} with dequantisation={kind!r}: at least 1, and 1 where nothing is drawn"
-        )
-    if not tau > 0:
-        raise ValueError(f"tau={tau} must be positive")
-    return kind
-
-
-def _solve_pairs(
-    model: DiffEnc,
-    x: Tensor,
-    kind: Dequantisation,
-    tau: float,
-    samples: int,
-    pairs: Tensor,
-    settings: Settings,
-    seeds: list[int],
-    prior: Callable[[Tensor], Tensor] | None,
-    progress: Callable[[int], None] | None,
-) -> tuple[Tensor, FlowDensity]:
-    """log weights and densities of some (example, sample) pairs, numbered example by example."""
-    images, draws = pairs // samples, (pairs % samples).tolist()
-    some = x[images.to(x.device)]
-    data = model.scale(some)
-    own = [seeds[i] for i in images.tolist()]
+def _noise(data: Tensor, seeds: list[int], draws: list[int]) -> Noise:
+    """Noise of the data's shape by its law, each row from its own example's stream and draw."""
 
     def noise(law: str) -> Tensor:
         function = torch.randn if law == "normal" else torch.rand
         streams = [
             example_generator(seed, "dequantisation", draw)
-            for seed, draw in zip(own, draws, strict=True)
+            for seed, draw in zip(seeds, draws, strict=True)
         ]
         each = [function(data.shape[1:], generator=g, dtype=data.dtype) for g in streams]
         return torch.stack(each).to(data.device)
 
-    with torch.set_grad_enabled(settings.gradient != "none"):
-        gamma_0 = model.schedule.at(0.0, data).gamma
-        latent = dequantise(model, some, gamma_0, kind, noise, tau=tau)
-        density = solve_density(model, latent.z_0, settings, own, prior=prior, progress=progress)
-        return latent.log_weight + density.log_prob, density
+    return noise
 
 
 def _combine(
-    parts: list[tuple[Tensor, FlowDensity]], samples: int, model: DiffEnc, kind: Dequantisation
+    parts: list[tuple[Tensor, FlowDensity]], kind: Dequantisation, paired: bool
 ) -> Likelihood:
     """K samples an example to one number."""
-    first = parts[0][1]
+    first, samples = parts[0][1], kind.samples
     densities = [density for _, density in parts]
 
     def by_sample(values: list[Tensor]) -> Tensor:
@@ -229,7 +198,7 @@ def _combine(
     nats = weights.logsumexp(1) - math.log(samples)
     share = weights.detach().softmax(1)
     noise_variance = torch.full_like(nats.detach(), math.nan)
-    if kind == "none":
+    if not kind.random:
         noise_variance = torch.zeros_like(noise_variance)
     elif samples > 1:
         # sd(exp w)/(mean(exp w) sqrt K), squared: share = exp w / sum
@@ -256,21 +225,10 @@ def _combine(
         dequantisation_variance=noise_variance,
         probe_variance=probe_variance,
         shared_steps=first.shared_steps,
-        paired=model.paired,
-        bound=_bound(kind, samples, model),
+        paired=paired,
+        bound=kind.bound,
     )
 
 
 def _worst(words: list[str]) -> str:
     return next((word for word in words if word != "ok"), "ok")
-
-
-def _bound(kind: Dequantisation, samples: int, model: DiffEnc) -> str:
-    if kind == "none":
-        return "log-density of z_0/alpha_0 under the flow"
-    target = (
-        "the flow with the model's decoder"
-        if kind == "model"
-        else "the flow's mass in a level's bin"
-    )
-    return f"lower bound on the log-likelihood of {target}, {samples} sample{'s' * (samples > 1)}"

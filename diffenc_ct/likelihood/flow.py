@@ -1,4 +1,4 @@
-"""The flow's density at a latent, and samples of the flow with theirs: change of variables by a named solver.
+"""The flow's density at a latent, and samples of the flow with theirs: change of variables by a solver of the flow.
 
     forward    log p_0(z_0) = log p_1(z_1) + int_{gamma_0}^{gamma_1} div f dgamma,   z_1 the end of the path
     from z_0
@@ -8,44 +8,37 @@ p_1 = N(0, I) unless a `prior` is given. Reference: Chen et al. 2018, theorem 1.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from diffenc_ct.likelihood.adams import Solution, solve_adams
-from diffenc_ct.likelihood.divergence import DIVERGENCES, Divergence, FlowField, draw_probes
+from diffenc_ct.distributed import Progress, silent
+from diffenc_ct.likelihood.adams import Adams
+from diffenc_ct.likelihood.divergence import Divergence, Exact
 from diffenc_ct.likelihood.randomness import example_generator
-from diffenc_ct.likelihood.solvers import Method, parse_solver, solve_torchdiffeq
+from diffenc_ct.likelihood.solver import FlowProblem, FlowSolver, Solution, SolverError
 from diffenc_ct.model import DiffEnc
 
-Gradient = Literal["none", "solve", "adjoint"]
-ADAMS_ATOL, TORCHDIFFEQ_TOLERANCE, STEPS = 1e-5, 1e-5, 64
-
-
-class SolverError(RuntimeError):
-    """The ODE could not be solved for some examples; `status` says why, one word an example."""
-
-    def __init__(self, status: list[str], advice: str) -> None:
-        bad = [f"{i}: {word}" for i, word in enumerate(status) if word != "ok"]
-        shown = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
-        super().__init__(
-            f"{len(bad)} of {len(status)} examples have no likelihood ({shown}); {advice}, or pass "
-            'on_failure="nan" for NaN in their place'
-        )
-        self.status = status
+# log density of z_1, (batch, *data) -> (batch,), in nats.
+Prior = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class FlowDensity:
-    """log p_0 at latents, nats, (batch,); per_probe (batch, K) the same by each probe alone; the solution
-    behind it.
+    """log p_0 at latents.
 
-    z_0, z_1: the path's two ends. shared_steps: whether the examples of a batch shared their steps; exact: the
-    divergence was.
+    Attributes:
+        log_prob: nats, (batch,).
+        per_probe: the same by each probe alone, (batch, K).
+        z_0: the path's end at the data, (batch, *data).
+        z_1: its end at the noise.
+        solution: what the solver found.
+        shared_steps: whether the examples of a batch shared their steps.
+        exact: whether the divergence was no estimate.
     """
 
     log_prob: Tensor
@@ -57,151 +50,110 @@ class FlowDensity:
     exact: bool
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How the flow is solved: the options of log_density, checked."""
-
-    method: Method
-    rtol: float
-    atol: float
-    steps: int
-    max_steps: int
-    divergence: Divergence
-    probes: int
-    chunk: int | None
-    gradient: Gradient
-    estimate_error: bool = False
-
-
-def check_settings(
-    solver: str,
-    rtol: float | None,
-    atol: float | None,
-    steps: int | None,
-    max_steps: int,
-    divergence: Divergence,
-    probes: int,
-    chunk: int | None,
-    gradient: Gradient,
-) -> Settings:
-    """Settings, or a ValueError that names the argument and what is allowed."""
-    method = parse_solver(solver)
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"divergence={divergence!r}; choose one of {', '.join(DIVERGENCES)}")
-    if gradient not in ("none", "solve", "adjoint"):
-        raise ValueError(f'gradient={gradient!r}; choose "none", "solve" or "adjoint"')
-    for name, number in (
-        ("probes", probes),
-        ("max_steps", max_steps),
-        ("steps", steps or STEPS),
-        ("chunk", chunk or 1),
-    ):
-        if number < 1:
-            raise ValueError(f"{name}={number} must be at least 1")
-    if steps is not None and not method.fixed:
-        raise ValueError(
-            f"steps={steps} is for solvers on a fixed grid; {solver!r} chooses its own steps by tolerance"
-        )
-    if method.fixed and not (rtol is None and atol is None):
-        raise ValueError(f"{solver!r} takes `steps`, not tolerances: its grid is fixed")
-    if not method.shared and rtol is not None:
-        raise ValueError(
-            f"rtol={rtol}: {solver!r} controls the error of log p, in nats a dimension, by atol alone"
-        )
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value} must be a positive number")
-    if gradient == "adjoint" and not (method.shared or method.fixed):
-        raise ValueError(
-            f'gradient="adjoint" is torchdiffeq\'s; with {solver!r} use gradient="solve"'
-        )
-    if gradient != "none" and method.scipy:
-        raise ValueError("scipy's solvers leave torch: they have no gradients")
-    default = TORCHDIFFEQ_TOLERANCE if method.shared else ADAMS_ATOL
-    return Settings(
-        method,
-        TORCHDIFFEQ_TOLERANCE if rtol is None else rtol,
-        default if atol is None else atol,
-        STEPS if steps is None else steps,
-        max_steps,
-        divergence,
-        probes,
-        chunk,
-        gradient,
-    )
-
-
 def log_density(
     model: DiffEnc,
-    z_0: Tensor,
+    z_0: Float[Tensor, "batch *data"],
     *,
-    solver: str = "adams",
-    rtol: float | None = None,
-    atol: float | None = None,
-    steps: int | None = None,
-    max_steps: int = 10_000,
-    divergence: Divergence = "exact",
-    probes: int = 1,
-    chunk: int | None = None,
-    prior: Callable[[Tensor], Tensor] | None = None,
-    gradient: Gradient = "none",
+    solver: FlowSolver | None = None,
+    divergence: Divergence | None = None,
+    prior: Prior | None = None,
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
-    """log p_0(z_0) of the model's probability flow in nats, at latents z_0 (batch, *data).
+    """log p_0(z_0) of the model's probability flow in nats. Theorem: likelihood.change_of_variables.
 
-    prior: log density of z_1, (batch, *data) -> (batch,); N(0, I) unless given. Other options: see
-    log_likelihood. Raises ValueError for bad options, TypeError for integers (a density of undequantised
-    levels has no meaning). Examples that cannot be solved get NaN and a status. Theorem:
-    likelihood.change_of_variables.
+    Args:
+        model: DiffEnc.
+        z_0: latents.
+        solver: Adams() by default, or TorchDiffEq(...), TorchDiffEqFixed(...), SciPy(...).
+        divergence: Exact() by default, or Rademacher(...), GaussianProbes(...).
+        prior: log density of z_1, (batch, *data) -> (batch,), in place of N(0, I).
+        generator: one draw of it seeds every example by its place.
+
+    Raises:
+        TypeError: for integers (a density of undequantised levels has no meaning), and for what is no FlowSolver.
+        SolverError: where an example cannot be solved, unless the solver has on_failure="nan".
     """
-    settings = check_settings(
-        solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient
-    )
     if not z_0.is_floating_point():
         raise TypeError(
             f"z_0 is {z_0.dtype}: a density at integers has no meaning; dequantise them, as log_likelihood does"
         )
+    solver = checked(solver)
     seeds = example_seeds(generator, len(z_0))
-    return solve_density(model, z_0, settings, seeds, prior=prior)
+    return succeeded(
+        solve_density(model, z_0, solver, divergence or Exact(), seeds, prior=prior), solver
+    )
 
 
 def sample_with_log_prob(
     model: DiffEnc,
     shape: tuple[int, ...],
     *,
-    solver: str = "adams",
-    rtol: float | None = None,
-    atol: float | None = None,
-    steps: int | None = None,
-    max_steps: int = 10_000,
-    divergence: Divergence = "exact",
-    probes: int = 1,
-    chunk: int | None = None,
-    z_1: Tensor | None = None,
-    prior: Callable[[Tensor], Tensor] | None = None,
-    gradient: Gradient = "none",
+    solver: FlowSolver | None = None,
+    divergence: Divergence | None = None,
+    z_1: Float[Tensor, "batch *data"] | None = None,
+    prior: Prior | None = None,
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
-    """Samples z_0 of the flow with their log p_0(z_0): shape (batch, *data). Data are model.decode(z_0,
-    gamma_0).
+    """Samples z_0 of the flow with their log p_0(z_0). Theorem: likelihood.change_of_variables.
 
-    z_1: given starts instead of draws from N(0, I) (then prior, if given, is their log density).
-    Other options and errors as in log_density. Theorem: likelihood.change_of_variables.
+    Data are model.decode(z_0, gamma_0).
+
+    Args:
+        model: DiffEnc.
+        shape: (batch, *data).
+        solver: as in log_density.
+        divergence: as in log_density.
+        z_1: starts in place of draws from N(0, I).
+        prior: their log density in place of that of N(0, I).
+        generator: one draw of it seeds every example by its place.
+
+    Raises:
+        TypeError: for what is no FlowSolver.
+        SolverError: where an example cannot be solved, unless the solver has on_failure="nan".
     """
-    settings = check_settings(
-        solver, rtol, atol, steps, max_steps, divergence, probes, chunk, gradient
-    )
+    solver = checked(solver)
     seeds = example_seeds(generator, shape[0])
     if z_1 is None:
         tensors = chain(model.parameters(), model.buffers(), [torch.empty(())])
         like = next(tensor for tensor in tensors if tensor.is_floating_point())
-        z_1 = torch.stack(
-            [
-                torch.randn(shape[1:], generator=example_generator(seed, "z_1"), dtype=like.dtype)
-                for seed in seeds
-            ]
-        ).to(like.device)
-    return solve_density(model, z_1, settings, seeds, prior=prior, inverse=True)
+        draws = [
+            torch.randn(shape[1:], generator=example_generator(seed, "z_1"), dtype=like.dtype)
+            for seed in seeds
+        ]
+        z_1 = torch.stack(draws).to(like.device)
+    return succeeded(
+        solve_density(model, z_1, solver, divergence or Exact(), seeds, prior=prior, inverse=True),
+        solver,
+    )
+
+
+def checked(solver: FlowSolver | None) -> FlowSolver:
+    """The solver, Adams() for None.
+
+    Raises:
+        TypeError: for what is no FlowSolver: other solvers' paths have no density by change of variables.
+    """
+    solver = Adams() if solver is None else solver
+    if not isinstance(solver, FlowSolver):
+        raise TypeError(
+            f"solver={solver!r} is no solver of the probability flow, and the paths of stochastic ones have no density by "
+            "change of variables; give Adams(), TorchDiffEq(...), TorchDiffEqFixed(...) or SciPy(...), or take the ELBO"
+        )
+    return solver
+
+
+def succeeded(density: FlowDensity, solver: FlowSolver) -> FlowDensity:
+    """The density, unless it failed somewhere and the solver is to raise."""
+    refuse_failures(density.solution.status, solver)
+    return density
+
+
+def refuse_failures(status: Sequence[str], solver: FlowSolver) -> None:
+    """SolverError where an example has no likelihood, unless the solver has on_failure="nan"."""
+    if solver.on_failure == "raise" and any(word != "ok" for word in status):
+        raise SolverError(
+            list(status), "a laxer tolerance, more max_steps or another solver may do"
+        )
 
 
 def example_seeds(generator: torch.Generator | None, n: int) -> list[int]:
@@ -213,24 +165,29 @@ def example_seeds(generator: torch.Generator | None, n: int) -> list[int]:
 
 def solve_density(
     model: DiffEnc,
-    z: Tensor,
-    settings: Settings,
-    seeds: list[int],
+    z: Float[Tensor, "batch *data"],
+    solver: FlowSolver,
+    divergence: Divergence,
+    seeds: Sequence[int],
     *,
-    prior: Callable[[Tensor], Tensor] | None = None,
+    prior: Prior | None = None,
     inverse: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> FlowDensity:
-    """The flow from z at one end to the other, and log p_0 at the data's end."""
-    s = settings
-    probes = None
-    if s.divergence != "exact":
-        shape = torch.Size((s.probes, *z.shape[1:]))
-        probes = torch.stack(
-            [draw_probes(s.divergence, example_generator(i, "probes"), shape, z) for i in seeds]
-        )
-    field = FlowField(model, probes=probes, chunk=s.chunk)
-    with torch.set_grad_enabled(s.gradient != "none"):
+    """The flow from z at one end to the other, and log p_0 at the data's end; NaN where it failed.
+
+    Args:
+        model: DiffEnc.
+        z: z_0, or z_1 where `inverse`.
+        solver: of the flow.
+        divergence: how the trace is found.
+        seeds: of each example's probes.
+        prior: as in log_density.
+        inverse: from noise to data.
+        progress: called with the number of examples that came to an end.
+    """
+    field = divergence.field(model, z, seeds)
+    with torch.set_grad_enabled(solver.differentiable):
         start, end = (model.schedule.at(t, z).gamma for t in (0.0, 1.0))
         if inverse:
             start, end = end, start
@@ -239,34 +196,7 @@ def solve_density(
             at_end = (standard_normal if prior is None else prior)(z if inverse else last).double()
             return at_end[:, None] + (-integral if inverse else integral)
 
-        if s.method.shared or s.method.fixed:
-            solution = solve_torchdiffeq(
-                s.method,
-                field,
-                model,
-                z,
-                start,
-                end,
-                rtol=s.rtol,
-                atol=s.atol,
-                steps=s.steps,
-                max_steps=s.max_steps,
-                adjoint=s.gradient == "adjoint",
-                by_probe=by_probe if s.estimate_error else None,
-            )
-            if progress is not None:
-                progress(len(z))
-        else:
-            solution = solve_adams(
-                field,
-                z,
-                start,
-                end,
-                tolerance=s.atol * z[0].numel(),
-                nodes=6 if s.atol > 1e-8 else 8,
-                max_steps=s.max_steps,
-                progress=progress,
-            )
+        solution = solver.integrate(FlowProblem(field, z, start, end, by_probe, progress))
         z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)
         per_probe = by_probe(solution.z, solution.integral)
         return FlowDensity(
@@ -275,11 +205,11 @@ def solve_density(
             z_0=z_0,
             z_1=z_1,
             solution=solution,
-            shared_steps=s.method.shared,
-            exact=s.divergence == "exact",
+            shared_steps=solver.batch_matters,
+            exact=field.exact,
         )
 
 
-def standard_normal(z: Tensor) -> Tensor:
-    """log N(z; 0, I), (batch,)."""
+def standard_normal(z: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
+    """log N(z; 0, I)."""
     return -0.5 * (z.double() ** 2 + math.log(2 * math.pi)).flatten(1).sum(1)

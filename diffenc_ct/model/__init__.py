@@ -1,5 +1,26 @@
-"""The generative model: heads, decoder, the reverse step."""
+"""The generative model: heads (what networks predict), decoder (p(x | z_0) and the scale of data), the reverse step.
 
-from diffenc_ct.model.diffenc import DiffEnc, Heads, Prediction, reverse_drift
+heads: Single, Paired, Separate, Direct. decoder: Levels, Reals. reverse: the drift of the reverse SDE. diffenc: DiffEnc.
 
-__all__ = ["DiffEnc", "Heads", "Prediction", "reverse_drift"]
+Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
+"""
+
+from diffenc_ct.model.decoder import Decoder, Levels, Reals
+from diffenc_ct.model.diffenc import DiffEnc
+from diffenc_ct.model.heads import (
+    Direct,
+    Heads,
+    Paired,
+    Predicts,
+    Separate,
+    Single,
+    read_error,
+    read_output,
+    regression_loss,
+)
+from diffenc_ct.model.reverse import reverse_drift
+
+__all__ = [
+    "Decoder", "DiffEnc", "Direct", "Heads", "Levels", "Paired", "Predicts", "Reals", "Separate", "Single",
+    "read_error", "read_output", "regression_loss", "reverse_drift",
+]  # fmt: skip

@@ -6,19 +6,56 @@ with x_hat_s = x_hat + (lambda_s - lambda_t) r_hat. Noise level 0 is DDIM. Refer
 al. 2024; Song et al. 2021 (DDIM).
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
+from diffenc_ct.elbo import Ratio, check_ratio
+from diffenc_ct.elbo.finite import Steps
+from diffenc_ct.process import AnyNoiseLevel
 from diffenc_ct.sampling.problem import Grid, Problem
+from diffenc_ct.sampling.solver import GridSolver
 
 
-class Ancestral:
-    """p(z_s | z_t) step by step, with the variance ratio of `problem`. Order 1."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ancestral(GridSolver):
+    """p(z_s | z_t) step by step. Order 1; eta = 1 unless given, 0 is DDIM.
 
-    def order(self, stochastic: bool) -> int:
-        """The convergence order, weak and strong."""
-        return 1
+    Attributes:
+        ratio: the variance ratio w, counted from the data: a number, one a step (steps,), one a step and dimension
+            (steps, *data), or a function of the step and the estimates there.
+
+    Raises:
+        ValueError: for a ratio that is not positive or not one a step.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.Ancestral(steps=50, noise_level=0.0).steps
+        50
+    """
+
+    ratio: Ratio = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ratio(self.ratio, self.steps)
+
+    @classmethod
+    def of(cls, steps: Steps, noise_level: AnyNoiseLevel | None = None) -> "Ancestral":
+        """With the grid, the finest ratio and the noise level of a Calibration.
+
+        Args:
+            steps: what `calibrate` found.
+            noise_level: another eta than the calibration's.
+        """
+        return cls(
+            steps=len(steps.grid) - 1,
+            placement=steps.grid,
+            ratio=steps.finest_ratio,
+            noise_level=steps.noise_level if noise_level is None else noise_level,
+        )
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
         for step in range(grid.steps):
-            z = problem.reverse(z, grid, step)
+            z = problem.reverse(z, grid, step, self.ratio)
         return z

@@ -31,9 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffenc_ct.model import Heads
-from diffenc_ct.process import NoiseLevel, posterior_std
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import Estimates, NoiseLevel, posterior_std
+from diffenc_ct.sampling.grids import Placement
 from diffenc_ct.sampling.problem import Grid, Problem
+from diffenc_ct.sampling.solver import GridSolver, deterministic_where_exact
 from diffenc_ct.schedules import alpha, sigma2
 
 Frame = Literal["data", "noise"]
@@ -42,11 +44,11 @@ _NODES, _WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss
 
 @dataclass(frozen=True)
 class Known:
-    """What is known at log-SNR `lam`: u = z/alpha and the heads there."""
+    """What is known at log-SNR `lam`: u = z/alpha and the estimates there."""
 
     lam: Tensor
     u: Tensor
-    heads: Heads
+    found: Estimates
 
 
 def lagrange(nodes: Tensor, at: Tensor) -> Tensor:
@@ -63,7 +65,9 @@ def growth(a: Tensor, b: Tensor, level: NoiseLevel) -> Tensor:
     return 0.5 * (b - a + level.integral(-b, -a))
 
 
-def _quadrature(a: Tensor, b: Tensor, nodes: Tensor, level: NoiseLevel):
+def _quadrature(
+    a: Tensor, b: Tensor, nodes: Tensor, level: NoiseLevel
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Points, kappa there, weighted basis for x_hat or n, and for r_hat: sigma^2(l) l_j(l) / sigma^2(node j)."""
     points = (a + b) / 2 + (b - a) / 2 * _NODES
     kappa = (1 + level.squared(-points)) / 2
@@ -107,30 +111,44 @@ def advance(
         shrink, for_x, for_r = data_frame(a, b, nodes, level)
         moved = shrink.item() * u
         for k, x, r in zip(known, for_x.tolist(), for_r.tolist(), strict=True):
-            moved = moved + x * k.heads.x_hat + r * k.heads.r_hat
+            moved = moved + x * k.found.x_hat + r * k.found.r_hat
         return moved
     for_n, for_r = noise_frame(a, b, nodes, level)
     for k, n, r in zip(known, for_n.tolist(), for_r.tolist(), strict=True):
-        u = u + n * (k.u - k.heads.x_hat) + r * k.heads.r_hat
+        u = u + n * (k.u - k.found.x_hat) + r * k.found.r_hat
     return u
 
 
-class _Exponential:
-    """Common parts: the variable u, its noise, evaluations at log-SNR."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Exponential(GridSolver):
+    """Common parts: options, the variable u, its noise, evaluations at log-SNR.
 
-    def __init__(self, order: int) -> None:
-        if order not in (1, 2, 3):
-            raise ValueError(f"order={order}; exponential integrators have orders 1, 2 and 3")
-        self.maximum = order
+    Attributes:
+        order: 1, 2 or 3; where there is noise, orders 2 and 3 are the same, weak order 2.
+    """
 
-    def order(self, stochastic: bool) -> int:
+    steps: int = 30
+    placement: Placement | Tensor = "balanced"
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order={self.order}; exponential integrators have orders 1, 2 and 3")
+
+    def convergence_order(self, stochastic: bool) -> int:
         """The convergence order, weak where there is noise."""
-        return min(self.maximum, 2) if stochastic else self.maximum
+        return min(self.order, 2) if stochastic else self.order
+
+    def level(self, model: DiffEnc) -> NoiseLevel:
+        """The given one; else 0, or 1 where the model's probability flow is not exact."""
+        return deterministic_where_exact(self.noise_level, model)
 
     @staticmethod
     def look(problem: Problem, u: Tensor, lam: Tensor) -> Known:
+        """u and the estimates at log-SNR lam."""
         z = alpha(-lam).item() * u
-        return Known(lam, u, problem.heads(z, -lam))
+        return Known(lam, u, problem.estimates(z, -lam))
 
     @staticmethod
     def increment(problem: Problem, u: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -141,19 +159,29 @@ class _Exponential:
         return std.item() * problem.noise(u)
 
 
-class ExponentialMultistep(_Exponential):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Exponential(_Exponential):
     """One evaluation a step: a predictor through the last `order` values, then, with `corrector`, a corrector.
 
-    corrector: None means where there is noise only: there it makes the error smaller, at the same weak order. Without
-    noise it makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
+    The default of `sample`.
+
+    Attributes:
+        corrector: None means where there is noise only: there it makes the error smaller, at the same weak order. Without
+            noise it makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
+
+    Raises:
+        ValueError: for another order.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.Exponential(order=2, steps=20).convergence_order(stochastic=False)
+        2
     """
 
-    def __init__(self, order: int = 3, *, corrector: bool | None = None) -> None:
-        super().__init__(order)
-        self.corrector = corrector
+    corrector: bool | None = None
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
-        lam, level, k = -grid.gamma, problem.noise_level, self.order(problem.stochastic)
+        lam, level, k = -grid.gamma, problem.noise_level, self.convergence_order(problem.stochastic)
         frame: Frame = "data" if problem.stochastic else "noise"
         correct = k > 1 and (problem.stochastic if self.corrector is None else self.corrector)
         u = z / alpha(grid.gamma[0]).item()
@@ -171,6 +199,7 @@ class ExponentialMultistep(_Exponential):
         return alpha(grid.gamma[-1]).item() * u
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ExponentialSinglestep(_Exponential):
     """`order` evaluations a step, no memory: exponential Euler, trapezoid, and Heun's third-order method.
 
@@ -179,7 +208,7 @@ class ExponentialSinglestep(_Exponential):
     """
 
     def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
-        lam, level, k = -grid.gamma, problem.noise_level, self.order(problem.stochastic)
+        lam, level, k = -grid.gamma, problem.noise_level, self.convergence_order(problem.stochastic)
         u = z / alpha(grid.gamma[0]).item()
         for a, b in zip(lam[:-1], lam[1:], strict=True):
             noise = self.increment(problem, u, a, b)

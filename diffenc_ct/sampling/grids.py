@@ -9,21 +9,30 @@ An encoder moves where alpha^2 does (x_t = alpha^2 x + sigma^2 y): "balanced" sp
 """
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.elbo import check_grid, uniform_grid
 from diffenc_ct.schedules import Schedule, alpha2
 
-PLACEMENTS: dict[str, Callable[[Tensor], Tensor]] = {
+Placement = Literal["uniform", "log-snr", "balanced"]
+
+_MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "log-snr": lambda lam: lam,
     "balanced": lambda lam: lam + 1.5 * alpha2(-lam),
 }
 
 
-def depth_of(schedule: Schedule, gamma: Tensor) -> Tensor:
-    """t with schedule(t).gamma = gamma, by bisection; gamma (n,) between the schedule's ends, float64."""
+def depth_of(schedule: Schedule, gamma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """t with schedule(t).gamma = gamma, by bisection.
+
+    Args:
+        schedule: an increasing gamma(t).
+        gamma: values between the schedule's ends, float64.
+    """
     low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
     for _ in range(60):
         middle = (low + high) / 2
@@ -32,27 +41,42 @@ def depth_of(schedule: Schedule, gamma: Tensor) -> Tensor:
     return (low + high) / 2
 
 
+def check_placement(placement: Placement | Tensor, steps: int) -> None:
+    """Refuse what is neither a known name nor a grid of `steps` steps.
+
+    Raises:
+        ValueError: naming what is allowed.
+    """
+    if isinstance(placement, Tensor):
+        check_grid(placement, steps, placement)
+    elif placement not in get_args(Placement):
+        raise ValueError(
+            f"placement={placement!r}; choose {', '.join(get_args(Placement))}, or give the depths as a tensor"
+        )
+
+
 @torch.no_grad()
-def make_grid(schedule: Schedule, steps: int, placement: str | Tensor) -> Tensor:
+def make_grid(
+    schedule: Schedule, steps: int, placement: Placement | Tensor
+) -> Float[Tensor, " nodes"]:
     """steps + 1 depths increasing from 0 to 1, float64.
 
-    placement: a name above, or the depths themselves. Raises ValueError for an unknown name, steps below 1, depths that
-    do not increase strictly from 0 to 1.
+    Args:
+        schedule: gamma(t).
+        steps: at least 1.
+        placement: a name above, or the depths themselves.
+
+    Raises:
+        ValueError: for an unknown name, steps below 1, depths that do not increase strictly from 0 to 1.
     """
-    like = torch.empty(
-        0, dtype=torch.float64, device=next(schedule.parameters(), torch.empty(0)).device
-    )
+    check_placement(placement, steps)
+    device = next(schedule.parameters(), torch.empty(0)).device
+    like = torch.empty(0, dtype=torch.float64, device=device)
     if isinstance(placement, Tensor):
         return check_grid(placement, steps, like)
-    if steps < 1:
-        raise ValueError(f"steps={steps}; a sampler needs at least one step")
     if placement == "uniform":
         return uniform_grid(steps, like)
-    if placement not in PLACEMENTS:
-        raise ValueError(
-            f"schedule={placement!r}; choose uniform, {', '.join(PLACEMENTS)}, or give the depths as a tensor"
-        )
-    measure = PLACEMENTS[placement]
+    measure = _MEASURES[placement]
     ends = schedule(like.new_tensor([1.0, 0.0])).gamma
     shares = measure(-ends[0]) + (measure(-ends[1]) - measure(-ends[0])) * torch.linspace(
         0, 1, steps + 1, dtype=like.dtype, device=like.device

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import NoiseLevel, as_noise_level
-from diffenc_ct.sampling.problem import Grid, Problem
+from diffenc_ct.sampling.problem import Problem
+from diffenc_ct.sampling.solver import Solver
 from diffenc_ct.worlds import GaussianWorld
 
 
@@ -38,22 +38,17 @@ class _BasisNoise:
 
 @torch.no_grad()
 def produced_gaussian(
-    model: DiffEnc,
-    dimensions: int,
-    solver,
-    grid: Grid,
-    noise_level: float | NoiseLevel = 0.0,
-    *,
-    ratio: Tensor | None = None,
+    model: DiffEnc, dimensions: int, solver: Solver
 ) -> tuple[MultivariateNormal, int]:
     """The distribution of z_0 from z_1 ~ N(0, I), and how many evaluations it took. float64, vectors (batch, d).
 
-    For models whose heads are affine in z and solvers whose steps do not depend on the state, with at most one noise
-    vector a step.
+    Args:
+        model: whose estimates are affine in z.
+        dimensions: d.
+        solver: whose steps do not depend on the state, with at most one noise vector a step.
     """
-    d = dimensions
-    level, noise = as_noise_level(noise_level), _BasisNoise(d)
-    problem = Problem(model, level, noise, ratio=ratio)
+    d, grid = dimensions, solver.grid(model.schedule)
+    problem = Problem(model, solver.level(model), _BasisNoise(d))
     rows = 1 + d + (d * grid.steps if problem.stochastic else 0)
     z_1 = torch.zeros(rows, d, dtype=torch.float64)
     z_1[1 : 1 + d] = torch.eye(d, dtype=torch.float64)

@@ -1,9 +1,9 @@
 """What a solver is given: the reverse process of a model, a grid of depths, and noise that belongs to each image.
 
-A solver is any callable `solver(problem, z, grid) -> z_0` that takes latents z (batch, *data) of depth 1 to depth 0:
+A solver takes latents z (batch, *data) of depth 1 to depth 0 by
 
-    problem.reverse(z, grid, i)   a draw from p(z_s | z_t) for the grid's i-th step
-    problem.heads(z, gamma)       x_hat and r_hat at one depth; every call counts as one evaluation
+    problem.reverse(z, grid, i)   a draw from p(z_s | z_t) for the grid's i-th step, at a variance ratio
+    problem.estimates(z, gamma)   x_hat and r_hat at one depth; every call counts as one evaluation
     problem.drift(z, t)           b_eta, the drift of the reverse SDE in dz/dt, t running from 1 to 0
     problem.diffusion(t)          eta sqrt(beta)
     problem.noise(z)              standard normal noise of z's shape, drawn image by image
@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffenc_ct.elbo.named_steps import StateRatio
-from diffenc_ct.model import DiffEnc, Heads, reverse_drift
-from diffenc_ct.process import ConstantNoiseLevel, Gaussian, NoiseLevel, posterior
+from diffenc_ct.elbo import Ratio, ratio_at
+from diffenc_ct.model import DiffEnc, reverse_drift
+from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, posterior
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
-Observer = Callable[[Tensor, Tensor, Heads], None]
+Observer = Callable[[Tensor, Tensor, Estimates], None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,14 @@ class Grid:
 
     @property
     def steps(self) -> int:
+        """How many steps."""
         return len(self.t) - 1
+
+    @classmethod
+    def of(cls, schedule: Schedule, depths: Tensor) -> "Grid":
+        """From depths increasing from 0 to 1."""
+        t = depths.flip(0)
+        return cls(t.cpu(), schedule(t).gamma.detach().double().cpu())
 
 
 class ImageNoise:
@@ -68,12 +75,12 @@ class Counted(nn.Module):
     def schedule(self) -> Schedule:
         return self.model.schedule
 
-    def predict(self, z: Tensor, gamma: Tensor) -> Heads:
-        heads = self.model.predict(z, gamma)
+    def predict(self, z: Tensor, gamma: Tensor) -> Estimates:
+        found = self.model.predict(z, gamma)
         self.evaluations += 1
         if self.observer is not None:
-            self.observer(z, gamma[0], heads)
-        return heads
+            self.observer(z, gamma[0], found)
+        return found
 
 
 class Problem:
@@ -85,12 +92,10 @@ class Problem:
         noise_level: NoiseLevel,
         noise: Callable[[Tensor], Tensor],
         *,
-        ratio: Tensor | StateRatio | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.model = Counted(model, observer)
         self.noise_level, self.noise = noise_level, noise
-        self.ratio: Tensor | StateRatio = torch.ones(()) if ratio is None else ratio
 
     @property
     def schedule(self) -> Schedule:
@@ -103,9 +108,9 @@ class Problem:
     @property
     def stochastic(self) -> bool:
         """Whether eta > 0 anywhere, as far as can be known."""
-        return not (isinstance(self.noise_level, ConstantNoiseLevel) and self.noise_level.eta == 0)
+        return not self.noise_level.deterministic
 
-    def heads(self, z: Tensor, gamma: Tensor | float) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor | float) -> Estimates:
         """x_hat and r_hat at latents z, all at one gamma."""
         gamma = torch.as_tensor(gamma, dtype=z.dtype, device=z.device)
         return self.model.predict(z, gamma.expand(len(z)))
@@ -117,22 +122,26 @@ class Problem:
         """b_eta(z, t) = dz/dt of the reverse SDE. Theorem: model.reverse_limit."""
         point = self._point(t, z)
         eta_squared = self.noise_level.squared(point.gamma)
-        return reverse_drift(z, self.heads(z, point.gamma), point, eta_squared)
+        return reverse_drift(z, self.estimates(z, point.gamma), point, eta_squared)
 
-    def reverse(self, z: Tensor, grid: Grid, step: int) -> Tensor:
-        """A draw from p(z_s | z_t), t and s the ends of the grid's step 0, 1, ... Theorem: model.reverse_mean."""
+    def reverse(self, z: Tensor, grid: Grid, step: int, ratio: Ratio = 1.0) -> Tensor:
+        """A draw from p(z_s | z_t), t and s the ends of the grid's step 0, 1, ... Theorem: model.reverse_mean.
+
+        Args:
+            z: latents at t (batch, *data).
+            grid: depths from 1 to 0.
+            step: number of the step, 0 next to the noise.
+            ratio: w as in FiniteDepth, counted from the data.
+        """
         gamma_t, gamma_s = (g.to(z).expand(len(z)) for g in grid.gamma[step : step + 2])
-        heads = self.model.predict(z, gamma_t)
-        x_hat_s = heads.x_hat + expand(gamma_t - gamma_s, z) * heads.r_hat
-        p = posterior(z, x_hat_s, heads.x_hat, gamma_s, gamma_t, self.noise_level)
+        found = self.model.predict(z, gamma_t)
+        x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z) * found.r_hat
+        p = posterior(z, x_hat_s, found.x_hat, gamma_s, gamma_t, self.noise_level)
         if not self.stochastic:
             return p.mean
-        # Ratios are counted from the data: number 0 is that of the step to depth 0.
-        index = grid.steps - 1 - step
-        if callable(self.ratio):
-            w = self.ratio(torch.full((len(z),), index, device=z.device), heads)
-        else:
-            w = self.ratio if self.ratio.ndim == 0 else self.ratio[index]
+        # Number 0 is the step to depth 0.
+        index = torch.full((len(z),), grid.steps - 1 - step, device=z.device)
+        w = torch.as_tensor(ratio_at(ratio, index, found))
         return Gaussian(p.mean, p.std * w.to(z).sqrt()).sample(noise=self.noise(z))
 
     def diffusion(self, t: Tensor | float, z: Tensor) -> Tensor:

@@ -9,33 +9,34 @@ The probability flow (noise level 0) needs E[x_t | z] and E[x_t' | z] apart. A s
 encoder other than the identity or the non-trainable one gives their sum only, which the reverse SDE at eta = 1 needs
 and no other process is right with: there sampling defaults to noise level 1.
 
-Reference: Nielsen et al. 2024, section 3; MATH: sections 4 and 6 of the theory.
+Reference: Nielsen et al. 2024, section 3; theory, chapters process and dynamics.
 """
 
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffenc_ct.distributed import ALONE, Processes
-from diffenc_ct.elbo.named_steps import StateRatio
-from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
-from diffenc_ct.model import DiffEnc, Heads
-from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel, as_noise_level
-from diffenc_ct.sampling.grids import make_grid
-from diffenc_ct.sampling.names import Solver, TorchDiffEq, TorchSDE, make_solver
-from diffenc_ct.sampling.problem import Grid, ImageNoise, Problem
-
-DEFAULT = "exponential"
-_STEPS = {"exponential": 30, "torchdiffeq": 64, "other": 256}
+from diffenc_ct.distributed import Work
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import Estimates
+from diffenc_ct.sampling.exponential import Exponential
+from diffenc_ct.sampling.problem import ImageNoise, Problem
+from diffenc_ct.sampling.solver import Solver
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The path of some images: gamma (k,), z and x_hat (k, images, *data), from noise to data."""
+    """The path of some images, from noise to data.
+
+    Attributes:
+        gamma: (points,).
+        z: latents, (points, images, *data).
+        x_hat: estimates of encoded data, (points, images, *data).
+    """
 
     gamma: Tensor
     z: Tensor
@@ -44,9 +45,15 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Samples:
-    """samples: levels or reals (n, *data); z_1 and z_0: the latents at both ends; log: solver, steps, seconds, ...
+    """What `sample` returns.
 
-    evaluations: network evaluations an image took (the mean over batches where they differ).
+    Attributes:
+        samples: levels or reals, (n, *data).
+        z_0: latents at the data's end, (n, *data).
+        z_1: latents at the noise's end, (n, *data).
+        evaluations: network evaluations an image took (the mean over batches where they differ).
+        trajectory: the path of the first images, if it was asked for.
+        log: solver, steps (None where it chose its own), noise_level, seconds, evaluations.
     """
 
     samples: Tensor
@@ -57,166 +64,102 @@ class Samples:
     log: dict[str, Any]
 
 
-def flow_is_exact(model: DiffEnc) -> bool:
-    """Whether the model's probability flow can keep the marginals: paired heads, or an encoder that needs none."""
-    return model.paired or isinstance(model.encoder, (IdentityEncoder, NonTrainableEncoder))
-
-
 @torch.no_grad()
 def sample(
     model: DiffEnc,
     n: int | None = None,
     *,
+    solver: Solver | None = None,
     shape: tuple[int, ...] | None = None,
-    solver: str | Solver = DEFAULT,
-    steps: int | None = None,
-    noise_level: float | NoiseLevel | None = None,
-    ratio: float | Tensor | StateRatio = 1.0,
-    schedule: str | Tensor | None = None,
-    calibration: Any = None,
-    latents: Tensor | None = None,
+    latents: Float[Tensor, "n *data"] | None = None,
     trajectory: int = 0,
-    batch_size: int = 256,
-    rtol: float | None = None,
-    atol: float | None = None,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-    processes: Processes = ALONE,
+    work: Work | None = None,
 ) -> Samples:
     """n samples of the model.
 
-    shape: of one example, unless model.shape or latents say it. solver: a name (see `solvers`) or a callable
-    (problem, z, grid) -> z_0. steps: 30 for exponential integrators, 64 for fixed ODE methods, else 256; adaptive ODE
-    methods take rtol and atol instead. noise_level: eta; by default 0 for the exponential integrators (1 where the
-    flow is not exact), 0 for ODE methods, else 1. ratio: w of the ancestral steps, a number or one a step, counted
-    from the data (steps,) or (steps, *data), or a function of the step and the heads (see `elbo`). schedule:
-    "uniform", "log-snr", "balanced", or depths (steps + 1,) increasing from 0 to 1. calibration: its grid, finest w*
-    and eta*, for the ancestral solver. latents: z_1 (n, *data) instead of draws. trajectory: the path of the first so
-    many images. batch_size: at a time. processes: share the batches, and all return all images; `generator` must be
-    in the same state on each.
+    Args:
+        model: DiffEnc.
+        n: how many; as many as latents where it is not given.
+        solver: Exponential() by default; Ancestral(...), TorchSDE(...), Adams(...), TorchDiffEq(...), ...
+        shape: of one example, unless model.shape or latents say it.
+        latents: z_1 instead of draws.
+        trajectory: the path of the first so many images.
+        generator: one draw of it seeds every image by its index.
+        work: batches, progress, processes; on each process `generator` must be in the same state.
 
-    Raises ValueError for unknown names, impossible combinations, bad shapes, or a solver that diverged.
+    Raises:
+        TypeError: where `solver` is no Solver.
+        ValueError: for bad shapes or numbers, or a solver that diverged.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> model = dc.DiffEnc(
+        ...     dc.LinearSchedule(), dc.IdentityEncoder(), dc.Single(dc.networks.MLP(4)), dc.Levels(16)
+        ... )
+        >>> dc.sample(model, 3, shape=(4,), solver=dc.Ancestral(steps=8)).samples.shape
+        torch.Size([3, 4])
     """
-    solve = make_solver(solver, rtol=rtol, atol=atol) if isinstance(solver, str) else solver
-    if not callable(solve):
-        raise TypeError(f"solver={solver!r} must be a name or a callable (problem, z, grid) -> z_0")
-    flow = isinstance(solve, TorchDiffEq)
-    adaptive = bool(getattr(solve, "adaptive", False))
-    if calibration is not None:
-        if solver != "ancestral" or not (ratio == 1.0 and schedule is None and steps is None):
-            raise ValueError(
-                'a calibration belongs to solver="ancestral" and brings its own grid, steps and ratio; leave them out'
-            )
-        steps, schedule = calibration.depth, calibration.grid
-        ratio = calibration.finest_ratio
-        noise_level = calibration.noise_level if noise_level is None else noise_level
-    if adaptive and not (steps is None and schedule is None):
-        raise ValueError(f"solver={solver!r} chooses its own steps; give rtol and atol, not steps")
-    kind = "exponential" if _is_exponential(solve) else "torchdiffeq" if flow else "other"
-    if steps is None:
-        steps = len(schedule) - 1 if isinstance(schedule, Tensor) else _STEPS[kind]
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps={steps!r}; a sampler needs a whole number of at least 1")
-    level = _noise_level(model, noise_level, kind, solver)
-    if not callable(ratio):
-        ratio = torch.as_tensor(ratio)
-        if not (ratio > 0).all() or (ratio.ndim and len(ratio) != steps):
-            raise ValueError(
-                f"ratio must be positive, one number or one a step ({steps}); got {ratio}"
-            )
-    if kind != "other" or isinstance(solve, TorchSDE):
-        if callable(ratio) or not (ratio == 1).all():
-            raise ValueError(
-                f'ratio is for solver="ancestral"; {solver!r} has no steps of that form'
-            )
-    depths = make_grid(
-        model.schedule, steps, schedule if schedule is not None else _placement(kind)
-    )
-    grid = Grid(depths.flip(0).cpu(), model.schedule(depths.flip(0)).gamma.double().cpu())
-
+    solver, work = Exponential() if solver is None else solver, Work() if work is None else work
+    if not isinstance(solver, Solver):
+        raise TypeError(f"solver={solver!r} is no Solver; give an object such as Exponential()")
+    level, grid = solver.level(model), solver.grid(model.schedule)
     like, seed = _like(model), _seed(generator)
     shape = _shape(model, shape, latents)
     n = len(latents) if n is None and latents is not None else n
-    if n is None or n < 1 or batch_size < 1 or not 0 <= trajectory <= min(n, batch_size):
+    if n is None or n < 1 or not 0 <= trajectory <= min(n, work.batch_size):
         raise ValueError(
-            f"n={n} and batch_size={batch_size} must be at least 1, trajectory={trajectory} between 0 and both"
+            f"n={n} must be at least 1, trajectory={trajectory} between 0 and n and batch_size={work.batch_size}"
         )
     if latents is not None and latents.shape != (n, *shape):
         raise ValueError(f"latents {tuple(latents.shape)} must be {(n, *shape)}")
-
-    if not adaptive:  # elsewhere images do not depend on their batch
-        batch_size = max(trajectory, min(batch_size, -(-n // processes.size)))
+    batch_size = work.batch_size if solver.batch_matters else max(trajectory, work.share(n))
 
     def solve_part(first: int) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, Tensor, Tensor]]]:
         """z_1, z_0, evaluations and the observed path of a batch."""
         indices = range(first, min(first + batch_size, n))
         noise, path = ImageNoise(seed, indices), []
 
-        def observe(z: Tensor, gamma: Tensor, heads: Heads) -> None:
-            path.append((gamma.cpu(), z[:trajectory].cpu(), heads.x_hat[:trajectory].cpu()))
+        def observe(z: Tensor, gamma: Tensor, found: Estimates) -> None:
+            path.append((gamma.cpu(), z[:trajectory].cpu(), found.x_hat[:trajectory].cpu()))
 
         z = noise(like.new_empty(len(indices), *shape))
         if latents is not None:
             z = latents[first : first + len(indices)].to(like)
-        problem = Problem(
-            model,
-            level,
-            noise,
-            ratio=ratio,
-            observer=observe if trajectory and first == 0 else None,
-        )
-        return z, solve(problem, z, grid), problem.evaluations * len(indices), path
+        watched = trajectory and first == 0
+        problem = Problem(model, level, noise, observer=observe if watched else None)
+        z_0 = solver(problem, z, grid)
+        work.progress(len(indices))
+        return z, z_0, problem.evaluations * len(indices), path
 
     began = time.perf_counter()
-    parts = processes.spread(solve_part, range(0, n, batch_size), progress)
+    parts = work.processes.spread(solve_part, range(0, n, batch_size))
     starts, ends, counts, paths = zip(*parts, strict=True)
-    z_0, evaluations, path = torch.cat(ends), sum(counts), paths[0]
+    z_0, evaluations, path = torch.cat(ends), sum(counts) / n, paths[0]
     if not z_0.isfinite().all():
         bad = int((~z_0.flatten(1).isfinite().all(1)).sum())
         raise ValueError(
-            f"{bad} of {n} samples are not finite: solver={solver!r} diverged with steps={steps}; take more steps"
+            f"{bad} of {n} samples are not finite: {solver.name} diverged; "
+            + (
+                "take a smaller tolerance"
+                if solver.adaptive
+                else f"take more steps than {grid.steps}"
+            )
         )
-    name = solver if isinstance(solver, str) else getattr(solver, "__name__", type(solver).__name__)
-    log = {
-        "solver": name,
-        "steps": None if adaptive else steps,
-        "noise_level": getattr(
-            level, "eta", "one a step" if calibration is not None else "a function of gamma"
-        ),
-        "seconds": time.perf_counter() - began,
-        "evaluations": evaluations / n,
-    }
     return Samples(
         model.decode(z_0, grid.gamma[-1].to(z_0)),
         z_0,
         torch.cat(starts),
-        evaluations / n,
+        evaluations,
         Trajectory(*(torch.stack(part) for part in zip(*path, strict=True))) if path else None,
-        log,
+        {
+            "solver": solver.name,
+            "steps": None if solver.adaptive else grid.steps,
+            "noise_level": str(level),
+            "seconds": time.perf_counter() - began,
+            "evaluations": evaluations,
+        },
     )
-
-
-def _is_exponential(solve: Any) -> bool:
-    from diffenc_ct.sampling.exponential import ExponentialMultistep, ExponentialSinglestep
-
-    return isinstance(solve, (ExponentialMultistep, ExponentialSinglestep))
-
-
-def _placement(kind: str) -> str:
-    return {"exponential": "balanced", "torchdiffeq": "log-snr", "other": "uniform"}[kind]
-
-
-def _noise_level(model: DiffEnc, given: Any, kind: str, solver: Any) -> NoiseLevel:
-    if given is None:
-        deterministic = kind == "torchdiffeq" or (kind == "exponential" and flow_is_exact(model))
-        return ConstantNoiseLevel(0.0 if deterministic else 1.0)
-    level = as_noise_level(given)
-    if kind == "torchdiffeq" and not (isinstance(level, ConstantNoiseLevel) and level.eta == 0):
-        raise ValueError(
-            f"solver={solver!r} solves the probability flow, which has no noise; leave noise_level out, or take an "
-            "exponential, ancestral or torchsde solver"
-        )
-    return level
 
 
 def _like(model: DiffEnc) -> Tensor:
@@ -232,9 +175,9 @@ def _seed(generator: torch.Generator | None) -> int:
 
 
 def _shape(
-    model: DiffEnc, shape: tuple[int, ...] | None, latents: Tensor | None
+    model: DiffEnc, shape: tuple[int, ...] | None, latents: Shaped[Tensor, "n *data"] | None
 ) -> tuple[int, ...]:
-    known = shape or (latents.shape[1:] if latents is not None else getattr(model, "shape", None))
+    known = shape or (latents.shape[1:] if latents is not None else model.shape)
     if known is None:
         raise ValueError(
             "the model does not know the shape of its data; give shape=(channels, ...)"

@@ -25,7 +25,8 @@ from torch import nn
 from diffenc_ct import networks as nets
 from diffenc_ct.data import Dataset
 from diffenc_ct.encoders import Encoder, IdentityEncoder, NonTrainableEncoder, TrainableEncoder
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Heads, Levels, Paired, Reals, Single
+from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, NonTrainableNoiseLevel, as_noise_level
 from diffenc_ct.schedules import (
     LearnedLinearSchedule,
     LinearSchedule,
@@ -47,6 +48,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "non-trainable": NonTrainableEncoder,
     "trainable": TrainableEncoder,
 }
+HEADS: dict[str, Callable[..., Heads]] = {"single": Single, "paired": Paired}
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "score-unet": nets.ScoreUNet,
     "encoder-unet": nets.EncoderUNet,
@@ -83,18 +85,31 @@ def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) 
         if len(shape) == 3:
             facts |= {"channels": shape[0], "height": shape[1]}
         encoder = _encoder(config, facts)
-        if config.model.heads == "paired":
+        kind = HEADS[config.model.heads]
+        if kind is Paired:
             facts |= {"out_channels": 2 * shape[0], "outputs": 2 * dimensions}
         network = _network("network", config.network, facts, "score-unet")
-        return DiffEnc(
-            schedule,
-            encoder,
-            network,
-            levels=levels,
-            prediction=config.model.prediction,
-            heads=config.model.heads,
-            shape=tuple(shape),
-        )
+        heads = kind(network, predicts=config.model.prediction)
+        decoder = Reals() if levels is None else Levels(levels)
+        return DiffEnc(schedule, encoder, heads, decoder, shape=tuple(shape))
+
+
+def named_noise_level(value: AnyNoiseLevel | str) -> NoiseLevel:
+    """A noise level from a number (also as text), "tight" (eta^2 = 1 + 2 sigma^2), or what `as_noise_level` takes.
+
+    Raises:
+        ValueError: for another word.
+    """
+    if not isinstance(value, str):
+        return as_noise_level(value)
+    if value == "tight":
+        return NonTrainableNoiseLevel()
+    try:
+        return as_noise_level(float(value))
+    except ValueError:
+        raise ValueError(
+            f'noise level {value!r} is neither a number nor "tight" nor "optimal"'
+        ) from None
 
 
 @torch.no_grad()

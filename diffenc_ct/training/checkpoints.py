@@ -12,6 +12,7 @@ byte is recognised. A file appears under its name only when it is complete on di
 import hashlib
 import json
 import os
+import re
 import struct
 import warnings
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ __all__ = [
     "write_checkpoint",
 ]
 
-FORMAT = "diffenc_ct checkpoint 1"
+FORMAT = "diffenc_ct checkpoint 2"
+FORMAT_1 = "diffenc_ct checkpoint 1"  # its networks were not yet parts of heads
 _BLANK = "0" * 64
 
 
@@ -115,9 +117,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError("its contents do not match its checksum")
         metadata = _metadata(data)
-        if metadata["format"] != FORMAT:
+        if metadata["format"] not in (FORMAT, FORMAT_1):
             raise ValueError(f"its format is {metadata['format']!r}, not {FORMAT!r}")
         tensors = safetensors.torch.load(bytes(data))
+        if metadata["format"] == FORMAT_1:
+            tensors = {_renamed(name): tensor for name, tensor in tensors.items()}
     except (ValueError, KeyError, struct.error, SafetensorError) as error:
         raise CorruptCheckpoint(
             f"checkpoint {path} is truncated, altered or no checkpoint ({error}); use another or train again"
@@ -125,6 +129,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     description = json.loads(metadata["description"])
     description["shape"] = tuple(description["shape"])
     return Checkpoint(tensors=tensors, **description)
+
+
+def _renamed(name: str) -> str:
+    """A tensor's name in format 1 as format 2 has it."""
+    return re.sub(r"^(model|ema/[^/]+|optimizer)/network\.", r"\1/heads.network.", name)
 
 
 def latest(folder: Path) -> tuple[Path, Checkpoint] | None:

@@ -12,7 +12,7 @@ from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.state import State, count_parameters
 from diffenc_ct.training.step import training_step
 
-PARTS = ("network", "encoder", "schedule")
+PARTS = ("heads", "encoder", "schedule")
 # The CPU's attention, which PyTorch's counter does not know, by the counter's formulas for a GPU's.
 _FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -41,10 +41,10 @@ def measure_cost(config: Config, data: Dataset) -> Cost:
     small = replace(config, {"training.batch_size": few, "training.accumulate": 1})
     state = State.fresh(small, data, torch.device("cpu"))
     kept: dict[int, int] = {}
-    weights = {p.untyped_storage()._cdata for p in state.model.parameters()}
+    weights = {p.untyped_storage().data_ptr() for p in state.model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()._cdata  # the storage's identity: views share it
+        storage = tensor.untyped_storage().data_ptr()  # the storage's identity: views share it
         if storage not in weights:
             kept[storage] = max(kept.get(storage, 0), tensor.numel() * tensor.element_size())
         return tensor

@@ -6,20 +6,18 @@ images and of draws (and, ignoring the stratification, is on the safe side).
 """
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from diffenc_ct.data import Dataset
-from diffenc_ct.distributed import ALONE, Processes
-from diffenc_ct.elbo import LowDiscrepancyDepths, elbo
-from diffenc_ct.elbo.named_steps import StateRatio
+from diffenc_ct.distributed import Work
+from diffenc_ct.elbo import Bound, Draws, InfiniteDepth, LowDiscrepancyDepths, elbo
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import NoiseLevel, NonTrainableNoiseLevel, as_noise_level
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
 TERMS = ("total", "reconstruction", "diffusion", "latent")
@@ -69,92 +67,57 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     model: DiffEnc,
-    images: Tensor,
+    images: Shaped[Tensor, "images *data"],
+    bound: Bound | None = None,
     *,
     draws: int = 1,
-    batch_size: int = 250,
     seed: int = 0,
-    depth: int | None = None,
-    ratio: float | Tensor | StateRatio = 1.0,
-    noise_level: float | str | NoiseLevel = 1.0,
-    grid: Tensor | None = None,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-    processes: Processes = ALONE,
+    work: Work | None = None,
 ) -> Evaluation:
-    """Every image `draws` times through the ELBO; depth, ratio, noise_level and grid as in `elbo`.
+    """Every image `draws` times through a bound.
 
-    The noise depends on seed and batch_size only, so that settings are compared on the same draws, and so that
+    The noise depends on seed and batch size only, so that bounds are compared on the same draws, and so that
     processes that share the batches find what one finds.
-    Raises ValueError for no images or draws below 1.
+
+    Args:
+        model: DiffEnc.
+        images: levels or reals.
+        bound: InfiniteDepth() by default, or FiniteDepth(...).
+        draws: of depth and noise an image.
+        seed: of the draws.
+        work: batches (of 250 by default), progress (counts images), processes.
+
+    Raises:
+        ValueError: for no images or draws below 1.
     """
     if draws < 1 or not len(images):
         raise ValueError(f"draws={draws}, {len(images)} images: both must be at least 1")
-    level = parse_noise_level(noise_level, model)
+    work, bound = Work(250) if work is None else work, InfiniteDepth() if bound is None else bound
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
     model.eval()
 
     def estimate(start: int) -> Tensor:
         """The terms, depths and integrands of a batch, (draws, batch, 6), on the CPU."""
-        x, rows = images[start : start + batch_size].to(device), []
+        x, rows = images[start : start + work.batch_size].to(device), []
         for draw in range(draws):
             generator = generator_for(seed, EVALUATION, start, draw, device=device)
             like = torch.empty((), device=device)
             t, _ = LowDiscrepancyDepths().draw(len(x), like=like, generator=generator)
-            terms = elbo(
-                model,
-                x,
-                depth=depth,
-                ratio=ratio,
-                noise_level=level,
-                grid=grid,
-                t=t,
-                generator=generator,
-            ).bits_per_dimension()
-            integrand = terms.diffusion
-            if grid is not None:
-                t, integrand = _along(grid.to(t), t, integrand)
-            columns = [*(getattr(terms, term) for term in TERMS), t, integrand]
+            terms = elbo(model, x, bound, draws=Draws(t=t), generator=generator)
+            terms = terms.bits_per_dimension()
+            columns = [getattr(terms, term) for term in TERMS]
+            columns += bound.along(t, terms.diffusion)
             rows.append(torch.stack([column.double().cpu() for column in columns], 1))
+        work.progress(len(x))
         return torch.stack(rows)
 
-    starts = range(0, len(images), batch_size)
-    found = torch.cat(processes.spread(estimate, starts, progress), 1)
+    starts = range(0, len(images), work.batch_size)
+    found = torch.cat(work.processes.spread(estimate, starts), 1)
     model.train(training)
     *terms, t, integrand = found.unbind(2)
     means = {term: values.mean(0) for term, values in zip(TERMS, terms, strict=True)}
     return Evaluation(means, t.flatten(), integrand.flatten())
-
-
-def _along(grid: Tensor, share: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Depths on the grid at shares of its number of steps, and the loss there for each unit of depth."""
-    steps = len(grid) - 1
-    step = (share * steps).ceil().long().clamp(1, steps) - 1
-    width = grid.diff()[step]
-    return grid[step] + (share * steps - step) * width, loss / (steps * width)
-
-
-def parse_noise_level(value: float | str | NoiseLevel, model: DiffEnc | None = None) -> NoiseLevel:
-    """A noise level from a number (also as text), "tight" (eta^2 = 1 + 2 sigma^2) or "optimal" (the model's own).
-
-    Raises ValueError for another word, or for "optimal" where none has been fitted.
-    """
-    if value == "optimal":
-        if model is None or model.optimal_noise_level is None:
-            raise ValueError(
-                'noise level "optimal" has not been fitted to this model; see diffenc_ct.calibration._tightness'
-            )
-        return model.optimal_noise_level
-    if isinstance(value, str):
-        if value == "tight":
-            return NonTrainableNoiseLevel()
-        try:
-            value = float(value)
-        except ValueError:
-            raise ValueError(
-                f'noise level {value!r} is neither a number nor "tight" nor "optimal"'
-            ) from None
-    return as_noise_level(value)
 
 
 def baselines(data: Dataset) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Fitting a head for E[x_t | z_t] to a trained single-head model, leaving its ELBO untouched.
+"""Fitting a head for E[x_t | z_t] to a trained single-head model, leaving its ELBO untouched: Single becomes Separate.
 
 One network trained by the paper's loss learns x_hat = E[x_t + x_t' | z]/(1 + c). The probability flow needs
 the two parts: a second network s_hat, of the same prediction type, is fitted to
@@ -20,28 +20,64 @@ Reference: regression onto a posterior mean; theory/calibration.py, optimal_head
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from jaxtyping import Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import LowDiscrepancyDepths
-from diffenc_ct.model import DiffEnc, Prediction
+from diffenc_ct.model import DiffEnc, Predicts, Separate, Single, read_error, regression_loss
 from diffenc_ct.process import marginal, normal_like
-from diffenc_ct.schedules import alpha2, sigma2
 
-Variant = Literal["own network", "detached trunk"]
-VARIANTS = ("detached trunk", "own network")
+Variant = Literal["detached trunk", "own network"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+
+@dataclass(frozen=True)
+class HeadFitting:
+    """How a head is fitted: by Adam, the learning rate falling to zero along a cosine.
+
+    Attributes:
+        variant: "detached trunk" or "own network", of a copy of the model's network.
+        steps: of Adam.
+        batch_size: examples a step.
+        learning_rate: at the start.
+
+    Raises:
+        ValueError: for an unknown variant, and for numbers that are not positive.
+    """
+
+    variant: Variant = "detached trunk"
+    steps: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(
+                f"variant={self.variant!r}; choose one of {', '.join(VARIANTS)}, or give `head`"
+            )
+        if min(self.steps, self.batch_size) < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"steps={self.steps}, batch_size={self.batch_size} must be at least 1, "
+                f"learning_rate={self.learning_rate} positive"
+            )
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """The model with its head, and the loss of every step (mean per dimension, in the network's units)."""
+    """A model with its head, and how the fit went.
+
+    Attributes:
+        model: shares schedule, encoder and network with the one it was fitted to.
+        losses: of every step, mean per dimension, in the network's units.
+    """
 
     model: DiffEnc
     losses: list[float]
@@ -49,44 +85,40 @@ class FittedHead:
 
 def fit_head(
     model: DiffEnc,
-    data: Tensor,
+    data: Shaped[Tensor, "examples *data"],
+    fitting: HeadFitting | None = None,
     *,
-    variant: Variant = "detached trunk",
     head: nn.Module | None = None,
-    steps: int = 1000,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Progress = silent,
 ) -> FittedHead:
     """A new DiffEnc that shares schedule, encoder and network with `model`, and has a fitted head besides.
 
-    data: training data as the model expects, (N, *data). head: a module of your own to be fitted, whole, instead of a
-    variant. Adam, the learning rate falling to zero along a cosine. The model's own parameters are neither
-    changed nor given gradients. Raises ValueError for a model whose heads are paired already, an unknown
-    variant, steps or sizes below 1. Theorem: calibration.optimal_head.
+    The model's own parameters are neither changed nor given gradients. Theorem: calibration.optimal_head.
+
+    Args:
+        model: with Single heads.
+        data: training data, levels or reals.
+        fitting: HeadFitting() by default.
+        head: a module head(z, gamma) of your own to be fitted, whole, instead of a variant.
+        generator: of batches, depths and noise.
+        progress: called with the number of steps that were done.
+
+    Raises:
+        ValueError: for a model that estimates both quantities already, no data, or a loss that is not finite.
     """
-    if model.paired:
-        raise ValueError(
-            "the model has paired heads already; a head is fitted to a single-head model"
-        )
-    if head is None and variant not in VARIANTS:
-        raise ValueError(
-            f"variant={variant!r}; choose one of {', '.join(VARIANTS)}, or give `head`"
-        )
-    if min(steps, batch_size, len(data)) < 1 or not learning_rate > 0:
-        raise ValueError(
-            f"steps={steps}, batch_size={batch_size}, {len(data)} examples must be at least 1, "
-            f"learning_rate={learning_rate} positive"
-        )
-    whole = head is not None or variant == "own network"
-    head = copy.deepcopy(model.network) if head is None else head
+    fitting = HeadFitting() if fitting is None else fitting
+    single = _single(model)
+    if not len(data):
+        raise ValueError("data holds no examples")
+    whole = head is not None or fitting.variant == "own network"
+    head = copy.deepcopy(single.network) if head is None else head
     fitted = with_head(model, head)
     part = head if whole else _last_layer(head)
     head.requires_grad_(False)
     part.requires_grad_(True)
-    trained = list(part.parameters())
-    optimiser = torch.optim.Adam(trained, lr=learning_rate)
+    trained, steps = list(part.parameters()), fitting.steps
+    optimiser = torch.optim.Adam(trained, lr=fitting.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
     )
@@ -94,43 +126,68 @@ def fit_head(
     training, losses = model.training, []
     model.eval()
     head.train()
-    for _ in progress(range(steps)):
-        index = torch.randint(len(data), (batch_size,), generator=generator, device=data.device)
-        loss = _loss(fitted, head, data[index].to(device), generator)
+    for _ in range(steps):
+        index = torch.randint(
+            len(data), (fitting.batch_size,), generator=generator, device=data.device
+        )
+        loss = _loss(model, head, single.predicts, data[index].to(device), generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
+        progress(1)
         if not math.isfinite(losses[-1]):
             raise ValueError(
-                f"the loss became {losses[-1]} at step {len(losses)}; lower learning_rate={learning_rate}"
+                f"the loss became {losses[-1]} at step {len(losses)}; lower learning_rate={fitting.learning_rate}"
             )
     model.train(training)
     fitted.train(training)
     return FittedHead(fitted, losses)
 
 
+def _single(model: DiffEnc) -> Single:
+    if not isinstance(model.heads, Single):
+        raise ValueError(
+            f"the model's heads are {type(model.heads).__name__}; a head is fitted beside Single heads, which estimate one "
+            "sum only"
+        )
+    return model.heads
+
+
 def save_head(fitted: DiffEnc, path: str | Path) -> None:
-    """Write a fitted head, and which network it belongs to, as safetensors."""
-    assert fitted.head is not None
-    tensors = {name: value.contiguous() for name, value in fitted.head.state_dict().items()}
-    save_file(tensors, str(path), metadata={"network": fingerprint(fitted.network)})
+    """Write a fitted head, and which network it belongs to, as safetensors.
+
+    Args:
+        fitted: a model with Separate heads.
+        path: of the file.
+    """
+    heads = fitted.heads
+    assert isinstance(heads, Separate)
+    tensors = {name: value.contiguous() for name, value in heads.head.state_dict().items()}
+    save_file(tensors, str(path), metadata={"network": fingerprint(heads.network)})
 
 
 def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None) -> DiffEnc:
-    """`model` with the head that `save_head` wrote; head: its module, if it is not a copy of the network.
+    """`model` with the head that `save_head` wrote.
 
-    Raises ValueError where the head was fitted to other weights than the model's, for then r_hat would be wrong.
+    Args:
+        model: with Single heads.
+        path: of the file.
+        head: its module, if it is not a copy of the network.
+
+    Raises:
+        ValueError: where the head was fitted to other weights than the model's, for then r_hat would be wrong.
     """
+    network = _single(model).network
     with safe_open(str(path), framework="pt") as file:
-        network = (file.metadata() or {}).get("network")
+        owner = (file.metadata() or {}).get("network")
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if network != fingerprint(model.network):
+    if owner != fingerprint(network):
         raise ValueError(
             f"{path} was fitted to other weights than this model's; fit a head to them with fit_head"
         )
-    head = copy.deepcopy(model.network) if head is None else head
+    head = copy.deepcopy(network) if head is None else head
     head.load_state_dict(tensors)
     return with_head(model, head).train(model.training)
 
@@ -145,26 +202,18 @@ def fingerprint(network: nn.Module) -> str:
 
 def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
     """A DiffEnc that shares schedule, encoder and network with a single-head model, and has `head` besides."""
-    return DiffEnc(
-        model.schedule,
-        model.encoder,
-        model.network,
-        levels=model.levels,
-        prediction=model.prediction,
-        head=head,
-        shape=model.shape,
-    )
+    single = _single(model)
+    heads = Separate(single.network, head, predicts=single.predicts)
+    return DiffEnc(model.schedule, model.encoder, heads, model.decoder, shape=model.shape)
 
 
-def regression_loss(error: Tensor, gamma: Tensor, prediction: Prediction) -> Tensor:
-    """weight ||x_t - s_hat||^2 / d from the error x_t - s_hat, (batch,): ||u - v||^2/d, ||u - eps||^2/d or SNR-free
-    ||x_t - x_hat||^2/(sigma^2 d), by the prediction. Theorem: calibration.optimal_head.
-    """
-    weight = (alpha2(gamma) if prediction == "eps" else 1) / sigma2(gamma)
-    return weight * error.square().flatten(1).mean(1)
-
-
-def _loss(model: DiffEnc, head: nn.Module, x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _loss(
+    model: DiffEnc,
+    head: nn.Module,
+    predicts: Predicts,
+    x: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
     """weight ||x_t - s_hat||^2, mean over examples and dimensions."""
     with torch.no_grad():
         data = model.scale(x)
@@ -172,8 +221,8 @@ def _loss(model: DiffEnc, head: nn.Module, x: Tensor, generator: torch.Generator
         gamma, noise = model.schedule(t).gamma, normal_like(data, generator)
         x_t = model.encoder.encode(data, gamma)
         z = marginal(x_t, gamma).sample(noise=noise)
-    error = model.x_error(head(z, gamma), noise, x_t, gamma)
-    return regression_loss(error, gamma, model.prediction).mean()
+    error = read_error(predicts, head(z, gamma), noise, x_t, gamma)
+    return regression_loss(error, gamma, predicts).mean()
 
 
 def _last_layer(network: nn.Module) -> nn.Module:

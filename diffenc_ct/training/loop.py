@@ -6,6 +6,7 @@ weights, bit for bit, as one that was not (on the same CPU and number of threads
 Under torchrun every process runs this loop, and the first one writes. docs/training.md says what is guaranteed.
 """
 
+import math
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ import torch
 from tqdm import tqdm
 
 from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.distributed import TIMEOUT, Processes, TrainingStopped, launched
+from diffenc_ct.distributed import TIMEOUT, Processes, TrainingStopped, Work, launched
+from diffenc_ct.elbo import InfiniteDepth
 from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.meter import Meter
+from diffenc_ct.training.randomness import NOISE, derived_seed
 from diffenc_ct.training.state import State
 from diffenc_ct.training.step import learning_rate, training_step
 from diffenc_ct.training.tensorboard import Events, open_events, require_tensorboard
@@ -80,7 +83,8 @@ def train(
             events = stack.enter_context(
                 open_events(folder.path / "tensorboard", data, after=state.step)
             )
-        speed = Meter(settings.batch_size)
+        waits = processes.device.type == "cpu"  # there nothing is gained by fetching later
+        speed = Meter(settings.batch_size, patience=1 if waits else 16)
         bar = tqdm(
             total=settings.steps,
             initial=state.step,
@@ -91,11 +95,15 @@ def train(
         )
         stack.enter_context(bar)
         while state.step < settings.steps:
-            terms = training_step(state, config, data.train, processes.device, processes)
-            speed.count(terms)
-            bar.update()
+            values = training_step(state, config, data.train, processes.device, processes)
+            broken = speed.count(state.step - 1, values)
             bar.set_postfix_str(speed.text(), refresh=False)
+            bar.update()
             done = state.step == settings.steps
+            if done or any(state.step % n == 0 for n in _every(config)):
+                broken |= speed.fetch()
+            if broken and settings.on_nan == "stop":
+                raise _not_finite(config, broken)
             row: dict[str, Any] = {}
             evaluation = None
             if done or state.step % settings.log_every == 0:
@@ -104,8 +112,8 @@ def train(
                 evaluation = evaluate(
                     state.averaged,
                     data.test[: settings.eval_examples],
-                    noise_level=state.noise_level,
-                    processes=processes,
+                    InfiniteDepth(state.noise_level),
+                    work=Work(250, processes=processes),
                 )
                 metrics = evaluation.metrics()
                 row |= {f"test_{name}": value for name, value in metrics.items()}
@@ -126,6 +134,24 @@ def train(
                     exit_code=128 + stop,
                 )
         return Summary(state.step, metrics, state.skipped, speed.overall())
+
+
+def _every(config: Config) -> tuple[int, ...]:
+    """After how many steps something is written or evaluated."""
+    settings = config.training
+    return settings.log_every, settings.eval_every, settings.save_every
+
+
+def _not_finite(config: Config, broken: dict[int, dict[str, float]]) -> TrainingStopped:
+    step, terms = next(iter(broken.items()))
+    name, value = next((n, v) for n, v in terms.items() if not math.isfinite(v))
+    seed = config.training.seed
+    return TrainingStopped(
+        f"step {step}: {name} is {value} (seed {seed}, batch seed {derived_seed(seed, NOISE, step)}); lower "
+        "optimizer.learning_rate, set optimizer.clip, or pass over such steps with --on-nan skip. The last checkpoint is "
+        "intact.",
+        exit_code=1,
+    )
 
 
 def _begin(folder: RunFolder, stack: ExitStack) -> Checkpoint | None:

@@ -1,18 +1,28 @@
-"""What the progress bar and the rows of metrics.csv show of training."""
+"""What the progress bar and the rows of metrics.csv show of training, fetched from the device when it is needed."""
 
 import math
 import time
+
+import torch
+from torch import Tensor
 
 # What a step reports; the first three make the ELBO.
 TERMS = ("reconstruction", "diffusion", "latent", "regression", "gradient_norm")
 
 
 class Meter:
-    """Means of the loss terms since the last row, and images a second, evaluations and saving left out."""
+    """Means of the loss terms since the last row, and images a second, evaluations and saving left out.
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size, self.images, self.seconds = batch_size, 0, 0.0
+    Args:
+        batch_size: images a step.
+        patience: how many steps may wait on the device before they are fetched.
+    """
+
+    def __init__(self, batch_size: int, *, patience: int = 1) -> None:
+        self.batch_size, self.patience = batch_size, patience
+        self.images, self.seconds = 0, 0.0
         self.recent: list[dict[str, float]] = []
+        self._waiting: list[tuple[int, Tensor]] = []
         self.shown = math.nan
         self.since = time.perf_counter()
 
@@ -20,15 +30,32 @@ class Meter:
         """Do not count the time since the last step."""
         self.since = time.perf_counter()
 
-    def count(self, terms: dict[str, float]) -> None:
-        """Take in a step."""
+    def count(self, step: int, values: Tensor) -> dict[int, dict[str, float]]:
+        """Take in what step number `step` reported, on its device; the steps found broken, as `fetch`."""
         now = time.perf_counter()
         self.seconds += now - self.since
         self.since = now
         self.images += self.batch_size
-        self.recent.append(terms)
-        bpd = sum(terms[name] for name in TERMS[:3])
-        self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
+        self._waiting.append((step, values))
+        return self.fetch() if len(self._waiting) >= self.patience else {}
+
+    def fetch(self) -> dict[int, dict[str, float]]:
+        """Bring what waits on the device; the steps whose numbers are not finite, with them."""
+        if not self._waiting:
+            return {}
+        rows = torch.stack([values for _, values in self._waiting]).tolist()
+        fetched = [
+            (step, dict(zip(TERMS, row, strict=True)))
+            for (step, _), row in zip(self._waiting, rows, strict=True)
+        ]
+        self._waiting = []
+        for _, terms in fetched:
+            self.recent.append(terms)
+            bpd = sum(terms[name] for name in TERMS[:3])
+            self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
+        return {
+            step: terms for step, terms in fetched if not all(map(math.isfinite, terms.values()))
+        }
 
     def overall(self) -> float:
         """Images a second since the start."""
@@ -39,7 +66,7 @@ class Meter:
         return f"{self.shown:.3f} bits/dim, {self.overall():.1f} images/s"
 
     def row(self) -> dict[str, float]:
-        """Means since the last call."""
+        """Means since the last call, of the steps that were fetched."""
         finite = [
             terms for terms in self.recent if all(math.isfinite(value) for value in terms.values())
         ]

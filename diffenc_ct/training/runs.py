@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffenc_ct.calibration._tightness import Tightness
+from diffenc_ct.calibration import Tightness
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.process import NoiseLevel
 from diffenc_ct.training.checkpoints import (
     Checkpoint,
     best,
@@ -15,27 +16,37 @@ from diffenc_ct.training.checkpoints import (
     write_checkpoint,
 )
 from diffenc_ct.training.config import Config, replace
-from diffenc_ct.training.state import restore_model
+from diffenc_ct.training.state import restore_model, restore_noise_level
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-TIGHTNESS = "tightness.json"  # beside the checkpoints: what noise_level="optimal" means
+TIGHTNESS = "tightness.json"  # in a run's folder: its fitted eta*
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A trained model with its configuration, step and data shape; `folder` is where results belong."""
+    """A trained model with what is known about it.
+
+    Attributes:
+        model: in evaluation mode.
+        config: of its training.
+        step: of the checkpoint.
+        shape: of one example.
+        folder: where results belong.
+        optimal_noise_level: eta*, as `tightness` fitted it (tightness.json of the folder) or training at it estimated it.
+    """
 
     model: DiffEnc
     config: Config
     step: int
     shape: tuple[int, ...]
     folder: Path
+    optimal_noise_level: NoiseLevel | None = None
 
     def check(self, data: Dataset) -> None:
         """Raise ValueError where data are not of the kind that the model was trained on."""
-        if data.shape != self.shape or data.levels != self.model.levels:
+        if data.shape != self.shape or data.levels != self.model.decoder.levels:
             raise ValueError(
-                f"the model was trained on examples of shape {self.shape} and {self.model.levels or 'no'} levels, but "
+                f"the model was trained on examples of shape {self.shape} and {self.model.decoder.levels or 'no'} levels, but "
                 f"data {data.name!r} have shape {data.shape} and {data.levels or 'no'} levels; give it data of its kind"
             )
 
@@ -63,9 +74,10 @@ def open_run(
     saved, folder = _find(run, str(checkpoint))
     config = Config.from_dict(saved.config, where=f"configuration of {run}")
     model = restore_model(saved, weights)
+    level = restore_noise_level(saved)
     if (fitted := folder / TIGHTNESS).exists():
-        model.optimal_noise_level = Tightness.load(fitted).noise_level
-    return OpenedRun(model, config, saved.step, saved.shape, folder)
+        level = Tightness.load(fitted).noise_level
+    return OpenedRun(model, config, saved.step, saved.shape, folder, level)
 
 
 def export(

@@ -2,21 +2,21 @@
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from diffenc_ct.calibration._tightness import RunningNoiseLevel
+from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.data import Dataset
+from diffenc_ct.distributed import Processes
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
-from diffenc_ct.training.build import build_model, build_model_for, gamma_range
+from diffenc_ct.training.build import build_model, build_model_for, gamma_range, named_noise_level
 from diffenc_ct.training.checkpoints import Checkpoint, as_plain
 from diffenc_ct.training.config import Config, OptimizerConfig
-from diffenc_ct.training.evaluation import parse_noise_level
 
 MOMENTS = "noise_level/moments"
 
@@ -31,6 +31,7 @@ class State:
     noise_level: NoiseLevel
     step: int = 0
     skipped: int = 0
+    _parallel: nn.parallel.DistributedDataParallel | None = field(default=None, repr=False)
 
     @classmethod
     def fresh(cls, config: Config, data: Dataset, device: torch.device) -> "State":
@@ -44,15 +45,25 @@ class State:
         if config.training.compile:
             compile_networks(model)
         if config.training.noise_level == "optimal":
-            level: NoiseLevel = RunningNoiseLevel(*gamma_range(model.schedule))
+            level: NoiseLevel = RunningNoiseLevel(*gamma_range(model.schedule)).to(device)
         else:
-            level = parse_noise_level(config.training.noise_level)
+            level = named_noise_level(config.training.noise_level)
         return cls(model, averages, make_optimizer(model, config.optimizer), level)
 
     @property
     def averaged(self) -> DiffEnc:
         """The model of the first moving average: the one that is evaluated and loaded."""
         return next(iter(self.averages.values()))
+
+    def parallel(self, processes: Processes) -> Any:
+        """The model as it is called in training: alone itself, else wrapped to average gradients over processes."""
+        if processes.size == 1:
+            return self.model
+        if self._parallel is None:
+            own = [processes.device.index] if processes.device.type == "cuda" else None
+            with processes.answered():
+                self._parallel = nn.parallel.DistributedDataParallel(self.model, device_ids=own)
+        return self._parallel
 
     def update_averages(self) -> None:
         """ema <- ema + (1 - r_n) (weights - ema) after step n = self.step, r_n = min(rate, (1 + n) / (10 + n)).
@@ -101,7 +112,7 @@ class State:
                 state[index] = tensors
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if isinstance(self.noise_level, RunningNoiseLevel):
-            self.noise_level.moments = saved.tensors[MOMENTS]
+            self.noise_level.moments = saved.tensors[MOMENTS].to(self.noise_level.edges)
         self.step, self.skipped = saved.step, saved.skipped
 
 
@@ -112,7 +123,8 @@ def compile_networks(model: DiffEnc, backend: str = "inductor", *, encoder: bool
     network, if it takes jets (PyTorch cannot compile forward-mode differentiation that a backward pass follows). That
     is traced without breaks and gives equal numbers, but PyTorch 2.14's inductor needs many minutes for it.
     """
-    model.network.compile(backend=backend, dynamic=False)
+    for network in model.heads.children():
+        network.compile(backend=backend, dynamic=False)
     inner = getattr(model.encoder, "network", None)
     if encoder and isinstance(inner, nn.Module) and getattr(inner, "takes_jets", False):
         inner.compile(backend=backend, dynamic=False)
@@ -150,10 +162,6 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
             f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}"
         )
     model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
-    if MOMENTS in saved.tensors:  # its bins are those of the untrained schedule, as in training
-        level = RunningNoiseLevel(*gamma_range(model.schedule))
-        level.moments = saved.tensors[MOMENTS]
-        model.optimal_noise_level = level
     try:
         model.load_state_dict(as_plain(tensors))
     except RuntimeError as error:
@@ -162,6 +170,17 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
             "use the diffenc_ct release and plug-ins that wrote them"
         ) from error
     return model.eval()
+
+
+def restore_noise_level(saved: Checkpoint) -> NoiseLevel | None:
+    """eta* as a training at the optimal noise level estimated it last; None for another training."""
+    if MOMENTS not in saved.tensors:
+        return None
+    # Its bins are those of the untrained schedule, as in training.
+    schedule = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels).schedule
+    level = RunningNoiseLevel(*gamma_range(schedule))
+    level.moments = saved.tensors[MOMENTS]
+    return level
 
 
 def _prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

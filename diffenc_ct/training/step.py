@@ -1,23 +1,36 @@
 """One step of training: the gradient of the ELBO in bits per dimension, and what follows from it.
 
 Everything random in a step is a function of (seed, step): which examples, their depths t (stratified over the batch),
-their noise, dropout. Every process takes its rows of the batch and sums its gradients with the others'.
+their noise, dropout. Every process takes its rows of the batch; torch's DistributedDataParallel averages the gradients.
+
+Three gradients are not the ELBO's own:
+
+    regression   of heads that estimate two quantities: it reaches their network only, for the encoder is to serve the ELBO
+    interior     of a schedule learned between its ends: L_inf does not depend on it, but the variance of its estimate does.
+                 Since E[l] does not, l an example's diffusion loss at its depth,
+
+                     grad Var[l] = grad E[l^2] = E[2 l grad l],
+
+                 which the one backward pass has but for the factor 2 l
+    clip         the largest norm
+
+Nothing here waits for the device, except with on_nan="skip", which must know whether to.
+
+Reference: Kingma et al. 2021, appendix I.2 (the interior of the schedule).
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from diffenc_ct.calibration._tightness import RunningNoiseLevel
-from diffenc_ct.distributed import ALONE, Processes, TrainingStopped
-from diffenc_ct.elbo import LowDiscrepancyDepths, elbo
-from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.calibration import RunningNoiseLevel
+from diffenc_ct.distributed import ALONE, Processes
+from diffenc_ct.elbo import Draws, InfiniteDepth, LowDiscrepancyDepths, Terms
+from diffenc_ct.model import Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.training.config import Config
-from diffenc_ct.training.heads import regression_loss
-from diffenc_ct.training.interior import InteriorGradient
-from diffenc_ct.training.meter import TERMS
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,
@@ -35,79 +48,70 @@ def training_step(
     images: Tensor,
     device: torch.device,
     processes: Processes = ALONE,
-) -> dict[str, float]:
-    """One optimiser step, in place; returns the ELBO's terms in bits per dimension, the regression of paired heads
-    (per dimension) and the gradient's norm.
+) -> Tensor:
+    """One optimiser step, in place.
 
     Every process takes its rows of the batch, in `accumulate` parts. Depths and noise are those of the whole batch,
     so that the numbers of processes and parts change the result by rounding (and dropout's draws) only.
+
+    Args:
+        state: what is changed.
+        config: of the run.
+        images: all training examples, on the CPU.
+        device: of the model.
+        processes: of the launch.
+
+    Returns:
+        The batch's means of reconstruction, diffusion and latent loss in bits per dimension, the regression of paired
+        heads (per dimension), and the gradient's norm, (5,) on `device` (see meter.TERMS).
     """
-    settings, seed, step = config.training, config.training.seed, state.step
-    batch, rows = settings.batch_size, processes.rows(settings.batch_size)
-    x = images[batch_indices(seed, step, batch, len(images))[rows]].to(device)
-    like = torch.empty((batch, *x.shape[1:]), device=device)
-    t, _ = LowDiscrepancyDepths().draw(
-        batch, like=like, generator=generator_for(seed, DEPTH, step, device=device)
-    )
-    generator = generator_for(seed, NOISE, step, device=device)
-    noise, noise_0 = normal_like(like, generator), normal_like(like, generator)
-    if settings.channels_last and x.ndim == 4:
-        # After the draws, whose order is that of memory.
-        last = torch.channels_last
-        x, noise, noise_0 = (v.contiguous(memory_format=last) for v in (x, noise, noise_0))
-    torch.manual_seed(derived_seed(seed, DROPOUT, step, processes.rank))
+    settings, step = config.training, state.step
+    batch = settings.batch_size
+    x, draws = _batch(config, step, images, device, processes)
+    torch.manual_seed(derived_seed(settings.seed, DROPOUT, step, processes.rank))
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step)
 
-    model = state.model.train()
-    interior = InteriorGradient(model)
+    model, parallel = state.model.train(), state.parallel(processes)
     state.optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(4, device=device)
+    sums, counts = torch.zeros(4, device=device), []
     level = state.noise_level
-    seen: list[tuple[Tensor, Heads]] = []
-    counts: list[Tensor] = []
-    parts = (v.chunk(settings.accumulate) for v in (x, t[rows], noise[rows], noise_0[rows]))
-    for x_, t_, noise_, noise_0_ in zip(*parts, strict=True):
-        low = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-        with low, interior:
-            terms = elbo(
-                model,
-                x_,
-                noise_level=level,
-                t=t_,
-                noise=noise_,
-                noise_0=noise_0_,
-                ends_fraction=settings.ends_fraction,
-                rate_fraction=settings.rate_fraction,
-                observe=lambda gamma, errors: seen.append((gamma, errors)),
-            ).bits_per_dimension()
-        gamma, errors = seen.pop()
-        regression = regress_first_head(model, gamma, errors)
-        interior.backward(
-            terms.total.sum() / batch, terms.diffusion, retain_graph=model.heads == "paired"
-        )
-        if model.heads == "paired":
-            # Into the network only: the encoder is to serve the ELBO, not this regression.
-            (regression.sum() / batch).backward(inputs=list(model.network.parameters()))
-        each = (terms.reconstruction, terms.diffusion, terms.latent, regression)
-        sums += torch.stack([term.detach().sum() for term in each])
+    loss = InfiniteDepth(level, ends_fraction=settings.ends_fraction, rate_fraction=settings.rate_fraction)  # fmt: skip
+    parts = list(zip(x.chunk(settings.accumulate), draws, strict=True))
+    for number, (x_, draws_) in enumerate(parts, start=1):
+        waits = processes.size > 1 and number < len(parts)
+        with parallel.no_sync() if waits else nullcontext(), processes.answered():
+            low = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+            with low:
+                nats: Terms = parallel(x_, loss, draws=draws_)
+            assert nats.residuals is not None
+            terms, point, errors = (
+                nats.bits_per_dimension(),
+                nats.residuals.point,
+                nats.residuals.errors,
+            )
+            # DistributedDataParallel takes the mean over processes.
+            share = batch / processes.size
+            regression = model.heads.regression(errors, point.gamma)
+            if regression is not None:
+                _add_gradient(model.heads, regression.sum() / share)
+            for tensor in point.interior:
+                if tensor.requires_grad:
+                    _scale_gradient(tensor, 2 * terms.diffusion.detach())
+            (terms.total.sum() / share).backward()
+        each = (terms.reconstruction, terms.diffusion, terms.latent)
+        sums[:3] += torch.stack([term.detach().sum() for term in each])
+        if regression is not None:
+            sums[3] += regression.detach().sum()
         if isinstance(level, RunningNoiseLevel):
-            counts.append(level.count(gamma, errors))
+            counts.append(level.count(point.gamma, errors))
     counted = [torch.stack(counts).sum(0)] if counts else []
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    processes.sum([*gradients, sums, *counted])
+    processes.sum([sums, *counted])
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
     norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-    values = dict(zip(TERMS, [*(sums / batch).tolist(), norm.item()], strict=True))
+    values = torch.cat([sums / batch, norm.detach().reshape(1).to(sums)])
 
-    if broken := [name for name, value in values.items() if not math.isfinite(value)]:
-        if settings.on_nan == "stop":
-            raise TrainingStopped(
-                f"step {step}: {broken[0]} is {values[broken[0]]} (seed {seed}, batch seed "
-                f"{derived_seed(seed, NOISE, step)}); lower optimizer.learning_rate, set optimizer.clip, or pass "
-                "over such steps with --on-nan skip. The last checkpoint is intact.",
-                exit_code=1,
-            )
+    if settings.on_nan == "skip" and not values.isfinite().all():
         state.skipped += 1
         state.step += 1
         return values
@@ -119,11 +123,43 @@ def training_step(
     return values
 
 
-def regress_first_head(model: DiffEnc, gamma: Tensor, errors: Heads) -> Tensor:
-    """The loss that tells paired heads apart, of which the ELBO sees one sum only: (batch,); 0 for a single head."""
-    if model.heads != "paired":
-        return torch.zeros_like(gamma)
-    return regression_loss(errors.x_hat, gamma, model.prediction)
+def _batch(
+    config: Config, step: int, images: Tensor, device: torch.device, processes: Processes
+) -> tuple[Tensor, list[Draws]]:
+    """This process's examples of a step, and what is drawn for each of their parts."""
+    settings, seed = config.training, config.training.seed
+    batch, rows = settings.batch_size, processes.rows(settings.batch_size)
+    x = images[batch_indices(seed, step, batch, len(images))[rows]]
+    x = x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+    like = torch.empty((batch, *x.shape[1:]), device=device)
+    t, _ = LowDiscrepancyDepths().draw(
+        batch, like=like, generator=generator_for(seed, DEPTH, step, device=device)
+    )
+    generator = generator_for(seed, NOISE, step, device=device)
+    noise, noise_0 = normal_like(like, generator), normal_like(like, generator)
+    if settings.channels_last and x.ndim == 4:
+        # After the draws, whose order is that of memory.
+        last = torch.channels_last
+        x, noise, noise_0 = (v.contiguous(memory_format=last) for v in (x, noise, noise_0))
+    parts = (v[rows].chunk(settings.accumulate) for v in (t, noise, noise_0))
+    return x, [Draws(*part) for part in zip(*parts, strict=True)]
+
+
+def _add_gradient(part: Heads, loss: Tensor) -> None:
+    """Add loss's gradient to that of part's parameters alone.
+
+    Not by `backward`: a backward pass of its own would count as the one that DistributedDataParallel waits for.
+    """
+    parameters = [p for p in part.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def _scale_gradient(tensor: Tensor, factor: Tensor) -> None:
+    """Multiply what arrives at a tensor in the backward pass."""
+    tensor.register_hook(lambda gradient: factor * gradient)
 
 
 def learning_rate(config: Config, step: int) -> float:

@@ -66,7 +66,7 @@ class Events:
         except ValueError as error:  # a young model's samples can be infinite
             self.writer.add_text("samples", str(error), step)
         else:
-            self.writer.add_images("samples", as_pictures(drawn, model.levels), step)
+            self.writer.add_images("samples", as_pictures(drawn, model.decoder.levels), step)
 
 
 @contextmanager

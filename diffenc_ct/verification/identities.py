@@ -21,10 +21,9 @@ import torch
 import torchsde
 from torch import Tensor
 
-from diffenc_ct.calibration import measure_steps
-from diffenc_ct.calibration.tables import StepTables
+from diffenc_ct.calibration import Measurement, StepTables, measure_steps
 from diffenc_ct.dynamics import ConditionalReverseSDE, ReverseSDE
-from diffenc_ct.elbo import elbo, infinite_depth_integrand, uniform_grid
+from diffenc_ct.elbo import Draws, FiniteDepth, elbo, infinite_depth_integrand, uniform_grid
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import ConstantNoiseLevel, kl_divergence, marginal, normal_like, posterior
 from diffenc_ct.schedules import PolynomialSchedule, Schedule
@@ -135,7 +134,7 @@ def verify(
         raise ValueError(f"ratio={ratio}; the divergence is checked at a positive w other than 1")
     if len(depths) < 3 or any(2 * a != b for a, b in zip(depths[:-1], depths[1:], strict=True)):
         raise ValueError(f"depths={tuple(depths)}; give at least three, each twice the one before")
-    tables = measure_steps(model, x, candidates=depths[-1], generator=generator)
+    tables = measure_steps(model, x, Measurement(candidates=depths[-1]), generator=generator)
     losses, best = _ladder_losses(tables, depths)
     nats = tables.dimensions * math.log(2)
     losses, best = losses / nats, best / nats
@@ -230,18 +229,16 @@ def _divergence_check(
     """The growth of L_T(w) per step between the last two depths, against d/2 (1/w - 1 + ln w)."""
     data = model.scale(x)
     noise, t = normal_like(data, generator), (torch.arange(len(data)) + 0.5).to(data) / len(data)
+    draws = Draws(t=t, noise=noise)
     low, high = (
-        elbo(model, x, depth=T, ratio=ratio, noise=noise, t=t).diffusion / nats for T in depths[-2:]
+        elbo(model, x, FiniteDepth(T, ratio), draws=draws).diffusion / nats for T in depths[-2:]
     )
     growth = (high - low) / (depths[-1] - depths[-2])
     expected = (1 / ratio - 1 + math.log(ratio)) / (2 * math.log(2))
     value, error = _mean_and_error(growth)
     # Beside it the finite part L_T(1)/w changes too, by O(1/T).
     finite = [
-        float(elbo(model, x, depth=T, noise=noise, t=t).diffusion.mean()) for T in depths[-2:]
+        float(elbo(model, x, FiniteDepth(T), draws=draws).diffusion.mean()) for T in depths[-2:]
     ]
     shift = abs(finite[1] - finite[0]) / nats / ratio / (depths[-1] - depths[-2])
     return Check(f"growth of L_T(w = {ratio:g}) per step", value, expected, error, shift)
-
-
-__all__ = ["LADDER", "Check", "Verification", "verify"]

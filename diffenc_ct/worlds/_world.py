@@ -1,38 +1,47 @@
-"""What all closed-form worlds share: an encoder, the optimal heads, and the model made of them."""
+"""What all closed-form worlds share: an encoder, the optimal estimates, and the model made of them."""
 
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder
-from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.model import DiffEnc, Direct, Reals, Single
+from diffenc_ct.process import Estimates
 from diffenc_ct.schedules import Schedule, expand
-
-HeadKind = Literal["paired", "single"]
 
 
 class World(nn.Module):
-    """A data distribution with an encoder and its optimal predictions `heads(z, gamma)`."""
+    """A data distribution with an encoder and its optimal `estimates(z, gamma)`.
+
+    Args:
+        encoder: x -> x_t.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, "..."]) -> Estimates:
+        """E[x_t | z] and E[x_t' | z]."""
         raise NotImplementedError
 
-    def forward(self, z: Tensor, gamma: Tensor) -> Heads:
-        return self.heads(z, gamma)
+    def forward(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, "..."]) -> Estimates:
+        """As `estimates`: a world is the network of its model."""
+        return self.estimates(z, gamma)
 
-    def model(self, schedule: Schedule, *, heads: HeadKind = "paired") -> DiffEnc:
-        """A DiffEnc of real data whose network is optimal.
+    def model(
+        self, schedule: Schedule, *, heads: Literal["paired", "single"] = "paired"
+    ) -> DiffEnc:
+        """A DiffEnc of real data whose network is optimal. Theorem: calibration.optimal_head.
 
-        "paired": E[x_t | z] and E[x_t' | z]. "single": x_hat* = E[x_t + x_t' | z] / (1 + c) and r_hat = c x_hat*,
-        the minimiser of the paper's L_inf. Theorem: calibration.optimal_head.
+        Args:
+            schedule: gamma(t).
+            heads: "paired" gives E[x_t | z] and E[x_t' | z]; "single" x_hat* = E[x_t + x_t' | z] / (1 + c) and
+                r_hat = c x_hat*, the minimiser of the paper's L_inf.
         """
-        if heads == "paired":
-            return DiffEnc(schedule, self.encoder, self, levels=None, prediction="heads")
-        return DiffEnc(schedule, self.encoder, _SingleHead(self), levels=None, prediction="x")
+        best = Direct(self) if heads == "paired" else Single(_SingleHead(self), predicts="x")
+        return DiffEnc(schedule, self.encoder, best, Reals())
 
 
 class _SingleHead(nn.Module):
@@ -41,5 +50,6 @@ class _SingleHead(nn.Module):
         self.world = world
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        heads = self.world.heads(z, gamma)
-        return (heads.x_hat + heads.r_hat) / (1 + expand(self.world.encoder.rate_factor(gamma), z))
+        found = self.world.estimates(z, gamma)
+        factor = expand(self.world.encoder.rate_factor(gamma), z)
+        return (found.x_hat + found.r_hat) / (1 + factor)

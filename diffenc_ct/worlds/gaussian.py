@@ -21,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, IdentityEncoder
-from diffenc_ct.model import Heads
-from diffenc_ct.process import NoiseLevel, as_noise_level, normal_like
+from diffenc_ct.process import AnyNoiseLevel, Estimates, as_noise_level, normal_like
 from diffenc_ct.schedules import alpha, sigma2, snr
 from diffenc_ct.worlds._world import World
 
@@ -107,7 +106,7 @@ class GaussianWorld(World):
         """log q_t(z) in nats, (batch,). Theorem: worlds.gaussian_density."""
         return self.marginal(gamma.expand(len(z))).log_prob(z)
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
         """E[x_t | z] and E[x_t' | z]. Theorem: worlds.gaussian_posterior."""
         gamma = gamma.expand(len(z))
         if gamma.stride() == (0,):
@@ -116,7 +115,7 @@ class GaussianWorld(World):
         mean = self.mean.to(gamma)
         residual = z - alpha(gamma)[:, None] * (A @ mean)
         x = mean + (gain @ residual.unsqueeze(-1)).squeeze(-1)
-        return Heads((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
+        return Estimates((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
 
     def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
         """tr dx_hat/dz and tr dr_hat/dz, (batch,) each: both heads are linear. Theorem: worlds.gaussian_posterior."""
@@ -143,26 +142,26 @@ class GaussianWorld(World):
         a, b, c = self.covariances(gamma)
         return torch.sqrt(1 + 4 * (b + c) / a)
 
-    def infinite_depth_rate(self, gamma: Tensor, noise_level: float | NoiseLevel = 1.0) -> Tensor:
-        """L_inf,eta per unit of lambda with optimal heads, (n,). Theorem: worlds.gaussian_integrand."""
+    def infinite_depth_rate(self, gamma: Tensor, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
+        """L_inf,eta per unit of lambda with optimal estimates, (n,). Theorem: worlds.gaussian_integrand."""
         a, b, c = self.covariances(gamma)
         eta_squared = as_noise_level(noise_level).squared(gamma)
         kappa = (1 + eta_squared) / 2
         return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
 
-    def gap_rate(self, gamma: Tensor, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+    def gap_rate(self, gamma: Tensor, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
         """The ELBO's excess per unit of lambda: rate of L_inf,eta - SNR (a/2 + c) >= 0. Theorem: calibration.gap."""
         a, _, c = self.covariances(gamma)
         return self.infinite_depth_rate(gamma, noise_level) - snr(gamma) * (a / 2 + c)
 
     def infinite_depth_loss(
-        self, gamma_0: float, gamma_1: float, noise_level: float | NoiseLevel = 1.0
+        self, gamma_0: float, gamma_1: float, noise_level: AnyNoiseLevel = 1.0
     ) -> Tensor:
-        """E[L_inf,eta] with optimal heads in nats, by quadrature over gamma."""
+        """E[L_inf,eta] with optimal estimates in nats, by quadrature over gamma."""
         gamma, weight = quadrature(gamma_0, gamma_1)
         return (weight * self.infinite_depth_rate(gamma, noise_level)).sum()
 
-    def gap(self, gamma_0: float, gamma_1: float, noise_level: float | NoiseLevel = 1.0) -> Tensor:
+    def gap(self, gamma_0: float, gamma_1: float, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
         """The ELBO's excess over L_0 + I(x; z_0) - I(x; z_1) + L_1 in nats, by quadrature. Theorem: calibration.gap."""
         gamma, weight = quadrature(gamma_0, gamma_1)
         return (weight * self.gap_rate(gamma, noise_level)).sum()
@@ -177,7 +176,7 @@ class GaussianWorld(World):
         )
 
     def step_excess(
-        self, gamma_s: Tensor, gamma_t: Tensor, noise_level: float | NoiseLevel = 1.0
+        self, gamma_s: Tensor, gamma_t: Tensor, noise_level: AnyNoiseLevel = 1.0
     ) -> Tensor:
         """E[Delta_i^2]/S^2 of every dimension for steps t -> s, (n, d): w_i* - 1. Theorem: worlds.gaussian_step."""
         level = as_noise_level(noise_level)
@@ -196,10 +195,10 @@ class GaussianWorld(World):
     def finite_depth_loss(
         self,
         gamma: Tensor,
-        noise_level: float | NoiseLevel = 1.0,
+        noise_level: AnyNoiseLevel = 1.0,
         ratio: float | Literal["optimal", "per dimension"] = 1.0,
     ) -> Tensor:
-        """E[L_T] with optimal heads on the grid gamma (T + 1,), in nats. Theorem: worlds.gaussian_step."""
+        """E[L_T] with optimal estimates on the grid gamma (T + 1,), in nats. Theorem: worlds.gaussian_step."""
         excess, d = self.step_excess(gamma[:-1], gamma[1:], noise_level), self.dimensions
         if ratio == "optimal":
             return (d / 2 * torch.log1p(excess.mean(1))).sum()

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, IdentityEncoder
-from diffenc_ct.model import Heads
-from diffenc_ct.process import normal_like
+from diffenc_ct.process import Estimates, normal_like
 from diffenc_ct.schedules import alpha, expand, sigma2
 from diffenc_ct.worlds._world import World
 
@@ -109,11 +108,11 @@ class MixtureWorld(World):
         spread = weights @ (means**2).sum(1) - ((weights @ means) ** 2).sum(1)
         return within + shrink * spread
 
-    def heads(self, z: Tensor, gamma: Tensor) -> Heads:
+    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
         """E[x_t | z] = a E[x | z] and E[x_t' | z] = a' E[x | z]. Theorem: worlds.mixture_posterior."""
         a, rate = self.factor(gamma.expand(len(z)))
         x = self.posterior_mean(z, gamma)
-        return Heads(expand(a, z) * x, expand(rate, z) * x)
+        return Estimates(expand(a, z) * x, expand(rate, z) * x)
 
     def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
         """tr dx_hat/dz and tr dr_hat/dz, (batch,) each: dE[x|z]/dz = (alpha a/sigma^2) Cov(x|z).

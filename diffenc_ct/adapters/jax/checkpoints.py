@@ -24,7 +24,7 @@ from diffenc_ct.adapters.jax import flax_msgpack
 from diffenc_ct.adapters.jax.models import build, describe, difference
 from diffenc_ct.adapters.jax.options import read_options
 from diffenc_ct.adapters.jax.parameters import to_ours, to_theirs
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Single
 from diffenc_ct.networks.bodies import PooledBody, multiresolution_levels
 from diffenc_ct.networks.unets import ScoreUNet
 
@@ -161,8 +161,8 @@ def _check_shape(
 
 
 def _channels(model: DiffEnc) -> int:
-    assert isinstance(model.network, ScoreUNet)  # it has been described
-    return model.network.channels
+    assert isinstance(model.heads, Single) and isinstance(model.heads.network, ScoreUNet)
+    return model.heads.network.channels  # it has been described
 
 
 def _levels_of(model: DiffEnc) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from diffenc_ct.adapters.jax.options import ENC_TYPES
 from diffenc_ct.encoders import Encoder, IdentityEncoder, NonTrainableEncoder, TrainableEncoder
-from diffenc_ct.model import DiffEnc, Prediction
+from diffenc_ct.model import DiffEnc, Levels, Predicts, Single
 from diffenc_ct.networks import EncoderUNet, ScoreUNet
 from diffenc_ct.networks.blocks import AttentionBlock
 from diffenc_ct.networks.bodies import Body, FlatBody
@@ -25,7 +25,7 @@ SCHEDULES: dict[str, Callable[[float, float], Schedule]] = {
     "train_scalar": LearnedLinearSchedule,
     "poly10": PolynomialSchedule,
 }
-PREDICTIONS: dict[str, Prediction] = {"VDM2": "eps", "VDM2_V": "v", "S3VA": "v", "S4V_NT": "v"}
+PREDICTIONS: dict[str, Predicts] = {"VDM2": "eps", "VDM2_V": "v", "S3VA": "v", "S4V_NT": "v"}
 SCORE_BODIES: dict[str, Body] = {"unet": "flat", "unet_alt": "pooled"}
 ENCODER_BODIES: dict[str, Body] = {
     "unet": "pooled",
@@ -57,9 +57,8 @@ def build(
     return DiffEnc(
         schedule,
         _encoder(options["ddpm_type"], encoder, channels, ends, encoder_levels),
-        network,
-        levels=options["vocab_size"],
-        prediction=PREDICTIONS[options["ddpm_type"]],
+        Single(network, predicts=PREDICTIONS[options["ddpm_type"]]),
+        Levels(options["vocab_size"]),
     )
 
 
@@ -111,13 +110,15 @@ def describe(model: DiffEnc) -> dict[str, Any]:
     `difference` compares the model with what `build` makes of the description.
     """
     gamma_types = {schedule: name for name, schedule in SCHEDULES.items()}
-    identity = "VDM2" if model.prediction == "eps" else "VDM2_V"
+    heads = _one_of(model.heads, {Single: model.heads}, "heads")
+    levels = _one_of(model.decoder, {Levels: model.decoder}, "decoder").levels
+    identity = "VDM2" if heads.predicts == "eps" else "VDM2_V"
     kinds = {
         IdentityEncoder: identity,
         NonTrainableEncoder: "S4V_NT",
         TrainableEncoder: "S3VA",
     }
-    network = _one_of(model.network, {ScoreUNet: model.network}, "network")
+    network = _one_of(heads.network, {ScoreUNet: heads.network}, "network")
     kind = _one_of(model.encoder, kinds, "encoder")
     inner, nn_config = None, None
     if kind == "S3VA":
@@ -132,7 +133,7 @@ def describe(model: DiffEnc) -> dict[str, Any]:
     low, high = network.embed.gamma_range
     return {
         "ddpm_type": kind,
-        "vocab_size": model.levels,
+        "vocab_size": levels,
         "sample_softmax": False,
         "n_timesteps": 0,
         "antithetic_time_sampling": True,
@@ -144,7 +145,7 @@ def describe(model: DiffEnc) -> dict[str, Any]:
         "score_model_config": _describe_network(network, SCORE_BODIES, fourier=network.fourier),
         "encoder_config": {
             "enc_type": ENC_TYPES[kind],
-            "vocab_size": model.levels,
+            "vocab_size": levels,
             "nn_config": nn_config,
             "id_at_zero": False,
             "m1_to_1": inner is not None and inner.bounded,

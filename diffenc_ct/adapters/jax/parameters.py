@@ -105,7 +105,7 @@ def _score(body: dict[str, str], name: str) -> dict[str, str]:
     parts = (
         _ENDS | _joined({"embed": "TimeEmbedding_0"}, _EMBEDDING) | _joined({"body": name}, body)
     )
-    return _joined({"network": "score_model"}, parts)
+    return _joined({"heads.network": "score_model"}, parts)
 
 
 def _encoder(body: dict[str, str]) -> dict[str, str]:

@@ -14,55 +14,29 @@ Reference: theory/calibration.py proves ratio, costs and grids.
 """
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
+from jaxtyping import Shaped
 from torch import Tensor
 
-from diffenc_ct.calibration._tightness import Tightness, optimal_eta_squared, tightness
-from diffenc_ct.calibration.ratios import ErrorSample, RatioPerValue, fit_values, step_excess
-from diffenc_ct.calibration.tables import StepTables, measure_steps
-from diffenc_ct.elbo import uniform_grid
+from diffenc_ct.calibration.ratios import (
+    KEPT,
+    ErrorSample,
+    RatioPerValue,
+    fit_values,
+    step_excess,
+)
+from diffenc_ct.calibration.stepped import SteppedNoiseLevel
+from diffenc_ct.calibration.tables import Measurement, StepTables, measure_steps
+from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import NoiseLevel, as_noise_level
+from diffenc_ct.process import AnyNoiseLevel, as_noise_level
 
 # eta^2 tried for each step.
 ETA_SQUARED = tuple(2 ** (k / 4) for k in range(-4, 9))
-
-
-class SteppedNoiseLevel(NoiseLevel):
-    """eta^2 constant on each interval of `gamma` (T + 1,), `eta_squared` (T,); its ends' values go on outside."""
-
-    def __init__(self, gamma: Tensor, eta_squared: Tensor) -> None:
-        if gamma.ndim != 1 or eta_squared.shape != (len(gamma) - 1,):
-            raise ValueError(
-                f"gamma {tuple(gamma.shape)} must be (T + 1,), eta_squared {tuple(eta_squared.shape)} (T,)"
-            )
-        if not (gamma.diff() > 0).all() or not (eta_squared > 0).all():
-            raise ValueError("gamma must be strictly increasing and eta_squared positive")
-        self.gamma, self.eta_squared = gamma.double(), eta_squared.double()
-        self.cumulative = F.pad((self.gamma.diff() * self.eta_squared).cumsum(0), (1, 0))
-
-    def _cell(self, gamma: Tensor) -> Tensor:
-        inner = self.gamma[1:-1].to(gamma.device)
-        return torch.searchsorted(inner, gamma.detach().double().contiguous(), right=True)
-
-    def squared(self, gamma: Tensor) -> Tensor:
-        return self.eta_squared.to(gamma.device)[self._cell(gamma)].to(gamma.dtype)
-
-    def _primitive(self, gamma: Tensor) -> Tensor:
-        cell = self._cell(gamma)
-        start, total, slope = (
-            v.to(gamma.device)[cell] for v in (self.gamma, self.cumulative, self.eta_squared)
-        )
-        return total + slope * (gamma.double() - start)
-
-    def integral(self, gamma_s: Tensor, gamma_t: Tensor) -> Tensor:
-        return (self._primitive(gamma_t) - self._primitive(gamma_s)).to(gamma_t.dtype)
 
 
 def shortest_path(cost: Tensor, steps: int) -> list[int]:
@@ -87,11 +61,19 @@ def shortest_path(cost: Tensor, steps: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A grid for `depth` steps with its ratio and noise level, fitted on `examples` examples.
+    """A grid for `depth` steps with its ratio and noise level: FiniteDepth and Ancestral.of take it.
 
-    grid: depths (T + 1,) from 0 to 1; gamma: there; ratio: w* (T,); eta_squared (T,); ratio_error: standard errors
-    of w*; ratio_per_dimension: (T, *data) or None; ratio_per_value: w*(x_hat) or None; loss, loss_error: the fitted
-    L_T in nats an example with one ratio a step.
+    Attributes:
+        grid: depths from 0 to 1, (T + 1,).
+        gamma: there.
+        ratio: w*, (T,), counted from the data.
+        ratio_error: its standard errors.
+        eta_squared: eta*^2, (T,).
+        ratio_per_dimension: w_i*, (T, *data), or None.
+        ratio_per_value: w*(x_hat), or None.
+        loss: the fitted L_T in nats an example, with one ratio a step.
+        loss_error: its standard error.
+        examples: how many it was fitted to.
     """
 
     grid: Tensor
@@ -107,6 +89,7 @@ class Calibration:
 
     @property
     def depth(self) -> int:
+        """T."""
         return len(self.ratio)
 
     @property
@@ -157,50 +140,73 @@ def _tensors(plain: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def plan(
-    tables: StepTables,
-    depth: int,
-    *,
-    noise_level: float | NoiseLevel | Literal["optimal"] = 1.0,
-    grid: Literal["best", "uniform"] = "best",
-    errors: ErrorSample | None = None,
-) -> Calibration:
-    """The best grid of `depth` steps among the tables' candidates, with w* and, if "optimal", eta* of each step.
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What is fitted.
 
-    grid="uniform" keeps every (N/depth)-th candidate. errors: for ratios per value: grid and noise levels are then the
-    best for those, and ratio_per_value has their edges, with w* of the step on all bins. Raises ValueError where depth
-    does not fit.
+    Attributes:
+        noise_level: eta of all steps; None to fit eta* of each.
+        ratio: w*, one number a "step"; one a step and "dimension"; or a function of the predicted "value" x_hat, with the
+            grid and eta* that are best for it, the best of the three. The last two take a second pass over the steps.
+        grid: "best", or "uniform" to keep every (candidates/depth)-th depth.
+        candidates: depths to choose from.
+
+    Raises:
+        ValueError: for unknown words.
     """
-    levels = [e**0.5 for e in ETA_SQUARED] if noise_level == "optimal" else [noise_level]
+
+    noise_level: AnyNoiseLevel | None = None
+    ratio: Literal["step", "dimension", "value"] = "step"
+    grid: Literal["best", "uniform"] = "best"
+    candidates: int = 256
+
+    def __post_init__(self) -> None:
+        if self.ratio not in ("step", "dimension", "value"):
+            raise ValueError(f'ratio={self.ratio!r}; choose "step", "dimension" or "value"')
+        if self.grid not in ("best", "uniform"):
+            raise ValueError(f'grid={self.grid!r}; choose "best" or "uniform"')
+
+
+def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = None) -> Calibration:
+    """The best grid of `depth` steps among the tables' candidates, with w* and eta* of each step.
+
+    Where ratios are per value, ratio_per_value has their edges, with w* of the step on all bins.
+
+    Args:
+        tables: of steps between candidates, with values kept where ratios are per value.
+        depth: number of steps T.
+        options: CalibrationOptions() by default; its candidates are the tables'.
+
+    Raises:
+        ValueError: where depth does not fit.
+    """
+    options = CalibrationOptions() if options is None else options
+    given = options.noise_level
+    levels: list[AnyNoiseLevel] = [e**0.5 for e in ETA_SQUARED] if given is None else [given]
     half = tables.dimensions / 2
     # A grid is chosen on smoothed tables; what it costs is read from the tables themselves.
-    source = tables.smoothed() if grid == "best" else tables
+    source = tables.smoothed() if options.grid == "best" else tables
     expected = torch.stack([source.excess(level) for level in levels])
     edges = None
-    if errors is None:
+    if tables.kept is None:
         costs = half * torch.log1p(expected)
     else:
+        errors = ErrorSample(tables.kept, tables.dimensions, tables.examples)
         costs, edges = errors.costs(tables.gamma, [as_noise_level(v) for v in levels], expected)
     cost, which = costs.min(0)
-    if grid == "uniform":
-        n = len(tables.t) - 1
-        if n % depth:
-            raise ValueError(
-                f"a uniform grid of {depth} steps needs candidates={n} to be a multiple"
-            )
-        nodes = list(range(0, n + 1, n // depth))
-    else:
-        nodes = shortest_path(cost, depth)
+    nodes = (
+        _uniform_nodes(tables, depth) if options.grid == "uniform" else shortest_path(cost, depth)
+    )
     index, gamma = torch.tensor(nodes), tables.gamma[torch.tensor(nodes)]
     s, t = index[:-1], index[1:]
     chosen = which[s, t]
     all_groups = torch.stack([tables.excess(level, groups=True)[:, s, t] for level in levels])
     excess = all_groups[chosen, :, torch.arange(depth)].T  # (groups, T)
     losses = half * torch.log1p(excess).sum(1)
-    if noise_level == "optimal":
+    if given is None:
         eta_squared = torch.tensor(ETA_SQUARED, dtype=torch.float64)[chosen]
     else:
-        eta_squared = as_noise_level(noise_level).integral(gamma[:-1], gamma[1:]) / gamma.diff()
+        eta_squared = as_noise_level(given).integral(gamma[:-1], gamma[1:]) / gamma.diff()
     ratio = 1 + excess.mean(0)
     return Calibration(
         grid=tables.t[index],
@@ -218,58 +224,50 @@ def plan(
     )
 
 
+def _uniform_nodes(tables: StepTables, depth: int) -> list[int]:
+    n = len(tables.t) - 1
+    if not 1 <= depth <= n or n % depth:
+        raise ValueError(f"a uniform grid of {depth} steps needs candidates={n} to be a multiple")
+    return list(range(0, n + 1, n // depth))
+
+
 def calibrate(
     model: DiffEnc,
-    data: Tensor,
-    *,
+    data: Shaped[Tensor, "examples *data"],
     depth: int,
-    candidates: int = 256,
-    noise_level: float | NoiseLevel | Literal["optimal"] = "optimal",
-    per_dimension: bool = False,
-    per_value: bool = False,
-    grid: Literal["best", "uniform"] = "best",
+    options: CalibrationOptions | None = None,
+    *,
     generator: torch.Generator | None = None,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] | None = None,
+    progress: Progress = silent,
 ) -> Calibration:
-    """w*, eta* and the best grid for a model of `depth` steps, from training data (examples, *data), one pass.
+    """w*, eta* and the best grid for a model of `depth` steps, from one pass over training data.
 
-    per_value: also w*(x_hat), and the grid and eta* that are best for it; per_dimension: also w_i*. Each from a second
-    pass over the chosen steps alone. Errors as in measure_steps and plan.
+    FiniteDepth(calibration) is the bound, Ancestral.of(calibration) the sampler.
+
+    Args:
+        model: DiffEnc.
+        data: training examples, levels or reals.
+        depth: number of steps T.
+        options: what is fitted; CalibrationOptions() by default.
+        generator: of the noise.
+        progress: called with the number of examples that were done.
+
+    Raises:
+        ValueError: as of Measurement, measure_steps and plan.
     """
-    errors = ErrorSample(data[0].numel(), len(data)) if per_value else None
-    tables = measure_steps(
-        model,
-        data,
-        candidates=candidates,
+    options = CalibrationOptions() if options is None else options
+    how = Measurement(
+        candidates=options.candidates,
         shared_noise=True,
-        observe=None if errors is None else errors.observe,
-        generator=generator,
-        progress=progress,
+        keep=KEPT if options.ratio == "value" else 0,
     )
-    found = plan(tables, depth, noise_level=noise_level, grid=grid, errors=errors)
+    tables = measure_steps(model, data, how, generator=generator, progress=progress)
+    found = plan(tables, depth, options)
     steps = (model, data, found.grid, found.noise_level)
     if found.ratio_per_value is not None:
         fitted = fit_values(found.ratio_per_value, *steps, generator=generator)
         found = replace(found, ratio_per_value=fitted)
-    if per_dimension:
+    if options.ratio == "dimension":
         ratio = 1 + step_excess(*steps, generator=generator).cpu()
         found = replace(found, ratio_per_dimension=ratio)
     return found
-
-
-__all__ = [
-    "Calibration",
-    "RatioPerValue",
-    "SteppedNoiseLevel",
-    "StepTables",
-    "Tightness",
-    "calibrate",
-    "fit_values",
-    "measure_steps",
-    "optimal_eta_squared",
-    "plan",
-    "shortest_path",
-    "step_excess",
-    "tightness",
-    "uniform_grid",
-]

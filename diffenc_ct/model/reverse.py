@@ -1,0 +1,31 @@
+"""The drift of the reverse-time SDE, from estimates or from the data themselves."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffenc_ct.process import Estimates
+from diffenc_ct.schedules import SchedulePoint, expand
+
+
+def reverse_drift(
+    z: Float[Tensor, "batch *data"],
+    estimates: Estimates,
+    point: SchedulePoint,
+    eta_squared: Float[Tensor, "..."],
+) -> Float[Tensor, "batch *data"]:
+    """b_eta, the drift of the reverse-time SDE; with x_t and x_t' for the estimates it is b_Q.
+
+    b_eta = beta [-z/2 + kappa z/sigma^2 - (alpha/sigma^2) (kappa x_hat + r_hat)],   kappa = (1 + eta^2)/2, computed as
+    gamma' [(eta^2 + alpha^2)/2 z - alpha (kappa x_hat + r_hat)], where z/sigma^2 - z leaves nothing to cancel.
+    Theorems: model.reverse_limit, model.stable_drift.
+
+    Args:
+        z: latents.
+        estimates: x_hat and r_hat there.
+        point: gamma and gamma', scalars or (batch,).
+        eta_squared: eta^2 of gamma's shape: 1 is the paper's process, 0 the probability flow.
+    """
+    kappa = expand((1 + eta_squared) / 2, z)
+    own = expand((eta_squared + point.alpha2) / 2, z)
+    pull = expand(point.alpha, z) * (kappa * estimates.x_hat + estimates.r_hat)
+    return expand(point.rate, z) * (own * z - pull)
