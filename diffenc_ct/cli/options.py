@@ -1,17 +1,13 @@
 """Arguments that commands share."""
 
 import argparse
-import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
-from diffenc_ct.distributed import TIMEOUT, launched_rank, own_device
+from diffenc_ct.distributed import TIMEOUT, own_device
 from diffenc_ct.training.config import DataConfig
 from diffenc_ct.training.runs import OpenedRun
 
@@ -38,7 +34,11 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 
 def use_device(arguments: argparse.Namespace) -> torch.device:
-    """The torch device of --device; raises ValueError where it is not there."""
+    """The torch device of --device, with the threads of --threads.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
     if arguments.threads is not None:
         if arguments.threads < 1:
             raise ValueError(f"--threads {arguments.threads}; give at least 1")
@@ -63,9 +63,15 @@ def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
 
 
 def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:
-    """What `diffenc calibrate` wrote to a file, by default to calibration.json of the run's folder.
+    """What `diffenc calibrate` wrote.
 
-    Raises FileNotFoundError that names the command; ValueError for a calibration of data of another shape.
+    Args:
+        file: its file; empty for calibration.json in the run's folder.
+        opened: the run.
+        run: its name on the command line.
+    Raises:
+        FileNotFoundError: there is none; the message names the command that makes one.
+        ValueError: it was fitted to data of another shape.
     """
     path = Path(file or opened.folder / "calibration.json")
     if not path.exists():
@@ -77,19 +83,6 @@ def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:
             f"{path} has ratios of shape {tuple(each.shape[1:])}, the run's data {opened.shape}: it is another model's"
         )
     return found
-
-
-def progress(description: str, unit: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """A progress bar on standard error for a loop, on the first process."""
-    return lambda items: tqdm(
-        items,
-        desc=description,
-        unit=unit,
-        dynamic_ncols=True,
-        file=sys.stderr,
-        leave=False,
-        disable=None if launched_rank() == 0 else True,
-    )
 
 
 def output_path(given: str | None, run: Path, name: str) -> Path:
