@@ -15,7 +15,7 @@ shape. The probability flow keeps the marginals q_t if the model's `flow_is_exac
 Reference: Anderson 1982 (time reversal); Song et al. 2021 (probability flow); Nielsen et al. 2024, section 3.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from diffenc_ct.process import AnyNoiseLevel, Estimates, as_noise_level, forward
 from diffenc_ct.schedules import Schedule, SchedulePoint
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """What a model is to its dynamics: DiffEnc, or anything with a schedule and predictions."""
 

@@ -98,7 +98,7 @@ class Schedule(nn.Module):
         raise NotImplementedError("a schedule implements forward(t) -> SchedulePoint")
 
     @property
-    def start(self) -> float | None:
+    def fixed_start(self) -> float | None:
         """gamma(0) as a number where nothing learned can move it, so that nobody fetches it from a device; else None."""
         if next(self.parameters(), None) is not None:
             return None
@@ -126,7 +126,7 @@ class LinearSchedule(Schedule):
         self.gamma_min, self.gamma_max = float(gamma_min), float(gamma_max)
 
     @property
-    def start(self) -> float:
+    def fixed_start(self) -> float:
         """gamma_min."""
         return self.gamma_min
 
@@ -176,7 +176,7 @@ class PolynomialSchedule(Schedule):
             )
 
     @property
-    def start(self) -> float:
+    def fixed_start(self) -> float:
         """gamma_min."""
         return self.gamma_min
 
@@ -216,7 +216,7 @@ class MonotoneSchedule(Schedule):
         self.heights = nn.Parameter(torch.full((hidden,), -7.0))
 
     @property
-    def start(self) -> float | None:
+    def fixed_start(self) -> float | None:
         """gamma_min where it is pinned."""
         return self.gamma_min if isinstance(self.gamma_min, float) else None
 

@@ -1,1 +1,6 @@
-"""The tests; shared parts: strategies, conformance, mutants."""
+"""The tests, in groups of the names of the code's rooms."""
+
+from beartype import BeartypeConf, beartype
+
+# How the types of the package are checked while the tests run: with integers where floats are asked for (PEP 484's tower).
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -5,6 +5,10 @@ import os
 
 import torch
 from hypothesis import HealthCheck, Phase, settings
+from jaxtyping import install_import_hook
+
+# Before the package is imported for the first time: shapes and types of every signature are checked in every test.
+install_import_hook("diffenc_ct", "tests.check")
 
 common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", common, derandomize=True, database=None, max_examples=20)

@@ -12,19 +12,28 @@ A model of finite depth has a grid of depths instead.
 Reference: Kingma et al. 2021, appendix I.1 (low-discrepancy).
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Depths(Protocol):
-    """A way of drawing t: draw(batch) -> (t, weight), both (batch,)."""
+    """A way of drawing t."""
 
     def draw(
         self, batch: int, *, like: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Float[Tensor, " {batch}"], Float[Tensor, " {batch}"]]:
+        """Depths t in [0, 1] and their weights 1/p(t), (batch,) each.
+
+        Args:
+            batch: how many.
+            like: a tensor whose dtype and device they have.
+            generator: of what is drawn.
+        """
 
 
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -32,17 +41,38 @@ def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | 
 
 
 class UniformDepths:
-    """Independent t ~ U(0, 1)."""
+    """Independent t ~ U(0, 1).
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> dc.UniformDepths().draw(4, like=torch.zeros(()))[1]
+        tensor([1., 1., 1., 1.])
+    """
 
     def draw(
         self, batch: int, *, like: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, " {batch}"], Float[Tensor, " {batch}"]]:
+        """See Depths."""
         t = _uniform((batch,), like, generator)
         return t, torch.ones_like(t)
 
 
 class LowDiscrepancyDepths:
-    """t_i = (u + (rank batch + i)/(processes batch)) mod 1, stratified over all processes that share u's generator."""
+    """t_i = (u + (rank batch + i)/(processes batch)) mod 1, stratified over all processes that share u's generator.
+
+    Args:
+        rank: of this process, from 0.
+        processes: how many there are.
+
+    Raises:
+        ValueError: for a rank outside 0..processes - 1.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> t, _ = dc.LowDiscrepancyDepths().draw(4, like=torch.zeros((), dtype=torch.float64))
+        >>> (t.sort().values.diff() * 4).round(decimals=6)
+        tensor([1., 1., 1.], dtype=torch.float64)
+    """
 
     def __init__(self, rank: int = 0, processes: int = 1) -> None:
         if not 0 <= rank < processes:
@@ -51,7 +81,8 @@ class LowDiscrepancyDepths:
 
     def draw(
         self, batch: int, *, like: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, " {batch}"], Float[Tensor, " {batch}"]]:
+        """See Depths."""
         index = self.rank * batch + torch.arange(batch, dtype=like.dtype, device=like.device)
         t = (_uniform((1,), like, generator) + index / (self.processes * batch)) % 1
         return t, torch.ones_like(t)
@@ -60,9 +91,22 @@ class LowDiscrepancyDepths:
 class ImportanceDepths:
     """t with a piecewise constant density learned from the integrand's second moment.
 
-    bins: equal cells of [0, 1]. `update(t, integrand)` feeds what was seen (an exponential average with `decay`);
-    until every cell has been seen the density is uniform. A fraction `floor` of the mass stays uniform, which bounds
-    the weights by 1/floor.
+    `update` feeds what was seen; until every cell has been seen the density is uniform.
+
+    Args:
+        bins: equal cells of [0, 1], at least 1.
+        decay: of what was seen, at every update, in (0, 1).
+        floor: the fraction of the mass that stays uniform, in (0, 1], which bounds the weights by 1/floor.
+
+    Raises:
+        ValueError: for values out of range.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> depths = dc.ImportanceDepths(2, floor=0.5)
+        >>> depths.update(torch.tensor([0.2, 0.7]), torch.tensor([1.0, 3.0]))
+        >>> depths.density()
+        tensor([0.7500, 1.2500], dtype=torch.float64)
     """
 
     def __init__(self, bins: int = 64, *, decay: float = 0.99, floor: float = 0.1) -> None:
@@ -74,8 +118,13 @@ class ImportanceDepths:
         self.second_moment = torch.zeros(bins, dtype=torch.float64)
         self.seen = torch.zeros(bins, dtype=torch.float64)
 
-    def update(self, t: Tensor, integrand: Tensor) -> None:
-        """Take in integrand values (batch,), before weighting, seen at depths t."""
+    def update(self, t: Float[Tensor, " batch"], integrand: Float[Tensor, " batch"]) -> None:
+        """Take in what was seen, in an exponential average.
+
+        Args:
+            t: depths.
+            integrand: its values there, before weighting, nats.
+        """
         cell = (t.detach().double().cpu() * self.bins).long().clamp(0, self.bins - 1)
         squares = integrand.detach().double().cpu() ** 2
         self.second_moment = self.decay * self.second_moment + torch.zeros_like(
@@ -83,8 +132,8 @@ class ImportanceDepths:
         ).index_add_(0, cell, squares)
         self.seen = self.decay * self.seen + torch.bincount(cell, minlength=self.bins)
 
-    def density(self) -> Tensor:
-        """The density's value in each cell, (bins,), of mean 1."""
+    def density(self) -> Float[Tensor, " bins"]:
+        """The density's value in each cell, of mean 1."""
         if (self.seen == 0).any():
             return torch.ones(self.bins, dtype=torch.float64)
         weight = (self.second_moment / self.seen).sqrt()
@@ -94,7 +143,8 @@ class ImportanceDepths:
 
     def draw(
         self, batch: int, *, like: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Float[Tensor, " {batch}"], Float[Tensor, " {batch}"]]:
+        """See Depths."""
         u, _ = LowDiscrepancyDepths().draw(batch, like=like, generator=generator)
         density = self.density()
         edges = F.pad(density.cumsum(0) / self.bins, (1, 0))
@@ -104,17 +154,35 @@ class ImportanceDepths:
         return t.to(like).clamp(0, 1), (1 / density[cell]).to(like)
 
 
-def uniform_grid(depth: int, like: Tensor) -> Tensor:
-    """The T + 1 depths i/T of a model of T = `depth` steps."""
+def uniform_grid(depth: int, like: Tensor) -> Float[Tensor, " {depth}+1"]:
+    """The T + 1 depths i/T of a model of T steps.
+
+    Args:
+        depth: T.
+        like: a tensor whose dtype and device they have.
+
+    Raises:
+        ValueError: for fewer than one step.
+    """
     if depth < 1:
         raise ValueError(f"depth={depth}; a model needs at least one step")
     return torch.linspace(0, 1, depth + 1, dtype=like.dtype, device=like.device)
 
 
-def check_grid(grid: Tensor, depth: int, like: Tensor) -> Tensor:
-    """`grid` in `like`'s dtype, if it holds depth + 1 depths increasing from 0 to 1; ValueError if not."""
-    if grid.shape != (depth + 1,) or grid[0] != 0 or grid[-1] != 1 or not (grid.diff() > 0).all():
+def check_grid(grid: Float[Tensor, "..."], depth: int, like: Tensor) -> Float[Tensor, " {depth}+1"]:
+    """A grid that was given, in `like`'s dtype and on its device. Looks at its values.
+
+    Args:
+        grid: depths.
+        depth: how many steps T it is to have.
+        like: a tensor of the wanted kind.
+
+    Raises:
+        ValueError: where it does not hold T + 1 >= 2 depths, strictly increasing from 0 to 1.
+    """
+    right = depth > 0 and grid.shape == (depth + 1,) and bool((grid.diff() > 0).all())
+    if not right or grid[0] != 0 or grid[-1] != 1:
         raise ValueError(
-            f"grid must hold depth + 1 = {depth + 1} depths, strictly increasing from 0 to 1; got {grid}"
+            f"grid must hold depth + 1 = {max(depth, 1) + 1} depths, strictly increasing from 0 to 1; got {grid}"
         )
     return grid.to(like)

@@ -190,4 +190,4 @@ def reconstruction_loss(
     """
     # u = z_0/alpha_0 at once: a product and a quotient by alpha_0 would round twice more.
     u = x_0 + torch.exp(0.5 * gamma_0) * noise
-    return -model.decoder.log_prob(x, u, gamma_0, model.schedule.start)
+    return -model.decoder.log_prob(x, u, gamma_0, model.schedule.fixed_start)

@@ -26,7 +26,7 @@ IV.2 (PI).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ _GROWTH, _SHRINK, _ACCEPT, _SAFETY = 2.0, 0.2, 1.5, 0.85
 _INTEGRAL, _PROPORTIONAL = 0.2, 0.08
 
 
+@runtime_checkable
 class Field(Protocol):
     """What is integrated: field(z, gamma, rows)."""
 

@@ -194,4 +194,4 @@ class DiffEnc(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but the latents z_0 {tuple(z_0.shape)}"
             )
-        return self.decoder.log_prob(x, z_0 / alpha(gamma_0), gamma_0, self.schedule.start)
+        return self.decoder.log_prob(x, z_0 / alpha(gamma_0), gamma_0, self.schedule.fixed_start)
