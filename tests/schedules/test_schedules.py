@@ -162,6 +162,78 @@ def test_an_untrained_monotone_schedule_is_close_to_linear():
     assert (dc.MonotoneSchedule()(t).gamma - straight).abs().max() < 0.5
 
 
+@pytest.mark.parametrize("learn_ends", [False, True])
+def test_interior_gradients_reach_everything_but_the_ends(learn_ends):
+    """What a loss through the interior moves is what leaves gamma(0) and gamma(1) where they are, and all of that."""
+    torch.manual_seed(3)
+    schedule = dc.MonotoneSchedule(-6.0, 4.0, hidden=5, learn_ends=learn_ends).double()
+    names, parameters = zip(*schedule.named_parameters(), strict=True)
+    ends = {"gamma_min", "gamma_max"} & set(names)
+    assert len(ends) == (2 if learn_ends else 0)
+    point = schedule(torch.linspace(0.1, 0.8, 4, dtype=F64))
+    loss = sum(part.sin().sum() for part in point.interior)
+    for name, gradient in zip(
+        names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+    ):
+        assert (gradient is None) == (name in ends), name
+        assert name in ends or (torch.isfinite(gradient).all() and gradient.abs().max() > 0), name
+
+
+def test_all_of_gamma_but_its_ends_passes_through_the_interior():
+    """With the interior cut off, gamma and its rate are no longer moved but by the learned ends."""
+    torch.manual_seed(3)
+    schedule = dc.MonotoneSchedule(-6.0, 4.0, hidden=5, learn_ends=True).double()
+    point = schedule(torch.linspace(0.1, 0.8, 4, dtype=F64))
+    assert len(point.interior) == 2
+    for part in point.interior:
+        assert part.shape == point.gamma.shape
+        part.register_hook(torch.zeros_like)
+    (point.gamma.sin() + point.rate.cos()).sum().backward()
+    for name, parameter in schedule.named_parameters():
+        if name in ("gamma_min", "gamma_max"):
+            assert parameter.grad.abs() > 0
+        else:
+            assert not parameter.grad.any()
+    # d gamma/d gamma_max = share, d rate/d gamma_max = slope
+    share, slope = (part.detach() for part in point.interior)
+    expected = (point.gamma.cos() * share - point.rate.sin() * slope).sum().detach()
+    close(schedule.gamma_max.grad, expected)
+
+
+@given(schedules())
+def test_schedules_without_an_interior_say_so(schedule):
+    inside = schedule(scalar(0.3)).interior
+    assert len(inside) == (2 if isinstance(schedule, dc.MonotoneSchedule) else 0)
+
+
+@given(schedules())
+def test_fixed_start(schedule):
+    """gamma(0), or None where training can move it."""
+    learned = isinstance(schedule, dc.LearnedLinearSchedule)
+    assert (schedule.fixed_start is None) == learned
+    if not learned:
+        close(scalar(schedule.fixed_start), schedule(scalar(0.0)).gamma.detach(), 1e-12)
+    assert dc.MonotoneSchedule(hidden=4, learn_ends=True).fixed_start is None
+
+
+def test_the_start_of_a_users_schedule_that_learns_or_stores_is_not_fixed():
+    """What it stores may lie on a device, where a number of it would have to be fetched from."""
+
+    class Users(dc.LinearSchedule):
+        fixed_start = dc.Schedule.fixed_start
+
+    assert Users().fixed_start == -13.3
+    learning, storing = Users(), Users()
+    learning.register_parameter("bend", torch.nn.Parameter(torch.zeros(())))
+    storing.register_buffer("table", torch.zeros(3))
+    assert learning.fixed_start is None and storing.fixed_start is None
+
+
+def test_learned_linear_keeps_its_parameters_names():
+    """A checkpoint's names."""
+    assert set(dc.LearnedLinearSchedule().state_dict()) == {"start", "slope"}
+
+
 @given(seeds)
 def test_expand(seed):
     a = normal(seed, 3)
