@@ -4,12 +4,7 @@ import argparse
 from pathlib import Path
 
 from diffenc_ct.cli.flags import add_settings, given_settings
-from diffenc_ct.cli.options import (
-    add_device,
-    add_timeout,
-    load_data,
-    use_device,
-)
+from diffenc_ct.cli.options import add_device, add_timeout, load_data, use_device
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import launched_rank, launched_size
 from diffenc_ct.training.build import build_model
