@@ -9,8 +9,6 @@ from diffenc_ct.cli.options import add_device, load_data, output_path, use_devic
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.runs import open_run
 
-NAME = "calibrate"
-HELP = "Fit variance ratios, noise levels and the best grid of T steps to training data."
 EPILOG = """\
 Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` and
 `diffenc evaluate --calibration` read. It sees training examples only: what was chosen on them is to be reported on

@@ -27,8 +27,6 @@ from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, report
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
 
-NAME = "evaluate"
-HELP = "Every ELBO term on every test example, in bits per dimension with standard errors."
 EPILOG = """\
 Writes evaluation.json and loss-by-depth.png to the run's folder (see --out).
 The noise depends on --seed alone: evaluations with other settings or models see the same draws.

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from diffenc_ct.training.runs import export
 
-NAME = "export"
-HELP = "Write one set of weights of a run, without optimiser: a small file that every command takes as RUN."
 EPILOG = """\
 examples:
   diffenc export runs/mnist small/mnist

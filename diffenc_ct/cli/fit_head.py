@@ -9,8 +9,6 @@ from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.heads import VARIANTS, HeadFitting, fit_head, save_head
 from diffenc_ct.training.runs import open_run
 
-NAME = "fit-head"
-HELP = "Fit a head for E[x_t | z_t] to a trained model, for the likelihood of its probability flow."
 EPILOG = """\
 Writes head.safetensors to the run's folder; the model and its ELBO stay as they are.
 `diffenc evaluate RUN --likelihood ode` finds the head there.

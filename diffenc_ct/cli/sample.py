@@ -22,8 +22,6 @@ from diffenc_ct.sampling import Ancestral, Solver, sample
 from diffenc_ct.training.build import named_noise_level
 from diffenc_ct.training.runs import OpenedRun, open_run
 
-NAME = "sample"
-HELP = "Draw samples from a trained model: a PNG grid (of images) and an .npz file."
 EPILOG = """\
 Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents`: z_1; `z_0`) to the run's folder
 (see --out).
@@ -160,8 +158,8 @@ def _noise_level(arguments: argparse.Namespace, opened: OpenedRun) -> NoiseLevel
         return named_noise_level(arguments.noise_level)
     if opened.optimal_noise_level is None:
         raise ValueError(
-            f"--noise-level optimal: eta* of this run is not known; diffenc evaluate {arguments.run} --noise-level optimal "
-            "fits it"
+            f"--noise-level optimal: eta* of this run is not known; diffenc evaluate {arguments.run} "
+            "--noise-level optimal fits it"
         )
     return opened.optimal_noise_level
 

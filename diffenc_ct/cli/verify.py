@@ -13,8 +13,6 @@ from diffenc_ct.training.runs import open_run
 from diffenc_ct.verification import LADDER, verify
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 
-NAME = "verify"
-HELP = "Check the identities between finite and infinite depth, on a trained model or a closed-form world."
 EPILOG = """\
 Prints one table with a verdict for each identity and writes verification.json and verification.png to the run's folder
 (see --out; the current folder for a world). Exit code 1 if one fails by more than four standard errors.

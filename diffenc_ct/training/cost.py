@@ -44,7 +44,10 @@ def measure_cost(config: Config, data: Dataset) -> Cost:
     weights = {p.untyped_storage().data_ptr() for p in state.model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage().data_ptr()  # the storage's identity: views share it
+        try:
+            storage = tensor.untyped_storage().data_ptr()  # the storage's identity: views share it
+        except RuntimeError:  # a tangent of zeros, which has no memory
+            return tensor
         if storage not in weights:
             kept[storage] = max(kept.get(storage, 0), tensor.numel() * tensor.element_size())
         return tensor
