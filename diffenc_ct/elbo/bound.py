@@ -46,7 +46,5 @@ def elbo(
         >>> terms.bits_per_dimension().total.shape
         torch.Size([8])
     """
-    check = getattr(model.decoder, "check", None)
-    if check is not None:
-        check(x)
+    model.decoder.check(x)
     return (InfiniteDepth() if bound is None else bound).terms(model, x, draws, generator)

@@ -11,6 +11,7 @@ Assumptions: q has the marginals of `process`, p the steps of `model`; p(z_1) = 
 Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021, section 4.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -42,7 +43,7 @@ from diffenc_ct.process import (
 )
 from diffenc_ct.schedules import SchedulePoint, expand, snr
 
-# A ratio that depends on the state: from steps (batch,), 0 next to the data, and the estimates at z_t to w (batch, *data).
+# A ratio that depends on the state: of steps (batch,), 0 next to the data, and the estimates at z_t; w (batch, *data).
 StateRatio = Callable[[Tensor, Estimates], Tensor]
 Ratio = float | Tensor | StateRatio
 
@@ -65,8 +66,8 @@ def mean_difference(
     errors: Errors,
     encoding: Encoding,
     x_s: Float[Tensor, "batch *data"],
-    gamma_s: Float[Tensor, " batch"],
-    gamma_t: Float[Tensor, " batch"],
+    gamma_s: Float[Tensor, "..."],
+    gamma_t: Float[Tensor, "..."],
     noise_level: NoiseLevel,
 ) -> Float[Tensor, "batch *data"]:
     """Delta = mu_Q - mu_P = alpha_s (x_s - x_hat_s) - rho (sigma_s/sigma_t) alpha_t (x_t - x_hat), over alpha_s.
@@ -79,8 +80,8 @@ def mean_difference(
         errors: x_t - x_hat and x_t' - r_hat.
         encoding: x_t and x_t'.
         x_s: encoded data at s.
-        gamma_s: gamma at s.
-        gamma_t: gamma at t.
+        gamma_s: gamma at s, (batch,) or a scalar.
+        gamma_t: gamma at t, likewise.
         noise_level: eta.
     """
     step = gamma_t - gamma_s
@@ -91,8 +92,8 @@ def mean_difference(
 
 def step_kl(
     difference: Float[Tensor, "batch *data"],
-    gamma_s: Float[Tensor, " batch"],
-    gamma_t: Float[Tensor, " batch"],
+    gamma_s: Float[Tensor, "..."],
+    gamma_t: Float[Tensor, "..."],
     noise_level: NoiseLevel,
     ratio: float | Tensor = 1.0,
 ) -> Float[Tensor, " batch"]:
@@ -102,14 +103,16 @@ def step_kl(
 
     Args:
         difference: Delta / alpha_s (see mean_difference).
-        gamma_s: gamma at s.
-        gamma_t: gamma at t.
+        gamma_s: gamma at s, (batch,) or a scalar.
+        gamma_t: gamma at t, likewise.
         noise_level: eta.
         ratio: w, a number or broadcastable to (batch, *data).
     """
     # S^2 / alpha_s^2 = exp(gamma_s) (1 - rho^2)
     variance = -torch.expm1(-noise_level.integral(gamma_s, gamma_t)) / snr(gamma_s)
-    w = torch.as_tensor(ratio, dtype=difference.dtype, device=difference.device)
+    # `new_full` and not a tensor made on the CPU, which would wait for the device.
+    w = ratio.to(difference) if isinstance(ratio, Tensor) else difference.new_full((), ratio)
+    w = torch.where(w > 0, w, math.nan)
     # log1p keeps 1/w - 1 + ln w, which is (w - 1)^2/2 near w = 1, from cancelling.
     mismatch = torch.log1p(w - 1) - (w - 1) / w
     terms = mismatch + difference**2 / (w * expand(variance, difference))
@@ -124,11 +127,13 @@ class FiniteDepth:
         steps: T, for the uniform grid i/T; or a grid, T + 1 depths increasing from 0 to 1; or a Calibration, which
             brings its grid, and ratio and noise level where they are not given.
         ratio: the variance ratio w, positive: a number; one a step (T,), or one a step and dimension (T, *data),
-            counted from the data; or a function of steps (batch,) and Estimates there.
+            counted from the data; or a function of steps (batch,) and Estimates there, whose values are not looked at:
+            the loss is NaN where they are not positive.
         noise_level: eta > 0, a number, a NoiseLevel or a function of gamma.
         depths: how the step of each example is drawn.
 
     Raises:
+        TypeError: for steps or a ratio of another kind.
         ValueError: for fewer than one step, a grid that does not increase from 0 to 1, a ratio that is not positive or
             not one a step, and for eta = 0, with which the bound is infinite.
 
@@ -144,7 +149,12 @@ class FiniteDepth:
     depths: Depths = field(default_factory=LowDiscrepancyDepths)
 
     def __post_init__(self) -> None:
-        self.grid(torch.empty(0, dtype=torch.float64))
+        if not isinstance(self.steps, int | Tensor | Steps):
+            raise TypeError(
+                f"steps={self.steps!r}; give a number of steps, a grid of depths or a Calibration"
+            )
+        nodes = self.grid(torch.empty(0, dtype=torch.float64))
+        check_grid(nodes, self.depth, nodes)
         refuse_determinism(self.level)
         check_ratio(self.variance_ratio, self.depth)
 
@@ -153,15 +163,13 @@ class FiniteDepth:
         """T."""
         if isinstance(self.steps, int):
             return self.steps
-        return len(self.steps if isinstance(self.steps, Tensor) else self.steps.grid) - 1
+        return (self.steps if isinstance(self.steps, Tensor) else self.steps.grid).numel() - 1
 
-    def grid(self, like: Tensor) -> Float[Tensor, " nodes"]:
+    def grid(self, like: Tensor) -> Float[Tensor, "..."]:
         """The T + 1 depths in `like`'s dtype and on its device."""
         if isinstance(self.steps, int):
             return uniform_grid(self.steps, like)
-        return check_grid(
-            self.steps if isinstance(self.steps, Tensor) else self.steps.grid, self.depth, like
-        )
+        return (self.steps if isinstance(self.steps, Tensor) else self.steps.grid).to(like)
 
     @property
     def variance_ratio(self) -> Ratio:
@@ -175,8 +183,9 @@ class FiniteDepth:
         """eta as an object: the given one, the calibration's, or 1."""
         if self.noise_level is not None:
             return as_noise_level(self.noise_level)
-        calibrated = not isinstance(self.steps, int | Tensor)
-        return self.steps.noise_level if calibrated else as_noise_level(1.0)  # type: ignore[union-attr]
+        return (
+            as_noise_level(1.0) if isinstance(self.steps, int | Tensor) else self.steps.noise_level
+        )
 
     def terms(
         self,
@@ -235,13 +244,22 @@ class FiniteDepth:
 def check_ratio(ratio: Ratio, steps: int) -> None:
     """Refuse a ratio that is not positive, or a table that is not one a step.
 
+    Args:
+        ratio: w.
+        steps: T.
+
     Raises:
+        TypeError: for what is no ratio.
         ValueError: naming what is allowed.
     """
     if callable(ratio):
         return
+    if not isinstance(ratio, int | float | Tensor):
+        raise TypeError(
+            f"ratio={ratio!r}; give a number, a tensor of one a step or a function of steps and estimates"
+        )
     w = torch.as_tensor(ratio)
-    if not (w > 0).all() or (w.ndim and len(w) != steps):
+    if not ((w > 0) & w.isfinite()).all() or (w.ndim and len(w) != steps):
         raise ValueError(
             f"ratio multiplies a variance: it must be positive, one number or one a step ({steps}); got {ratio}"
         )

@@ -16,39 +16,68 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, Encoding
 from diffenc_ct.schedules import alpha2, expand
 
 
-def evenly(fraction: float, data: Tensor) -> Tensor:
-    """The indices of ceil(fraction batch) evenly spread examples."""
+def evenly(fraction: float, data: Float[Tensor, "batch *data"]) -> Int[Tensor, " some"]:
+    """The indices of ceil(fraction batch) evenly spread examples.
+
+    Args:
+        fraction: in (0, 1].
+        data: the batch.
+    """
     some = math.ceil(fraction * len(data))
     return torch.arange(some, device=data.device) * len(data) // some
 
 
-def spread(values: Tensor, index: Tensor, batch: int) -> Tensor:
-    """values at `index`, scaled up to the batch's mean, and 0 elsewhere: (batch,)."""
+def spread(
+    values: Float[Tensor, " some"], index: Int[Tensor, " some"], batch: int
+) -> Float[Tensor, " {batch}"]:
+    """Values of a part of the batch, scaled up so that their mean over the whole is the part's, and 0 elsewhere.
+
+    Args:
+        values: of the part.
+        index: which examples it has.
+        batch: how many there are in all.
+    """
     return values.new_zeros(batch).index_put((index,), values * (batch / len(values)))
 
 
 def encode(encoder: Encoder, places: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """x_t at every place (x, gamma), gamma (batch,) or a scalar, by one evaluation of the encoder."""
+    """x_t at several places, by one evaluation of the encoder.
+
+    Args:
+        encoder: x -> x_t.
+        places: pairs of x (batch, *data) and gamma, (batch,) or a scalar.
+    """
     gamma = torch.cat([gamma.expand(len(x)) for x, gamma in places])
     value = encoder.encode(torch.cat([x for x, _ in places]), gamma)
-    return list(value.split([len(x) for x, _ in places]))
+    return list(torch.split(value, [len(x) for x, _ in places]))
 
 
 def part_rates(
     encoder: Encoder,
-    data: Tensor,
-    gamma: Tensor,
-    index: Tensor,
+    data: Float[Tensor, "batch *data"],
+    gamma: Float[Tensor, " batch"],
+    index: Int[Tensor, " some"],
     places: Sequence[tuple[Tensor, Tensor]],
 ) -> tuple[Encoding, Tensor, list[Tensor]]:
-    """Encodings of all examples with the rate alpha^2 (x - x_t); what that rate lacks for those at `index`; and x_t at
-    `places`, evaluated together with the examples that are not at `index`.
+    """Encodings whose rate is exact up to the derivative of the encoder's network, and that derivative for a part.
+
+    Args:
+        encoder: x -> x_t.
+        data: on the model's scale.
+        gamma: of each example.
+        index: the part's examples, from `evenly`.
+        places: where else x_t is wanted (see `encode`); evaluated together with the examples that are not in the part.
+
+    Returns:
+        tuple: encodings of all examples with the rate alpha^2 (x - x_t); what that rate lacks for the part's,
+            (some, *data); x_t at `places`.
     """
     # Sorted, not searched: `nonzero` would wait for the device to know how many there are.
     taken = torch.zeros(len(data), device=data.device).index_fill(0, index, 1.0)

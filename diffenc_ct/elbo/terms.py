@@ -25,6 +25,8 @@ from diffenc_ct.schedules import Schedule, SchedulePoint, expand, sigma2
 class Decodes(Protocol):
     """What a bound asks of a decoder."""
 
+    def check(self, x: Tensor) -> None: ...
+
     def log_prob(
         self, x: Tensor, u: Tensor, gamma_0: Tensor, start: float | None = None
     ) -> Tensor: ...
@@ -36,7 +38,9 @@ class Model(Protocol):
 
     schedule: Schedule
     encoder: Encoder
-    decoder: Decodes
+
+    @property
+    def decoder(self) -> Decodes: ...
 
     def scale(self, x: Tensor) -> Tensor: ...
 
@@ -58,7 +62,7 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Terms:
-    """The ELBO's three terms in nats, (batch,) each.
+    """The ELBO's three terms of each example, in nats.
 
     Attributes:
         reconstruction: L_0.
@@ -66,17 +70,23 @@ class Terms:
         latent: L_1.
         dimensions: d.
         residuals: what the diffusion loss was made of; None after a change of units.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> terms = dc.Terms(*torch.tensor([[1.0], [2.0], [0.5]]), dimensions=4)
+        >>> terms.total, terms.bits_per_dimension().total
+        (tensor([3.5000]), tensor([1.2624]))
     """
 
-    reconstruction: Tensor
-    diffusion: Tensor
-    latent: Tensor
+    reconstruction: Float[Tensor, " batch"]
+    diffusion: Float[Tensor, " batch"]
+    latent: Float[Tensor, " batch"]
     dimensions: int
     residuals: Residuals | None = None
 
     @property
-    def total(self) -> Tensor:
-        """L_0 + L_T + L_1, an upper bound on -log p(x) in nats, (batch,)."""
+    def total(self) -> Float[Tensor, " batch"]:
+        """L_0 + L_T + L_1, an upper bound on -log p(x) in nats."""
         return self.reconstruction + self.diffusion + self.latent
 
     def bits_per_dimension(self) -> "Terms":
@@ -97,12 +107,16 @@ for _tree in (Errors, SchedulePoint, Residuals, Terms):
 
 @dataclass(frozen=True)
 class Draws:
-    """Given values in the place of random ones, each optional.
+    """Given values in the place of random ones, each optional; those left out are drawn.
 
     Attributes:
         t: where the diffusion loss is estimated, in [0, 1], (batch,); counted once, whatever the bound's `depths`.
         noise: eps of z_t, (batch, *data).
         noise_0: eps of z_0, (batch, *data).
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> draws = dc.Draws(t=torch.linspace(0, 1, 8))  # a sweep over depth
     """
 
     t: Float[Tensor, " batch"] | None = None
@@ -113,6 +127,11 @@ class Draws:
         self, data: Float[Tensor, "batch *data"], depths: Depths, generator: torch.Generator | None
     ) -> "Drawn":
         """What is not given drawn, in the order noise, noise_0, t.
+
+        Args:
+            data: on the model's scale; the noises have its shape.
+            depths: how t is drawn.
+            generator: of what is drawn.
 
         Raises:
             ValueError: for a shape that does not fit the data.
@@ -134,16 +153,27 @@ class Draws:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Draws, all there, with the weight of each depth, (batch,)."""
+    """Draws, all there.
 
-    t: Tensor
-    weight: Tensor
-    noise: Tensor
-    noise_0: Tensor
+    Attributes:
+        t: depths, (batch,).
+        weight: 1 over their density.
+        noise: eps of z_t.
+        noise_0: eps of z_0.
+    """
+
+    t: Float[Tensor, " batch"]
+    weight: Float[Tensor, " batch"]
+    noise: Float[Tensor, "batch *data"]
+    noise_0: Float[Tensor, "batch *data"]
 
 
 def scaled(model: Model, x: Shaped[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-    """The data on the model's scale.
+    """The data on the model's scale, without a look at their values.
+
+    Args:
+        model: whose scale it is.
+        x: levels or reals.
 
     Raises:
         ValueError: for data without a batch dimension.
