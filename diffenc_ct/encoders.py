@@ -16,31 +16,51 @@ method, `encode`; its rate then comes from forward-mode differentiation, value a
 Reference: Nielsen, Christensen, Dittadi, Winther, "DiffEnc", ICLR 2024, sections 3 and 4.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from diffenc_ct.networks.jets import Jet
 from diffenc_ct.schedules import alpha2, expand, sigma2
 
+Data = Float[Tensor, "batch *data"]
+Gammas = Float[Tensor, " batch"]
+
 
 @dataclass(frozen=True)
 class Encoding:
-    """Encoded data x_t (`value`) and dx_t/dlambda (`rate`), both of x's shape."""
+    """Encoded data and their rate.
 
-    value: Tensor
-    rate: Tensor
+    Attributes:
+        value: x_t, of x's shape.
+        rate: x_t' = dx_t/dlambda, of x's shape.
+    """
+
+    value: Data
+    rate: Data
 
 
-def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
-    """function(x, gamma) and its derivative with respect to lambda = -gamma, in one forward-mode pass.
+def with_rate(function: Callable[..., Any], x: Data, gamma: Gammas) -> Encoding:
+    """A function of x and gamma with its derivative with respect to lambda = -gamma, in one forward-mode pass.
 
-    gamma has shape (batch,) and each example's output may depend on its own gamma only. Works inside
-    autograd: both results carry gradients. A function with a true attribute `takes_jets` is given a Jet of gamma
-    and returns one (see `nets.jets`): the same numbers, sooner. Others are not autocast, for PyTorch's forward mode
-    mixes types there and fails.
+    Works inside autograd: both results carry gradients. A function with a true attribute `takes_jets` is given a Jet of
+    gamma and returns one (see `networks.jets`): the same numbers, sooner. Others are not autocast, for there PyTorch's
+    forward mode mixes types and fails.
+
+    Args:
+        function: function(x, gamma), of x's shape, where each example depends on its own gamma only.
+        x: data.
+        gamma: depths.
+    Returns:
+        The function's value and rate.
+    Example:
+        >>> with_rate(lambda x, gamma: x * gamma[:, None] ** 2, torch.ones(1, 1), torch.tensor([3.0]))
+        Encoding(value=tensor([[9.]]), rate=tensor([[-6.]]))
     """
     if getattr(function, "takes_jets", False):
         y = function(x, Jet(gamma, -torch.ones_like(gamma)))
@@ -49,40 +69,53 @@ def with_rate(function, x: Tensor, gamma: Tensor) -> Encoding:
     grad = torch.is_grad_enabled()
     whole = torch.autocast(x.device.type, enabled=False)
     with torch.inference_mode(False), torch.set_grad_enabled(grad), whole, forward_ad.dual_level():
-        dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))
-        value, rate = forward_ad.unpack_dual(function(x, dual))
+        dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))  # type: ignore[no-untyped-call]
+        value, rate = forward_ad.unpack_dual(function(x, dual))  # type: ignore[no-untyped-call]
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)
 
 
-def mix(x: Tensor, y: Tensor | float, gamma: Tensor) -> Tensor:
+def mix(x: Data, y: Data | float, gamma: Gammas) -> Data:
     """alpha^2 x + sigma^2 y, in float32 exact to a rounding of the larger part at both ends of the schedule.
 
     Beside the data, where the decoder resolves single roundings, x is kept whole and small terms are added to it, in
     the order of the authors' code; beside the noise alpha^2 is too small for 1 - sigma^2.
+
+    Args:
+        x: data.
+        y: what they turn into, of x's shape or a number.
+        gamma: depths.
     """
     to_y, to_x = expand(sigma2(gamma), x), expand(alpha2(gamma), x)
     return torch.where(to_y < 0.5, x + to_y * y - to_y * x, to_x * x + to_y * y)
 
 
 class Encoder(nn.Module):
-    """Base class. Implement `encode(x, gamma) -> x_t`; gamma is (batch,), x (batch, *data).
+    """Base class: implement `encode(x, gamma) -> x_t`.
 
     Calling the encoder returns value and rate. Override `forward` only where the rate has a closed form.
 
     Attributes:
         flow_is_exact_with_one_head: whether x_t' = c x_t, so that heads which estimate one sum only give the
             probability flow that keeps the data's marginals.
+    Example:
+        >>> class Fading(Encoder):
+        ...     def encode(self, x, gamma):
+        ...         return x * torch.exp(-sigma2(gamma))[:, None]
+        >>> Fading()(torch.ones(1, 1), torch.zeros(1))  # the rate is alpha^2 sigma^2 x_t
+        Encoding(value=tensor([[0.6065]]), rate=tensor([[0.1516]]))
     """
 
     flow_is_exact_with_one_head: bool = False
 
-    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def encode(self, x: Data, gamma: Gammas) -> Data:
+        """x_t of data x (batch, *data) at depths gamma (batch,)."""
         raise NotImplementedError("an encoder implements encode(x, gamma) -> x_t")
 
-    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+    def forward(self, x: Data, gamma: Gammas) -> Encoding:
+        """x_t and x_t' of data x (batch, *data) at depths gamma (batch,)."""
         return with_rate(self.encode, x, gamma)
 
-    def rate_factor(self, gamma: Tensor) -> Tensor:
+    def rate_factor(self, gamma: Gammas) -> Gammas:
         """c in the single head's r_hat = c x_hat: sigma^2, exact where x_t' = sigma^2 x_t.
 
         Theorem: encoders.nontrainable.
@@ -95,13 +128,16 @@ class IdentityEncoder(Encoder):
 
     flow_is_exact_with_one_head = True
 
-    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def encode(self, x: Data, gamma: Gammas) -> Data:
+        """x."""
         return x
 
-    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+    def forward(self, x: Data, gamma: Gammas) -> Encoding:
+        """x and 0."""
         return Encoding(x, torch.zeros_like(x))
 
-    def rate_factor(self, gamma: Tensor) -> Tensor:
+    def rate_factor(self, gamma: Gammas) -> Gammas:
+        """0."""
         return torch.zeros_like(gamma)
 
 
@@ -110,10 +146,12 @@ class NonTrainableEncoder(Encoder):
 
     flow_is_exact_with_one_head = True
 
-    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def encode(self, x: Data, gamma: Gammas) -> Data:
+        """alpha^2 x."""
         return mix(x, 0.0, gamma)
 
-    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+    def forward(self, x: Data, gamma: Gammas) -> Encoding:
+        """x_t and sigma^2 x_t."""
         x_t = self.encode(x, gamma)
         return Encoding(x_t, expand(sigma2(gamma), x) * x_t)
 
@@ -121,18 +159,22 @@ class NonTrainableEncoder(Encoder):
 class TrainableEncoder(Encoder):
     """x_t = alpha^2 x + sigma^2 y(x, gamma) with a network y; x_t' = sigma^2 (x_t - y + dy/dlambda).
 
-    network(x, gamma) -> y of x's shape; keep y bounded (end it in tanh), since at t = 1 almost all of x_t is y.
     Theorem: encoders.rate.
+
+    Args:
+        network: network(x, gamma) -> y of x's shape. Keep y bounded (end it in tanh): at t = 1 almost all of x_t is y.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def encode(self, x: Data, gamma: Gammas) -> Data:
+        """alpha^2 x + sigma^2 y."""
         return mix(x, self.network(x, gamma), gamma)
 
-    def forward(self, x: Tensor, gamma: Tensor) -> Encoding:
+    def forward(self, x: Data, gamma: Gammas) -> Encoding:
+        """x_t and sigma^2 (x_t - y + dy/dlambda), from one evaluation of the network."""
         y = with_rate(self.network, x, gamma)
         x_t = mix(x, y.value, gamma)
         return Encoding(x_t, expand(sigma2(gamma), x) * (x_t - y.value + y.rate))

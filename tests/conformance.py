@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, Encoding
-from diffenc_ct.schedules import Schedule, SchedulePoint
+from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
 
 def check_schedule(schedule: Schedule, *, points: int = 41, tolerance: float = 1e-9) -> None:
@@ -82,6 +82,9 @@ def check_encoder(
             assert apart <= 1e-10, f"example {i} depends on the others of its batch"
         factor = encoder.rate_factor(gamma)
         assert factor.shape == gamma.shape, "rate_factor must have gamma's shape"
+        if encoder.flow_is_exact_with_one_head:
+            tied = (encoding.rate - expand(factor, x) * encoding.value).abs().max()
+            assert tied <= 1e-10, f"flow_is_exact_with_one_head, but x_t' - c x_t = {tied:.1e}"
     if becomes_data:
         moved = (encoder.encode(x, torch.full((len(x),), -25.0, dtype=x.dtype)) - x).abs().max()
         assert moved <= 1e-8 * (1 + x.abs().max()), (

@@ -19,6 +19,7 @@ from tests.strategies import (
     dtypes,
     encoders,
     generator,
+    make_encoder,
     normal,
     seed_of,
     seeded,
@@ -45,9 +46,11 @@ def test_conformance(case):
     check_encoder(encoder, x)
 
 
-@pytest.mark.parametrize("wrong", ["sign", "factor", "value", "coupled", "shape", "limit"])
+@pytest.mark.parametrize("wrong", ["sign", "factor", "value", "coupled", "shape", "limit", "claim"])
 def test_conformance_refuses(wrong):
     class Wrong(ScaleEncoder):
+        flow_is_exact_with_one_head = wrong == "claim"
+
         def encode(self, x, gamma):
             x_t = super().encode(x, gamma)
             if wrong == "coupled":
@@ -56,11 +59,13 @@ def test_conformance_refuses(wrong):
 
         def forward(self, x, gamma):
             right = super().forward(x, gamma)
+            if wrong == "shape":  # past the types of the fields, which only tests check
+                object.__setattr__(right, "rate", right.rate.flatten(1))
+                return right
             return {
                 "sign": dc.Encoding(right.value, -right.rate),
                 "factor": dc.Encoding(right.value, 1.0001 * right.rate),
                 "value": dc.Encoding(1.0001 * right.value, right.rate),
-                "shape": dc.Encoding(right.value, right.rate.flatten(1)),
             }.get(wrong, right)
 
     x = normal(0, 3, 1, 2, 2)
@@ -189,6 +194,13 @@ def test_float32_at_the_extremes():
     for name in ("value", "rate"):
         a, b = getattr(encoding, name).double(), getattr(exact, name)
         assert ((a - b) / b).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_with_which_encoders_one_head_gives_the_flow(kind):
+    """Those whose rate is a number times x_t, which the conformance check holds them to."""
+    encoder = make_encoder(kind, (2,), 1)
+    assert encoder.flow_is_exact_with_one_head == (kind in ("identity", "nontrainable"))
 
 
 def test_the_base_class_says_what_to_implement():

@@ -61,4 +61,11 @@ MUTANTS = [
         "the identity encoder has no rate to predict",
         (f"{TESTS}::test_identity",),
     ),
+    Mutant(
+        FILE,
+        "flow_is_exact_with_one_head: bool = False",
+        "flow_is_exact_with_one_head: bool = True",
+        "the flow of one head taken for that of any encoder",
+        (f"{TESTS}::test_with_which_encoders_one_head_gives_the_flow",),
+    ),
 ]
