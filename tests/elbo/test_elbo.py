@@ -23,9 +23,9 @@ F64 = torch.float64
 single = ("single",)
 
 
-def infinite(case, **options):
-    """The library's infinite-depth term at the case's own t and noise."""
-    return dc.elbo(case.model, case.x, t=case.t, noise=case.noise, **options).diffusion
+def diffusion(case, bound=None):
+    """The library's diffusion term at the case's own t and noise, of infinite depth unless said otherwise."""
+    return dc.elbo(case.model, case.x, bound, draws=dc.Draws(case.t, case.noise)).diffusion
 
 
 def square(error):
@@ -43,7 +43,7 @@ def test_any_noise_level_and_heads(case):
     kappa = expand((1 + eta2) / 2, case.x)
     error = kappa * (encoding.value - heads.x_hat) + encoding.rate - heads.r_hat
     expected = 0.5 * point.rate * torch.exp(-point.gamma) / eta2 * square(error)
-    close(infinite(case, noise_level=case.noise_level), expected)
+    close(diffusion(case, dc.InfiniteDepth(case.noise_level)), expected)
 
 
 @given(cases(heads=single, kinds=("nontrainable", "trainable", "user")))
@@ -52,7 +52,7 @@ def test_x_form(case):
     point, encoding = case.model.schedule(case.t), case.encoding
     x_hat = case.model.predict(case.z_t, point.gamma).x_hat
     error = encoding.value + encoding.rate - (1 + expand(point.sigma2, x_hat)) * x_hat
-    close(infinite(case), 0.5 * point.rate * point.snr * square(error))
+    close(diffusion(case), 0.5 * point.rate * point.snr * square(error))
 
 
 def v_and_prediction(case):
@@ -69,7 +69,7 @@ def test_v_form_of_the_trainable_encoder(case):
     v, v_hat, x_hat, s = v_and_prediction(case)
     y = with_rate(case.model.encoder.network, case.x, point.gamma)
     error = v - v_hat + s * (x_hat - case.encoding.value + y.value - y.rate)
-    close(infinite(case), 0.5 * point.rate * point.alpha2 * square(error))
+    close(diffusion(case), 0.5 * point.rate * point.alpha2 * square(error))
 
 
 @given(cases(heads=single, kinds=("nontrainable",)))
@@ -78,7 +78,7 @@ def test_v_form_of_the_nontrainable_encoder(case):
     point = case.model.schedule(case.t)
     v, v_hat, x_hat, s = v_and_prediction(case)
     error = v - v_hat + s * (x_hat - case.encoding.value)
-    close(infinite(case), 0.5 * point.rate * point.alpha2 * square(error))
+    close(diffusion(case), 0.5 * point.rate * point.alpha2 * square(error))
 
 
 @given(cases(heads=single, kinds=("identity",)))
@@ -86,9 +86,9 @@ def test_vdm_forms(case):
     """1/2 gamma' alpha^2 ||v - v_hat||^2 = 1/2 gamma' ||eps - eps_hat||^2."""
     point = case.model.schedule(case.t)
     v, v_hat, x_hat, s = v_and_prediction(case)
-    close(infinite(case), 0.5 * point.rate * point.alpha2 * square(v - v_hat))
+    close(diffusion(case), 0.5 * point.rate * point.alpha2 * square(v - v_hat))
     eps_hat = (case.z_t - expand(point.alpha, x_hat) * x_hat) / s
-    close(infinite(case), 0.5 * point.rate * square(case.noise - eps_hat))
+    close(diffusion(case), 0.5 * point.rate * square(case.noise - eps_hat))
 
 
 @given(cases())
@@ -103,7 +103,8 @@ def test_girsanov(case):
     truth = ConditionalReverseSDE(model.schedule, model.encoder, case.x, noise_level=level)
     y = z.flatten(1)
     difference = (ours.f(tau, y) - truth.f(tau, y)) / ours.g(tau, y)
-    terms = dc.elbo(model, case.x, t=t.expand(len(z)), noise=case.noise, noise_level=level)
+    draws = dc.Draws(t=t.expand(len(z)), noise=case.noise)
+    terms = dc.elbo(model, case.x, dc.InfiniteDepth(level), draws=draws)
     close(terms.diffusion, 0.5 * difference.square().sum(1), 1e-9)
 
 
@@ -160,7 +161,7 @@ def test_discrete_vdm(case, depth):
     x_hat = case.model.predict(z, gamma_t).x_hat
     eps_hat = (z - expand(alpha(gamma_t), z) * x_hat) / expand(sigma(gamma_t), z)
     expected = depth / 2 * torch.expm1(gamma_t - gamma_s) * square(case.noise - eps_hat)
-    close(infinite(case, depth=depth), expected, 1e-9)
+    close(diffusion(case, dc.FiniteDepth(depth)), expected, 1e-9)
 
 
 def test_step_kl_near_ratio_one_keeps_its_digits():
@@ -189,18 +190,11 @@ def test_the_sum_over_all_steps(case, depth, uneven, w):
         p = model.reverse(z, gamma_s, gamma_t, noise_level=level, ratio=table[i])
         total = total + kl_divergence(q, p)
     # Both ends and the middle of every step's interval of t belong to that step.
+    bound = dc.FiniteDepth(nodes if uneven else depth, ratio=table, noise_level=level)
     for share in (1e-9, 0.5, 1.0):
+        at = (torch.full((len(case.x),), (i + share) / depth, dtype=F64) for i in range(depth))
         found = [
-            dc.elbo(
-                model,
-                case.x,
-                depth=None if uneven else depth,
-                grid=nodes if uneven else None,
-                ratio=table,
-                noise_level=level,
-                t=torch.full((len(case.x),), (i + share) / depth, dtype=F64),
-                noise=case.noise,
-            ).diffusion
-            for i in range(depth)
+            dc.elbo(model, case.x, bound, draws=dc.Draws(t=t, noise=case.noise)).diffusion
+            for t in at
         ]
         close(torch.stack(found).mean(0), total, 1e-8)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.elbo import step_kl
-from diffenc_ct.process import as_noise_level
 from diffenc_ct.schedules import alpha, snr
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld, quadrature
 from tests.strategies import (
@@ -33,23 +32,21 @@ from tests.strategies import (
 F64 = torch.float64
 
 
-def integral_over_t(model, x, noise, *, panels=24, nodes=8, **options):
-    """int_0^1 of `elbo`'s diffusion term at one x and noise (1, *data), by quadrature over t."""
+def integral_over_t(model, x, noise, level=1.0, *, panels=24, nodes=8):
+    """int_0^1 of the diffusion term of infinite depth at one x and noise (1, *data), by quadrature over t."""
     t, weight = quadrature(0, 1, panels=panels, nodes=nodes)
     x, noise = (a.expand(len(t), *a.shape[1:]) for a in (x, noise))
-    terms = dc.elbo(model, x, t=t, noise=noise, ends_fraction=1e-9, **options)
+    bound = dc.InfiniteDepth(level, ends_fraction=1e-9)
+    terms = dc.elbo(model, x, bound, draws=dc.Draws(t=t, noise=noise))
     return (weight * terms.diffusion).sum().detach()
 
 
-def sum_over_steps(model, x, noise, depth, **options):
+def sum_over_steps(model, x, noise, depth, level=1.0):
     """L_T at one x and one noise shared by all steps."""
     t = (torch.arange(depth, dtype=F64) + 0.5) / depth
     x, noise = (a.expand(depth, *a.shape[1:]) for a in (x, noise))
-    return (
-        dc.elbo(model, x, t=t, noise=noise, depth=depth, ends_fraction=1e-9, **options)
-        .diffusion.mean()
-        .detach()
-    )
+    bound = dc.FiniteDepth(depth, noise_level=level)
+    return dc.elbo(model, x, bound, draws=dc.Draws(t=t, noise=noise)).diffusion.mean().detach()
 
 
 def slope(errors):
@@ -66,10 +63,9 @@ def test_finite_depth_converges_at_first_order(kind, level):
         dc.LinearSchedule(-4.0, 3.0), make_encoder(kind, shape, 3), shape, 7, heads="paired"
     )
     x, noise = normal(1, 1, 2), normal(2, 1, 2)
-    limit = integral_over_t(model, x, noise, noise_level=level)
+    limit = integral_over_t(model, x, noise, level)
     errors = [
-        float((sum_over_steps(model, x, noise, T, noise_level=level) - limit).abs())
-        for T in (128, 256, 512)
+        float((sum_over_steps(model, x, noise, T, level) - limit).abs()) for T in (128, 256, 512)
     ]
     assert all(abs(k - 1) < 0.2 for k in slope(errors)), (errors, float(limit))
 
@@ -82,9 +78,9 @@ def test_first_order_in_the_mixture_world(heads):
     model = world.model(dc.PolynomialSchedule(-4.0, 3.0, degree=3, weight=0.4), heads=heads)
     x, noise = torch.tensor([[0.7, 0.4]], dtype=F64), torch.tensor([[0.5, -0.8]], dtype=F64)
     for level in (1.0, dc.NonTrainableNoiseLevel()):
-        limit = integral_over_t(model, x, noise, noise_level=level)
+        limit = integral_over_t(model, x, noise, level)
         errors = [
-            float((sum_over_steps(model, x, noise, T, noise_level=level) - limit).abs())
+            float((sum_over_steps(model, x, noise, T, level) - limit).abs())
             for T in (128, 256, 512)
         ]
         assert all(abs(k - 1) < 0.2 for k in slope(errors)), errors
@@ -100,40 +96,24 @@ def test_the_schedule_between_its_ends_does_not_matter(case, schedule):
     smooth = not isinstance(level, dc.TabulatedNoiseLevel)
     values = []
     for one in (straight, schedule):
-        model = make_model(one, case.model.encoder, tuple(case.x.shape[1:]), 5)
-        model.network = case.model.network
-        model.heads, model.prediction, model.head = (
-            case.model.heads,
-            case.model.prediction,
-            case.model.head,
-        )
-        values.append(
-            integral_over_t(model, case.x[:1], case.noise[:1], panels=48, noise_level=level)
-        )
+        model = dc.DiffEnc(one, case.model.encoder, case.model.heads, case.model.decoder)
+        values.append(integral_over_t(model, case.x[:1], case.noise[:1], level, panels=48))
     close(values[1], values[0], 1e-6 if smooth else 1e-3)
 
 
 # The Gaussian world -------------------------------------------------------------------------------
 
 
-def expected_terms(model, world, *, depth=None, panels=16, nodes=8, **options):
+def expected_terms(model, world, bound=None, *, panels=16, nodes=8):
     """E of every term over data and noises: (L_0, L_inf or L_T, L_1) by exact expectations and quadrature over t."""
     x, eps = world_points(world)
-    if depth is None:
-        t, weight = quadrature(0, 1, panels=panels, nodes=nodes)
+    if isinstance(bound, dc.FiniteDepth):
+        t = (torch.arange(bound.depth, dtype=F64) + 0.5) / bound.depth
+        weight = torch.full_like(t, 1 / bound.depth)
     else:
-        t = (torch.arange(depth, dtype=F64) + 0.5) / depth
-        weight = torch.full_like(t, 1 / depth)
-    many = [a.repeat(len(t), 1) for a in (x, eps)]
-    terms = dc.elbo(
-        model,
-        many[0],
-        t=t.repeat_interleave(len(x)),
-        noise=many[1],
-        noise_0=many[1],
-        depth=depth,
-        **options,
-    )
+        t, weight = quadrature(0, 1, panels=panels, nodes=nodes)
+    x_, eps_ = (a.repeat(len(t), 1) for a in (x, eps))
+    terms = dc.elbo(model, x_, bound, draws=dc.Draws(t.repeat_interleave(len(x)), eps_, eps_))
     diffusion = (weight * terms.diffusion.view(len(t), len(x)).mean(1)).sum()
     return terms.reconstruction.mean(), diffusion, terms.latent.mean()
 
@@ -146,7 +126,7 @@ def test_totals_of_the_gaussian_world(world, schedule, level):
     smooth = not isinstance(level, dc.TabulatedNoiseLevel)
     panels = 24 if smooth else 96
     reconstruction, diffusion, latent = expected_terms(
-        world.model(schedule), world, noise_level=level, panels=panels
+        world.model(schedule), world, dc.InfiniteDepth(level), panels=panels
     )
     close(reconstruction, world.reconstruction_loss(gamma_0), 1e-9)
     close(latent, world.latent_loss(gamma_1), 1e-9)
@@ -197,7 +177,8 @@ def test_finite_depth_in_the_gaussian_world(world, level, depth):
         (1 + excess.mean(1), "optimal"),
         (1 + excess, "per dimension"),
     ):
-        found = expected_terms(model, world, depth=depth, ratio=ratio, noise_level=level)[1]
+        bound = dc.FiniteDepth(depth, ratio=ratio, noise_level=level)
+        found = expected_terms(model, world, bound)[1]
         close(found, world.finite_depth_loss(gamma, level, name), 1e-9)
 
 
@@ -207,7 +188,7 @@ def test_first_order_in_the_gaussian_world(kind):
     world, schedule = make_gaussian_world(2, kind, 4), dc.LinearSchedule(-4.0, 3.0)
     limit = expected_terms(world.model(schedule), world)[1]
     errors = [
-        float((expected_terms(world.model(schedule), world, depth=T)[1] - limit).abs())
+        float((expected_terms(world.model(schedule), world, dc.FiniteDepth(T))[1] - limit).abs())
         for T in (64, 128, 256)
     ]
     assert all(abs(k - 1) < 0.2 for k in slope(errors)), errors
@@ -221,7 +202,7 @@ def test_the_optimal_ratio_removes_the_grid_without_an_encoder(world, depth):
     grid = torch.linspace(0, 1, depth + 1, dtype=F64)
     gamma = schedule(grid).gamma
     w = 1 + world.step_excess(gamma[:-1], gamma[1:]).mean(1)
-    found = expected_terms(world.model(schedule), world, depth=depth, ratio=w)[1]
+    found = expected_terms(world.model(schedule), world, dc.FiniteDepth(depth, ratio=w))[1]
     close(found, world.infinite_depth_loss(-6.0, 4.0), 1e-9)
 
 
@@ -234,12 +215,8 @@ def test_in_more_dimensions_it_takes_a_ratio_a_direction():
         gamma = torch.linspace(-6, 4, depth + 1, dtype=F64)
         close(world.finite_depth_loss(gamma, ratio="per dimension"), limit, 1e-9)
         assert world.finite_depth_loss(gamma, ratio="optimal") > limit + 1e-3
-        found = expected_terms(
-            world.model(dc.LinearSchedule(-6.0, 4.0)),
-            world,
-            depth=depth,
-            ratio=1 + world.step_excess(gamma[:-1], gamma[1:]),
-        )[1]
+        bound = dc.FiniteDepth(depth, ratio=1 + world.step_excess(gamma[:-1], gamma[1:]))
+        found = expected_terms(world.model(dc.LinearSchedule(-6.0, 4.0)), world, bound)[1]
         close(found, limit, 1e-9)
         assert world.finite_depth_loss(gamma, ratio="optimal") < world.finite_depth_loss(gamma)
 
@@ -268,9 +245,14 @@ def test_the_optimal_ratio_is_stationary(case, per_dimension):
 @given(cases(), st.floats(0.3, 3), st.integers(1, 200))
 def test_a_fixed_ratio_diverges_with_depth(case, w, depth):
     """L_T(w) = L_T(1)/w + T d/2 (1/w - 1 + ln w)."""
-    options = {"t": case.t, "noise": case.noise, "depth": depth, "noise_level": case.noise_level}
-    one = dc.elbo(case.model, case.x, **options).diffusion
-    other = dc.elbo(case.model, case.x, ratio=w, **options).diffusion
+    draws = dc.Draws(t=case.t, noise=case.noise)
+    one, other = (
+        dc.elbo(case.model, case.x, bound, draws=draws).diffusion
+        for bound in (
+            dc.FiniteDepth(depth, noise_level=case.noise_level),
+            dc.FiniteDepth(depth, ratio=w, noise_level=case.noise_level),
+        )
+    )
     d = case.x[0].numel()
     close(other, one / w + depth * d / 2 * (1 / w - 1 + math.log(w)), 1e-9)
 
@@ -279,11 +261,16 @@ def test_a_fixed_ratio_diverges_with_depth(case, w, depth):
 def test_noise_levels_may_be_given_in_every_form(level):
     world = make_gaussian_world(2, "nontrainable", 1)
     model, x = world.model(dc.LinearSchedule(-4.0, 3.0)), normal(1, 3, 2)
-    fixed = {"t": torch.tensor([0.1, 0.5, 0.8], dtype=F64), "noise": normal(2, 3, 2)}
-    as_function = as_noise_level(lambda gamma: level.squared(gamma).sqrt())
-    for depth in (None, 40):
-        a = dc.elbo(model, x, noise_level=level, depth=depth, **fixed).diffusion
-        b = dc.elbo(model, x, noise_level=as_function, depth=depth, **fixed).diffusion
+    draws = dc.Draws(t=torch.tensor([0.1, 0.5, 0.8], dtype=F64), noise=normal(2, 3, 2))
+
+    def as_function(gamma):
+        return level.squared(gamma).sqrt()
+
+    for bounds in (
+        (dc.InfiniteDepth(level), dc.InfiniteDepth(as_function)),
+        (dc.FiniteDepth(40, noise_level=level), dc.FiniteDepth(40, noise_level=as_function)),
+    ):
+        a, b = (dc.elbo(model, x, bound, draws=draws).diffusion for bound in bounds)
         close(a, b, 1e-2 if isinstance(level, dc.TabulatedNoiseLevel) else 1e-6)
 
 
@@ -293,6 +280,7 @@ def test_a_learned_schedule_feels_only_its_ends():
     model = make_model(schedule, make_encoder("trainable", (2,), 3), (2,), 7)
     t, weight = quadrature(0, 1, panels=48, nodes=8)
     x, noise = (normal(i, 1, 2).expand(len(t), 2) for i in (1, 2))
-    loss = (weight * dc.elbo(model, x, t=t, noise=noise, ends_fraction=1e-9).diffusion).sum()
+    bound = dc.InfiniteDepth(ends_fraction=1e-9)
+    loss = (weight * dc.elbo(model, x, bound, draws=dc.Draws(t=t, noise=noise)).diffusion).sum()
     for gradient in torch.autograd.grad(loss, list(schedule.parameters())):
         assert gradient.abs().max() < 1e-6 * float(loss.detach())
