@@ -8,12 +8,14 @@ initialisation elsewhere.
 """
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffenc_ct.networks.forward_mode import tangent, transformed
 from diffenc_ct.networks.jets import Jet, add, affine, concatenate, dropout, each, silu
 from diffenc_ct.networks.norm_silu import norm, norm_silu
 
@@ -22,7 +24,13 @@ _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def lecun_(layer: _Layer) -> _Layer:
-    """Initialise a layer as Flax does: weights of variance 1/fan_in (truncated at two deviations), zero bias."""
+    """Initialise a layer as Flax does: weights of variance 1/fan_in (truncated at two deviations), zero bias.
+
+    Args:
+        layer: changed in place.
+    Returns:
+        The layer.
+    """
     weight = layer.weight
     transposed = isinstance(layer, nn.ConvTranspose2d)
     fan_in = weight[:, 0].numel() if transposed else weight[0].numel()
@@ -35,7 +43,13 @@ def lecun_(layer: _Layer) -> _Layer:
 
 
 def zero_(layer: _Layer) -> _Layer:
-    """Initialise a layer to the zero map."""
+    """Initialise a layer to the zero map.
+
+    Args:
+        layer: changed in place.
+    Returns:
+        The layer.
+    """
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -43,7 +57,16 @@ def zero_(layer: _Layer) -> _Layer:
 
 
 def group_norm(groups: int, channels: int) -> nn.GroupNorm:
-    """Group normalisation over `channels`, refusing groups that do not divide them."""
+    """Group normalisation with epsilon 1e-6.
+
+    Args:
+        groups: a divisor of `channels`.
+        channels: of the layer's input.
+    Returns:
+        The layer.
+    Raises:
+        ValueError: groups do not divide the channels.
+    """
     if channels % groups:
         raise ValueError(
             f"groups={groups} does not divide {channels} channels; choose a divisor of every width"
@@ -51,11 +74,17 @@ def group_norm(groups: int, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=_EPSILON)
 
 
-def fourier_features(x: Tensor, start: int, stop: int) -> Tensor:
-    """Base-2 Fourier features along dimension 1.
+def fourier_features(
+    x: Float[Tensor, "batch channels *sides"], start: int, stop: int
+) -> Float[Tensor, "batch features *sides"]:
+    """Base-2 Fourier features along dimension 1: sin and cos of 2 pi 2^k x for k = start..stop-1.
 
-    sin and cos of 2 pi 2^k x for k = start..stop-1: (batch, c, *) -> (batch, 2 c (stop - start), *),
-    all sines first, each input's frequencies next to each other.
+    Args:
+        x: (batch, channels, *sides).
+        start: the lowest k.
+        stop: one more than the highest k.
+    Returns:
+        (batch, 2 channels (stop - start), *sides): all sines first, each input's frequencies next to each other.
     """
     octaves = torch.arange(start, stop, dtype=x.dtype, device=x.device)
     frequencies = (2 * math.pi * 2.0**octaves).reshape(1, 1, -1, *([1] * (x.ndim - 2)))
@@ -68,6 +97,12 @@ class DepthEmbedding(nn.Module):
 
     The first layer has one input more than there are sinusoids: the authors' slot for a class label,
     which is zero in all of their published configurations. It is kept so that their weights fit.
+
+    Args:
+        width: of the networks; there are width // 2 frequencies. At least 4.
+        gamma_range: (lo, hi), the gammas of depths 0 and 1.
+    Raises:
+        ValueError: width is below 4.
     """
 
     def __init__(self, width: int, gamma_range: tuple[float, float]) -> None:
@@ -78,7 +113,16 @@ class DepthEmbedding(nn.Module):
         self.dense0 = lecun_(nn.Linear(width + 1, 4 * width))
         self.dense1 = lecun_(nn.Linear(4 * width, 4 * width))
 
-    def forward(self, gamma: Tensor | Jet) -> Any:
+    def forward(
+        self, gamma: Float[Tensor, " batch"] | Jet
+    ) -> Float[Tensor, "batch features"] | Jet:
+        """The embedding of each example's depth.
+
+        Args:
+            gamma: (batch,).
+        Returns:
+            (batch, 4 width), of gamma's kind.
+        """
         low, high = self.gamma_range
         # The order of the authors' operations: a phase of 1000 radians shows float32's rounding.
         position = (gamma - low) / (high - low) * 1000.0
@@ -96,7 +140,17 @@ class DepthEmbedding(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + W c)))), with a 1x1 shortcut where widths differ."""
+    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + W c)))), with a 1x1 shortcut where widths differ.
+
+    Args:
+        channels: of x.
+        out_channels: of the output.
+        condition: the length of c.
+        groups: of both normalisations.
+        dropout: the share that training drops.
+    Raises:
+        ValueError: groups do not divide the channels.
+    """
 
     def __init__(
         self, channels: int, out_channels: int, condition: int, *, groups: int, dropout: float
@@ -112,7 +166,19 @@ class ResnetBlock(nn.Module):
             lecun_(nn.Conv2d(channels, out_channels, 1)) if channels != out_channels else None
         )
 
-    def forward(self, x: Any, condition: Any) -> Any:
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"] | Jet,
+        condition: Float[Tensor, "batch condition"] | Jet,
+    ) -> Float[Tensor, "batch out_channels height width"] | Jet:
+        """The formula above.
+
+        Args:
+            x: (batch, channels, height, width).
+            condition: c, (batch, condition).
+        Returns:
+            (batch, out_channels, height, width); a jet where either is one.
+        """
         h = affine(self.conv1, norm_silu(self.norm1, x))
         h = add(h, affine(self.project, condition)[:, :, None, None])
         h = affine(self.conv2, dropout(self.dropout, norm_silu(self.norm2, h)))
@@ -120,7 +186,14 @@ class ResnetBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """x + W softmax(q k / sqrt(c)) v with one head over all positions, on the normalised input."""
+    """x + W softmax(q k^T / sqrt(c)) v with one head over all positions, on the normalised input.
+
+    Args:
+        channels: c, of input and output.
+        groups: of the normalisation.
+    Raises:
+        ValueError: groups do not divide the channels.
+    """
 
     def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
@@ -130,27 +203,52 @@ class AttentionBlock(nn.Module):
         self.value = lecun_(nn.Linear(channels, channels))
         self.project = zero_(nn.Linear(channels, channels))
 
-    def forward(self, x: Any) -> Any:
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"] | Jet
+    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        """The formula above.
+
+        Args:
+            x: (batch, channels, height, width).
+        Returns:
+            Of x's shape and kind.
+        """
         tokens = each(lambda a: a.flatten(2).transpose(1, 2), norm(self.norm, x))
         q, k, v = (affine(layer, tokens) for layer in (self.query, self.key, self.value))
         h = affine(self.project, attention(q, k, v))
         sides = (x.value if isinstance(x, Jet) else x).shape[2:]
-        return add(x, each(lambda a: a.transpose(1, 2).unflatten(2, sides), h))
+        return add(x, each(lambda a: torch.unflatten(a.transpose(1, 2), 2, sides), h))
 
 
-def attention(q: Any, k: Any, v: Any) -> Any:
-    """softmax(q k^T / sqrt(c)) v on (batch, tokens, c).
+def attention(
+    q: Float[Tensor, "batch tokens channels"] | Jet,
+    k: Float[Tensor, "batch tokens channels"] | Jet,
+    v: Float[Tensor, "batch tokens channels"] | Jet,
+) -> Float[Tensor, "batch tokens channels"] | Jet:
+    """softmax(q k^T / sqrt(channels)) v.
 
     The fused kernel has no forward-mode derivative, so inside forward-mode differentiation the product is
     written out, the softmax too: the backward pass of torch.softmax's tangent fails ("modified by an in-place
     operation"). Both ways give the same numbers.
+
+    Args:
+        q: queries, (batch, tokens, channels).
+        k: keys, of q's shape and kind (tensor or jet).
+        v: values, of q's shape and kind.
+    Returns:
+        Of q's shape and kind.
     """
-    if isinstance(q, Jet):
+    if isinstance(q, Jet) and isinstance(k, Jet) and isinstance(v, Jet):
         scores = q @ k.each(lambda a: a.transpose(1, 2)) / math.sqrt(q.value.shape[-1])
         return scores.softmax(-1) @ v
-    if torch.autograd.forward_ad._current_level >= 0:
-        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
-        # The softmax does not change with a shift of its scores, so the shift needs no derivative.
-        weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
-        return (weights / weights.sum(-1, keepdim=True)) @ v
+    assert not isinstance(q, Jet) and not isinstance(k, Jet) and not isinstance(v, Jet)
+    if any(transformed(a) or tangent(a) is not None for a in (q, k, v)):
+        return _written_out(q, k, v)
     return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+
+
+def _written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+    # The softmax does not change with a shift of its scores, so the shift needs no derivative.
+    weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    return (weights / weights.sum(-1, keepdim=True)) @ v

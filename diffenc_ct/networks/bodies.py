@@ -8,19 +8,28 @@
 Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), appendix.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import AttentionBlock, ResnetBlock, lecun_
-from diffenc_ct.networks.jets import affine, concatenate, max_pool
+from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, concatenate, max_pool
 
 Body = Literal["flat", "pooled", "multiresolution"]
 Pooling = Literal["max", "convolution", "none"]
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block."""
+    """Residual block, attention, residual block.
+
+    Args:
+        width: channels of input and output.
+        condition: the length of the depth's embedding.
+        groups: of the residual blocks' normalisations.
+        attention_groups: of the attention's.
+        dropout: the share that training drops.
+    """
 
     def __init__(
         self, width: int, condition: int, *, groups: int, attention_groups: int, dropout: float
@@ -30,12 +39,34 @@ class Middle(nn.Module):
         self.attention = AttentionBlock(width, groups=attention_groups)
         self.block2 = ResnetBlock(width, width, condition, groups=groups, dropout=dropout)
 
-    def forward(self, h: Any, condition: Any) -> Any:
-        return self.block2(self.attention(self.block1(h, condition)), condition)
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"] | Jet,
+        condition: Float[Tensor, "batch condition"] | Jet,
+    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        """The three blocks one after the other.
+
+        Args:
+            h: (batch, channels, height, width).
+            condition: the embedding of the depth, (batch, condition).
+        Returns:
+            Of h's shape; a jet where either is one.
+        """
+        out: TensorOrJet = self.block2(self.attention(self.block1(h, condition)), condition)
+        return out
 
 
 class FlatBody(nn.Module):
-    """VDM's U-Net body: `layers` blocks down, a middle, `layers` + 1 blocks up, all at full resolution."""
+    """VDM's U-Net body: `layers` blocks down, a middle, `layers` + 1 blocks up, all at full resolution.
+
+    Args:
+        width: channels everywhere.
+        layers: blocks down.
+        condition: the length of the depth's embedding.
+        groups: of every normalisation.
+        dropout: the share that training drops.
+        attention: after every block, not in the middle only.
+    """
 
     def __init__(
         self,
@@ -63,21 +94,39 @@ class FlatBody(nn.Module):
         self.up = nn.ModuleList(block(2 * width) for _ in range(layers + 1))
         self.up_attention = nn.ModuleList(attend() for _ in range(layers + 1))
 
-    def forward(self, h: Any, condition: Any) -> Any:
-        skips = [h]
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"] | Jet,
+        condition: Float[Tensor, "batch condition"] | Jet,
+    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        """Down, middle and up, each block up beside the output of its block down.
+
+        Args:
+            h: (batch, channels, height, width).
+            condition: the embedding of the depth, (batch, condition).
+        Returns:
+            Of h's shape; a jet where either is one.
+        """
+        skips: list[TensorOrJet] = [h]
         for block, attend in zip(self.down, self.down_attention, strict=True):
             skips.append(attend(block(skips[-1], condition)))
-        h = self.middle(skips[-1], condition)
+        out: TensorOrJet = self.middle(skips[-1], condition)
         for block, attend in zip(self.up, self.up_attention, strict=True):
-            h = attend(block(concatenate(h, skips.pop(), 1), condition))
-        return h
+            out = attend(block(concatenate(out, skips.pop(), 1), condition))
+        return out
 
 
 class PooledBody(nn.Module):
-    """U-Net body with `levels` resolutions and `blocks` residual blocks a level and direction.
+    """U-Net body with one or more residual blocks a level and direction, and pooling between levels.
 
-    widths[i] is the width of level i; `middle_groups` may differ from the blocks' `groups` (it does in the
-    authors' encoder). Heights and widths must be divisible by 2^levels unless pooling is "none".
+    Args:
+        widths: channels of each level, from the top.
+        blocks: residual blocks a level and direction.
+        condition: the length of the depth's embedding.
+        groups: of the residual blocks' normalisations.
+        middle_groups: of those of the middle, which differ in the authors' encoder.
+        dropout: the share that training drops.
+        pooling: how a level's height and width are halved, if they are.
     """
 
     def __init__(
@@ -124,75 +173,52 @@ class PooledBody(nn.Module):
                 self.up.append(stack(2 * width, width))
             below = width
 
-    def forward(self, h: Any, condition: Any) -> Any:
+    def forward(
+        self,
+        h: Float[Tensor, "batch channels height width"],
+        condition: Float[Tensor, "batch condition"] | Jet,
+    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        """Down, middle and up, each level up beside the output of its level down.
+
+        Args:
+            h: (batch, channels, height, width); height and width multiples of 2^levels where there is pooling.
+            condition: the embedding of the depth, (batch, condition).
+        Returns:
+            Of h's shape; a jet where the condition is one.
+        Raises:
+            ValueError: height or width cannot be halved that often.
+        """
         if h.shape[2] % self.factor or h.shape[3] % self.factor:
             raise ValueError(
                 f"images of {h.shape[2]}x{h.shape[3]} cannot be halved {len(self.down)} times; "
                 f"height and width must be multiples of {self.factor} (use fewer layers)"
             )
-        skips = []
+        out: TensorOrJet = h
+        skips: list[TensorOrJet] = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
             for block in blocks.children():
-                h = block(h, condition)
-            skips.append(h)
-            h = max_pool(h) if self.pooling == "max" else affine(shrink, h)
-        h = self.middle(h, condition)
+                out = block(out, condition)
+            skips.append(out)
+            out = max_pool(out) if self.pooling == "max" else affine(shrink, out)
+        out = self.middle(out, condition)
         for grow, blocks in zip(self.grow, self.up, strict=True):
-            h = concatenate(affine(grow, h), skips.pop(), 1)
+            out = concatenate(affine(grow, out), skips.pop(), 1)
             for block in blocks.children():
-                h = block(h, condition)
-        return h
+                out = block(out, condition)
+        return out
 
 
 def multiresolution_levels(layers: int, height: int) -> tuple[int, int]:
-    """(levels, blocks a level) of the multi-resolution body: halve until the height is odd or at most 8."""
+    """How a multi-resolution body spends its blocks: it halves until the height is odd or at most 8.
+
+    Args:
+        layers: the blocks in all, and the levels at most.
+        height: of the images, in pixels.
+    Returns:
+        Levels, and blocks a level.
+    """
     for level in range(1, layers):
         smaller = height / 2**level
         if smaller % 2 == 1 or smaller <= 8:
             return level, layers // level
     return layers, 1
-
-
-def make_body(
-    body: Body,
-    width: int,
-    layers: int,
-    condition: int,
-    *,
-    height: int | None,
-    blocks: int | None,
-    groups: int,
-    middle_groups: int,
-    dropout: float,
-    attention: bool,
-    pooling: Pooling,
-    doubling: bool,
-) -> nn.Module:
-    """The named body. "multiresolution" needs the images' `height`, or `blocks` a level with `layers` levels."""
-    if layers < 1:
-        raise ValueError(f"layers={layers}; a U-Net needs at least one")
-    if body == "flat":
-        return FlatBody(
-            width, layers, condition, groups=groups, dropout=dropout, attention=attention
-        )
-    levels, blocks_a_level = layers, 1
-    if body == "multiresolution":
-        middle_groups = groups
-        if blocks is not None:
-            blocks_a_level = blocks
-        elif height is not None:
-            levels, blocks_a_level = multiresolution_levels(layers, height)
-        else:
-            raise ValueError('body="multiresolution" needs the images\' height, or blocks a level')
-    elif body != "pooled":
-        raise ValueError(f'body={body!r}; choose "flat", "pooled" or "multiresolution"')
-    widths = [width * 2**i if doubling else width for i in range(levels)]
-    return PooledBody(
-        widths,
-        blocks_a_level,
-        condition,
-        groups=groups,
-        middle_groups=middle_groups,
-        dropout=dropout,
-        pooling=pooling,
-    )

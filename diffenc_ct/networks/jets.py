@@ -8,29 +8,48 @@ derivative in one pass of plain tensor operations:
 
 This is forward-mode differentiation as PyTorch has it, with fewer convolutions (PyTorch's are differentiated for
 a tangent of their weights too, and for tangents that are zero), and `torch.compile` can digest it.
+
+The functions of this module take tensors and jets alike: of tensors they are PyTorch's own.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Jet:
-    """`value` and its derivative `rate`, of one shape (or broadcasting to one)."""
+    """A tensor h and its derivative h' with respect to one scalar.
 
-    value: Tensor
-    rate: Tensor
+    Args:
+        value: h, of any shape.
+        rate: h', of the same shape or broadcasting to it.
+    Example:
+        >>> gamma = Jet(torch.zeros(2), torch.ones(2))
+        >>> (gamma * 3).sin()  # sin(3 gamma), 3 cos(3 gamma)
+        Jet(value=tensor([0., 0.]), rate=tensor([3., 3.]))
+    """
+
+    value: Float[Tensor, "*shape"]
+    rate: Float[Tensor, "*#shape"]
 
     def each(self, function: Callable[[Tensor], Tensor]) -> "Jet":
-        """A linear function of both."""
+        """A linear function of both.
+
+        Args:
+            function: linear, tensor -> tensor.
+        Returns:
+            f(h) and f(h').
+        """
         return Jet(function(self.value), function(self.rate))
 
-    # Operators take jets and numbers: torch.compile breaks its graph at those of a jet and a tensor.
+    # Operators take numbers, `@` takes jets: torch.compile breaks its graph at those of a jet and a tensor, which are
+    # the functions `add` and `multiply` below.
 
     def __sub__(self, other: float) -> "Jet":
         return Jet(self.value - other, self.rate)
@@ -38,61 +57,109 @@ class Jet:
     def __rsub__(self, other: float) -> "Jet":
         return Jet(other - self.value, -self.rate)
 
-    def __mul__(self, other: "Jet | float") -> "Jet":
-        if isinstance(other, Jet):
-            return Jet(self.value * other.value, self.rate * other.value + self.value * other.rate)
+    def __mul__(self, other: float) -> "Jet":
         return Jet(self.value * other, self.rate * other)
 
     def __truediv__(self, other: float) -> "Jet":
         return Jet(self.value / other, self.rate / other)
 
-    def __getitem__(self, index: Any) -> "Jet":
+    def __getitem__(self, index: tuple[slice | None, ...]) -> "Jet":
         return Jet(self.value[index], self.rate[index])
 
     def __matmul__(self, other: "Jet") -> "Jet":
         return Jet(self.value @ other.value, self.rate @ other.value + self.value @ other.rate)
 
     def sin(self) -> "Jet":
+        """sin(h), cos(h) h'."""
         return Jet(self.value.sin(), self.value.cos() * self.rate)
 
     def cos(self) -> "Jet":
+        """cos(h), -sin(h) h'."""
         return Jet(self.value.cos(), -self.value.sin() * self.rate)
 
     def tanh(self) -> "Jet":
+        """y = tanh(h), (1 - y^2) h'."""
         y = self.value.tanh()
         return Jet(y, (1 - y * y) * self.rate)
 
     def silu(self) -> "Jet":
+        """h g with g = sigmoid(h), g (1 + h (1 - g)) h'."""
         gate = self.value.sigmoid()
         return Jet(self.value * gate, gate * (1 + self.value * (1 - gate)) * self.rate)
 
     def softmax(self, dim: int) -> "Jet":
+        """y = softmax(h), y h' - y sum(y h').
+
+        Args:
+            dim: the dimension over which y sums to one.
+        Returns:
+            Value and rate of h's shape.
+        """
         y = self.value.softmax(dim)
         weighted = y * self.rate
         return Jet(y, weighted - y * weighted.sum(dim, keepdim=True))
 
 
-def each(function: Callable[[Tensor], Tensor], h: Any) -> Any:
-    """A linear function of a tensor, or of value and rate of a jet."""
+TensorOrJet: TypeAlias = Tensor | Jet
+
+
+def each(function: Callable[[Tensor], Tensor], h: TensorOrJet) -> TensorOrJet:
+    """A linear function of a tensor, or of value and rate of a jet.
+
+    Args:
+        function: linear, tensor -> tensor.
+        h: a tensor or a jet.
+    Returns:
+        f(h), and f(h') beside it for a jet.
+    """
     return h.each(function) if isinstance(h, Jet) else function(h)
 
 
-def add(a: Any, b: Any) -> Any:
-    """a + b: a jet where either is one."""
+def add(a: TensorOrJet, b: TensorOrJet) -> TensorOrJet:
+    """a + b, a' + b'.
+
+    Args:
+        a: a tensor or a jet.
+        b: a tensor or a jet of a shape that broadcasts with a's.
+    Returns:
+        A jet where either is one.
+    """
     if isinstance(a, Jet):
-        return (
-            Jet(a.value + b.value, a.rate + b.rate)
-            if isinstance(b, Jet)
-            else Jet(a.value + b, a.rate)
-        )
+        if isinstance(b, Jet):
+            return Jet(a.value + b.value, a.rate + b.rate)
+        return Jet(a.value + b, a.rate)
     return add(b, a) if isinstance(b, Jet) else a + b
 
 
-def affine(layer: nn.Module, h: Any) -> Any:
-    """layer(h) for an affine layer: its bias does not reach the rate."""
-    if not isinstance(h, Jet):
-        return layer(h)
-    return Jet(layer(h.value), _linear_part(layer, h.rate))
+def multiply(a: TensorOrJet, b: TensorOrJet) -> TensorOrJet:
+    """a b, a' b + a b'.
+
+    Args:
+        a: a tensor or a jet.
+        b: a tensor or a jet of a shape that broadcasts with a's.
+    Returns:
+        A jet where either is one.
+    """
+    if isinstance(a, Jet):
+        if isinstance(b, Jet):
+            return Jet(a.value * b.value, a.rate * b.value + a.value * b.rate)
+        return Jet(a.value * b, a.rate * b)
+    return multiply(b, a) if isinstance(b, Jet) else a * b
+
+
+def affine(layer: nn.Module, h: TensorOrJet) -> TensorOrJet:
+    """W h + b, W h': the bias does not reach the rate.
+
+    Args:
+        layer: nn.Linear, nn.Conv2d, nn.ConvTranspose2d (dense, undilated) or nn.Identity.
+        h: a tensor or a jet, of the shape that the layer takes.
+    Returns:
+        layer(h), and the linear part of h' beside it for a jet.
+    """
+    if isinstance(h, Jet):
+        return Jet(layer(h.value), _linear_part(layer, h.rate))
+    y: Tensor = layer(h)
+    return y
 
 
 def _linear_part(layer: nn.Module, rate: Tensor) -> Tensor:
@@ -106,23 +173,45 @@ def _linear_part(layer: nn.Module, rate: Tensor) -> Tensor:
     return rate
 
 
-def silu(h: Any) -> Any:
-    """h sigmoid(h)."""
+def silu(h: TensorOrJet) -> TensorOrJet:
+    """h sigmoid(h).
+
+    Args:
+        h: a tensor or a jet.
+    Returns:
+        Of h's shape and kind.
+    """
     return h.silu() if isinstance(h, Jet) else F.silu(h)
 
 
-def dropout(layer: nn.Dropout, h: Any) -> Any:
-    """layer(h), value and rate by the same mask."""
+def dropout(layer: nn.Dropout, h: TensorOrJet) -> TensorOrJet:
+    """m h, m h' with one mask m.
+
+    Args:
+        layer: says how many are dropped, and whether it is training.
+        h: a tensor or a jet.
+    Returns:
+        Of h's shape and kind.
+    """
     if not isinstance(h, Jet):
-        return layer(h)
+        y: Tensor = layer(h)
+        return y
     if not layer.training:
         return h
-    mask = layer(torch.ones_like(h.value))
+    mask: Tensor = layer(torch.ones_like(h.value))
     return h.each(lambda a: a * mask)
 
 
-def max_pool(h: Any) -> Any:
-    """The largest of each 2x2 square; the rate is that of the largest value."""
+def max_pool(
+    h: Float[Tensor, "batch channels height width"] | Jet,
+) -> Float[Tensor, "batch channels _ _"] | Jet:
+    """The largest value of each 2x2 square, and that one's rate.
+
+    Args:
+        h: (batch, channels, height, width), a tensor or a jet; odd sides lose their last row or column.
+    Returns:
+        (batch, channels, height // 2, width // 2), of h's kind.
+    """
     if not isinstance(h, Jet):
         return F.max_pool2d(h, 2)
     value, index = F.max_pool2d(h.value, 2, return_indices=True)
@@ -130,11 +219,21 @@ def max_pool(h: Any) -> Any:
     return Jet(value, rate)
 
 
-def concatenate(first: Any, second: Any, dim: int) -> Any:
-    """torch.cat of tensors or jets; a tensor beside a jet has rate zero."""
+def concatenate(first: TensorOrJet, second: TensorOrJet, dim: int) -> TensorOrJet:
+    """torch.cat of two; a tensor beside a jet has rate zero.
+
+    Args:
+        first: a tensor or a jet.
+        second: a tensor or a jet, of first's shape except in `dim`.
+        dim: along which they are joined.
+    Returns:
+        A jet where either is one.
+    """
     if not isinstance(first, Jet) and not isinstance(second, Jet):
         return torch.cat([first, second], dim)
-    parts = [h if isinstance(h, Jet) else Jet(h, torch.zeros_like(h)) for h in (first, second)]
-    return Jet(
-        *(torch.cat(both, dim) for both in zip(*((h.value, h.rate) for h in parts), strict=True))
-    )
+    a, b = _as_jet(first), _as_jet(second)
+    return Jet(torch.cat([a.value, b.value], dim), torch.cat([a.rate, b.rate], dim))
+
+
+def _as_jet(h: TensorOrJet) -> Jet:
+    return h if isinstance(h, Jet) else Jet(h, torch.zeros_like(h))

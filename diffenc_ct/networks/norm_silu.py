@@ -10,21 +10,33 @@ its tangent J dx is what the fused backward kernel computes, and the chain of
 is short both ways. Results equal PyTorch's own to rounding; half-precision x is normalised in the weights' type.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
+from diffenc_ct.networks.forward_mode import tangent, transformed
 from diffenc_ct.networks.jets import Jet
 
 
-def norm(layer: nn.GroupNorm, x: Any) -> Any:
-    """layer(x), x (batch, channels, *): tensors and jets."""
+def norm(
+    layer: nn.GroupNorm, x: Float[Tensor, "batch channels *sides"] | Jet
+) -> Float[Tensor, "batch channels *sides"] | Jet:
+    """w p + b, w q: the normalisation alone.
+
+    Args:
+        layer: the normalisation, with weight w and bias b.
+        x: (batch, channels, *sides), a tensor or a jet.
+    Returns:
+        Of x's shape and kind.
+    """
     if not isinstance(x, Jet):
-        return layer(x)
+        y: Tensor = layer(x)
+        return y
     by_group = x.each(lambda a: a.expand_as(x.value).reshape(len(a), layer.num_groups, -1))
     centred = by_group.each(lambda a: a - a.mean(-1, keepdim=True))
     scale = (centred.value.square().mean(-1, keepdim=True) + layer.eps).rsqrt()
@@ -35,20 +47,52 @@ def norm(layer: nn.GroupNorm, x: Any) -> Any:
     return Jet(p.view_as(x.value) * weight + bias, q.view_as(x.value) * weight)
 
 
-def norm_silu(norm: nn.GroupNorm, x: Any) -> Any:
-    """silu(norm(x)), x (batch, channels, *): plain tensors, jets and forward-mode dual tensors."""
+def norm_silu(
+    norm: nn.GroupNorm, x: Float[Tensor, "batch channels *sides"] | Jet
+) -> Float[Tensor, "batch channels *sides"] | Jet:
+    """silu(norm(x)), and its derivative beside it for jets and for forward-mode dual tensors.
+
+    Args:
+        norm: the normalisation, with weight and bias.
+        x: (batch, channels, *sides), a tensor, a dual tensor or a jet.
+    Returns:
+        Of x's shape and kind.
+    Example:
+        >>> layer, x = nn.GroupNorm(2, 4), torch.randn(3, 4, 5)
+        >>> torch.equal(norm_silu(layer, x), F.silu(layer(x)))
+        True
+        >>> norm_silu(layer, Jet(x, torch.ones(3, 4, 5))).rate.shape
+        torch.Size([3, 4, 5])
+    """
     if isinstance(x, Jet):
-        rate = x.rate.expand_as(x.value)
-        return Jet(
-            *_NormSilu.apply(x.value, rate, norm.weight, norm.bias, norm.num_groups, norm.eps)
-        )
-    if forward_ad._current_level < 0 or torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return Jet(*_with_tangent(norm, x.value, x.rate.expand_as(x.value)))
+    # torch.compile and the transforms of torch.func differentiate PyTorch's own functions only.
+    if torch.compiler.is_compiling() or transformed(x) or (dx := tangent(x)) is None:
         return F.silu(norm(x))
-    primal, tangent = forward_ad.unpack_dual(x)
-    if tangent is None:
-        return F.silu(norm(primal))
-    y, dy = _NormSilu.apply(primal, tangent, norm.weight, norm.bias, norm.num_groups, norm.eps)
-    return forward_ad.make_dual(y, dy)
+    primal: Tensor = forward_ad.unpack_dual(x).primal  # type: ignore[no-untyped-call]
+    y, dy = _with_tangent(norm, primal, dx)
+    dual: Tensor = forward_ad.make_dual(y, dy)  # type: ignore[no-untyped-call]
+    return dual
+
+
+def _with_tangent(norm: nn.GroupNorm, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
+    y: tuple[Tensor, Tensor] = _NormSilu.apply(
+        x, dx, norm.weight, norm.bias, norm.num_groups, norm.eps
+    )
+    return y
+
+
+if TYPE_CHECKING:
+
+    class _Context(FunctionCtx):
+        """PyTorch's context with what the forward pass leaves on it for the backward pass."""
+
+        types: tuple[torch.dtype, torch.dtype]
+        groups: int
+        sizes: tuple[int, int, int]
+        saved_tensors: tuple[Tensor, ...]
+else:
+    _Context = FunctionCtx
 
 
 class _NormSilu(torch.autograd.Function):
@@ -56,7 +100,7 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dx: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+        ctx: _Context, x: Tensor, dx: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
     ) -> tuple[Tensor, Tensor]:
         ctx.types, kept = (x.dtype, dx.dtype), weight.dtype
         x, dx = x.to(kept).contiguous(), dx.to(kept).contiguous()
@@ -70,7 +114,7 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, grad_dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, grad_y: Tensor, grad_dy: Tensor) -> tuple[Tensor | None, ...]:
         x, dx, weight, bias, p, q, mean, rstd = ctx.saved_tensors
         grad_y, grad_dy = grad_y.to(p.dtype), grad_dy.to(p.dtype)
         w, u, gate, slope = _gate(p, weight, bias)
@@ -95,14 +139,15 @@ class _NormSilu(torch.autograd.Function):
         return *(grad.to(kind) for grad, kind in types), grad_weight, grad_bias, None, None
 
 
-def _jacobian(ctx: Any, vector: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+def _jacobian(ctx: _Context, vector: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
     """J vector, by the fused kernel of the normalisation's backward pass (J is symmetric)."""
-    return torch.ops.aten.native_group_norm_backward(
+    product: Tensor = torch.ops.aten.native_group_norm_backward(
         vector.contiguous(), x, mean, rstd, None, *ctx.sizes, ctx.groups, [True, False, False]
     )[0]
+    return product
 
 
-def _by_group(ctx: Any, values: Tensor) -> Tensor:
+def _by_group(ctx: _Context, values: Tensor) -> Tensor:
     return values.reshape(ctx.sizes[0], ctx.groups, -1)
 
 

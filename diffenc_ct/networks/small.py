@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import fourier_features, lecun_, zero_
@@ -16,7 +17,16 @@ class VectorNetwork(nn.Module):
     """The authors' small score network: dense layers of 2 width units on (z, gamma) and their Fourier features.
 
     z is flattened, gamma mapped to [-1, 1]; base-2 frequencies 2 pi 2^k, k = 0..7, of every input.
-    shape: the data's shape without the batch. (batch, *shape), (batch,) -> (batch, *shape).
+
+    Args:
+        shape: the data's shape without the batch.
+        width: half the units of a hidden layer.
+        layers: hidden layers, at least one.
+        gamma_range: the gammas mapped to -1 and 1.
+    Example:
+        >>> network = VectorNetwork((1, 4, 4), width=8)
+        >>> network(torch.zeros(3, 1, 4, 4), torch.tensor([-13.0, 0.0, 5.0])).shape
+        torch.Size([3, 1, 4, 4])
     """
 
     def __init__(
@@ -34,19 +44,40 @@ class VectorNetwork(nn.Module):
         self.dense = nn.ModuleList(lecun_(nn.Linear(n, 2 * width)) for n in inputs)
         self.out = lecun_(nn.Linear(2 * width, dimensions))
 
-    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, " batch *data"], gamma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, " batch *data"]:
+        """The network's output.
+
+        Args:
+            z: (batch, *shape).
+            gamma: (batch,).
+        Returns:
+            (batch, *shape).
+        """
         h = torch.cat([z.flatten(1), _normalised(gamma, self.gamma_range)], dim=1)
         h = torch.cat([h, fourier_features(h, 0, 8)], dim=1)
         for layer in self.dense:
             h = F.silu(layer(h))
-        return self.out(h).unflatten(1, z.shape[1:])
+        y: Tensor = self.out(h)
+        return torch.unflatten(y, 1, z.shape[1:])
 
 
 class MLP(nn.Module):
-    """A residual-free multilayer perceptron on (z, gamma), its last layer zero: (batch, d) -> (batch, outputs).
+    """A multilayer perceptron without shortcuts on (z, gamma), its last layer zero: an untrained one returns 0.
 
-    outputs: d unless given (2 d for paired heads). bounded ends in tanh, as encoders want. gamma enters
-    as sinusoids of gamma/8 2^k, smooth over the whole range, at k = 0..3.
+    gamma enters as gamma/8 and as sine and cosine of gamma/8 2^k, k = 0..3, smooth over the whole range.
+
+    Args:
+        dimensions: d, the length of z.
+        width: units of a hidden layer.
+        layers: hidden layers.
+        outputs: the length of the output, d unless given (2 d for paired heads).
+        bounded: ends in tanh, as encoders want.
+    Example:
+        >>> network = MLP(3, width=8, outputs=6)
+        >>> network(torch.randn(2, 3), torch.tensor([-5.0, 1.0])).shape
+        torch.Size([2, 6])
     """
 
     def __init__(
@@ -66,11 +97,21 @@ class MLP(nn.Module):
         )
         self.out = zero_(nn.Linear(width, dimensions if outputs is None else outputs))
 
-    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "batch dimensions"], gamma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch outputs"]:
+        """The network's output.
+
+        Args:
+            z: (batch, dimensions).
+            gamma: (batch,).
+        Returns:
+            (batch, outputs).
+        """
         phase = gamma[:, None] / 8
         features = [phase] + [f(phase * 2**k) for k in range(4) for f in (torch.sin, torch.cos)]
         h = torch.cat([z, *features], dim=1)
         for layer in self.dense:
             h = F.silu(layer(h))
-        y = self.out(h)
+        y: Tensor = self.out(h)
         return torch.tanh(y) if self.bounded else y

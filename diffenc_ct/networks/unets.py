@@ -1,11 +1,16 @@
 """The authors' U-Nets: score networks and encoder networks, all net(z, gamma) on (batch, channels, height, width).
 
+    embedding of gamma  --------------------+
+                                            v
+    input  --  convolution 3x3  --  body (see `bodies`)  --  silu(norm(.))  --  convolution 3x3, zero at first
+
 Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), appendix.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import (
@@ -15,24 +20,66 @@ from diffenc_ct.networks.blocks import (
     lecun_,
     zero_,
 )
-from diffenc_ct.networks.bodies import Body, Pooling, make_body
-from diffenc_ct.networks.jets import affine
+from diffenc_ct.networks.bodies import Body, Pooling
+from diffenc_ct.networks.body_options import BodyOptions, make_body
+from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, multiply
 from diffenc_ct.networks.norm_silu import norm_silu
 
 
-class ScoreUNet(nn.Module):
+class _UNet(nn.Module):
+    """Embedding of the depth, input convolution, body, normalisation and output convolution."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        gamma_range: tuple[float, float],
+        groups: int,
+        options: BodyOptions,
+    ) -> None:
+        super().__init__()
+        width = options.width
+        self.embed = DepthEmbedding(width, gamma_range)
+        self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
+        self.body = make_body(options, condition=4 * width)
+        self.norm_out = group_norm(groups, width)
+        self.conv_out = zero_(nn.Conv2d(width, outputs, 3, padding=1))
+
+
+class ScoreUNet(_UNet):
     """The authors' score network: (z, gamma) -> z + U-Net(z, Fourier features of z; gamma).
 
-    Shapes: z (batch, channels, height, width), gamma (batch,) -> (batch, out_channels, height, width).
-    out_channels defaults to channels; twice that for paired heads, where z is added to the first half.
+    With more output channels than channels, as paired heads want them, z is added to the first of them.
     The last convolution starts at zero, so an untrained network returns z.
 
     The Fourier features have periods of one and two distances between neighbours of `levels` levels; the authors'
     are those of 256, whatever the data.
 
-    gamma_range: the gammas mapped to 0 and 1 by the depth embedding. groups: groups of the output
-    normalisation (and the middle's of a pooled body); block_groups: those of every residual block.
-    Raises ValueError where groups do not divide a width.
+    Args:
+        channels: of z.
+        width: channels of the body's first level, at least 4.
+        layers: blocks of a flat body down, levels of the others.
+        gamma_range: the gammas mapped to 0 and 1 by the depth embedding.
+        out_channels: a multiple of `channels`, which it is unless given.
+        body: "flat", "pooled" or "multiresolution".
+        height: of the images in pixels; decides the levels of a multi-resolution body.
+        blocks: a level of a multi-resolution body, instead of `height`.
+        groups: of the output's normalisation, and of the middle's in a pooled body.
+        block_groups: of every residual block's normalisations.
+        dropout: the share that training drops.
+        attention: after every block of a flat body, not in the middle only.
+        fourier: whether the network sees Fourier features of z.
+        levels: of the data, None for reals.
+        pooling: "max", "convolution" or "none" between the levels of a body that is not flat.
+        doubling: each level of a body that is not flat is twice as wide as the one above.
+    Raises:
+        ValueError: an impossible option (see `BodyOptions`), groups that do not divide a width, or out_channels that
+            are no multiple of channels.
+    Example:
+        >>> network = ScoreUNet(3, width=8, layers=1, groups=4, block_groups=4)
+        >>> z, gamma = torch.randn(2, 3, 4, 4), torch.tensor([-5.0, 1.0])
+        >>> torch.equal(network(z, gamma), z)  # untrained
+        True
     """
 
     def __init__(
@@ -55,21 +102,15 @@ class ScoreUNet(nn.Module):
         pooling: Pooling = "max",
         doubling: bool = False,
     ) -> None:
-        super().__init__()
-        self.channels, self.fourier = channels, fourier
-        self.fourier_scale = 1.0 if levels is None else levels / 256
         out_channels = channels if out_channels is None else out_channels
         if out_channels % channels:
             raise ValueError(
                 f"out_channels={out_channels} must be a multiple of channels={channels}"
             )
-        self.embed = DepthEmbedding(width, gamma_range)
-        self.conv_in = lecun_(nn.Conv2d(channels * (5 if fourier else 1), width, 3, padding=1))
-        self.body = make_body(
-            body,
-            width,
-            layers,
-            4 * width,
+        options = BodyOptions(
+            body=body,
+            width=width,
+            layers=layers,
             height=height,
             blocks=blocks,
             groups=block_groups,
@@ -79,27 +120,65 @@ class ScoreUNet(nn.Module):
             pooling=pooling,
             doubling=doubling,
         )
-        self.norm_out = group_norm(groups, width)
-        self.conv_out = zero_(nn.Conv2d(width, out_channels, 3, padding=1))
+        inputs = channels * (5 if fourier else 1)
+        super().__init__(inputs, out_channels, gamma_range, groups, options)
+        self.channels, self.fourier = channels, fourier
+        self.fourier_scale = 1.0 if levels is None else levels / 256
 
-    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+    def forward(
+        self, z: Float[Tensor, "batch channels height width"], gamma: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch out_channels height width"]:
+        """The network's output.
+
+        Args:
+            z: (batch, channels, height, width).
+            gamma: (batch,).
+        Returns:
+            (batch, out_channels, height, width).
+        """
         condition = self.embed(gamma)
         features = (
             torch.cat([z, fourier_features(z * self.fourier_scale, 6, 8)], dim=1)
             if self.fourier
             else z
         )
-        h = self.body(self.conv_in(features), condition)
-        out = self.conv_out(norm_silu(self.norm_out, h))
+        h: Tensor = self.body(self.conv_in(features), condition)
+        out: Tensor = self.conv_out(norm_silu(self.norm_out, h))
         return torch.cat([out[:, : self.channels] + z, out[:, self.channels :]], dim=1)
 
 
-class EncoderUNet(nn.Module):
-    """The authors' encoder network y(x, gamma): (batch, channels, height, width) -> the same shape.
+class EncoderUNet(_UNet):
+    """The authors' encoder network y(x, gamma) = scale tanh(damping(gamma) U-Net(x; gamma)).
 
-    `bounded` ends in tanh (keeping y in (-1, 1)), which `scale` multiplies. damping: "start" multiplies by the
-    normalised depth u in [0, 1], "end" by 1 - u. gamma (batch,) may be a Jet; then y is one too. The last convolution
-    starts at zero, so an untrained encoder returns 0. Raises ValueError where groups do not divide a width.
+    With u = (gamma - lo)/(hi - lo) the damping is 1 (no `damping`), u ("start"), 1 - u ("end") or their product, so y
+    vanishes at the depths 0 or 1. The last convolution starts at zero, so an untrained encoder returns 0.
+
+    Args:
+        channels: of x and y.
+        width: channels of the body's first level, at least 4.
+        layers: blocks of a flat body down, levels of the others.
+        gamma_range: (lo, hi), the gammas mapped to 0 and 1 by the depth embedding and by the damping.
+        body: "flat", "pooled" or "multiresolution".
+        height: of the images in pixels; decides the levels of a multi-resolution body.
+        blocks: a level of a multi-resolution body, instead of `height`.
+        groups: of the output's normalisation, and of the middle's in a pooled body.
+        block_groups: of every residual block's normalisations.
+        dropout: the share that training drops.
+        attention: after every block of a flat body, not in the middle only.
+        pooling: "max", "convolution" or "none" between the levels of a body that is not flat.
+        doubling: each level of a body that is not flat is twice as wide as the one above.
+        bounded: ends in tanh, which keeps y in (-scale, scale).
+        scale: the factor of y.
+        damping: the ends of the depth at which y vanishes.
+    Raises:
+        ValueError: an impossible option (see `BodyOptions`), or groups that do not divide a width.
+    Example:
+        >>> network = EncoderUNet(3, width=8, layers=1, groups=4, block_groups=4)
+        >>> x, gamma = torch.randn(2, 3, 4, 4), torch.tensor([-5.0, 1.0])
+        >>> network(x, gamma).shape
+        torch.Size([2, 3, 4, 4])
+        >>> network(x, Jet(gamma, torch.ones(2))).rate.shape  # dy/dgamma
+        torch.Size([2, 3, 4, 4])
     """
 
     takes_jets = True
@@ -124,15 +203,10 @@ class EncoderUNet(nn.Module):
         scale: float = 1.0,
         damping: frozenset[Literal["start", "end"]] = frozenset(),
     ) -> None:
-        super().__init__()
-        self.bounded, self.scale, self.damping = bounded, scale, damping
-        self.embed = DepthEmbedding(width, gamma_range)
-        self.conv_in = lecun_(nn.Conv2d(channels, width, 3, padding=1))
-        self.body = make_body(
-            body,
-            width,
-            layers,
-            4 * width,
+        options = BodyOptions(
+            body=body,
+            width=width,
+            layers=layers,
             height=height,
             blocks=blocks,
             groups=block_groups,
@@ -142,16 +216,28 @@ class EncoderUNet(nn.Module):
             pooling=pooling,
             doubling=doubling,
         )
-        self.norm_out = group_norm(groups, width)
-        self.conv_out = zero_(nn.Conv2d(width, channels, 3, padding=1))
+        super().__init__(channels, channels, gamma_range, groups, options)
+        self.bounded, self.scale, self.damping = bounded, scale, damping
 
-    def forward(self, x: Tensor, gamma: Any) -> Any:
-        h = self.body(self.conv_in(x), self.embed(gamma))
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        gamma: Float[Tensor, " batch"] | Jet,
+    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        """The network's output, and its derivative beside it for a jet of gamma.
+
+        Args:
+            x: (batch, channels, height, width).
+            gamma: (batch,).
+        Returns:
+            y, of x's shape and gamma's kind.
+        """
+        h: TensorOrJet = self.body(self.conv_in(x), self.embed(gamma))
         y = affine(self.conv_out, norm_silu(self.norm_out, h))
         low, high = self.embed.gamma_range
         u = ((gamma - low) / (high - low))[:, None, None, None]
         if "start" in self.damping:
-            y = y * u
+            y = multiply(y, u)
         if "end" in self.damping:
-            y = y * (1 - u)
+            y = multiply(y, 1 - u)
         return (y.tanh() if self.bounded else y) * self.scale

@@ -1,9 +1,13 @@
-"""Mutants of nets."""
+"""Mutants of networks."""
 
 from tests.mutants import Mutant
 
-BLOCKS, BODIES, UNETS = (f"diffenc_ct/networks/{name}.py" for name in ("blocks", "bodies", "unets"))
+BLOCKS, BODIES, CHOICE, FORWARD, JETS, NORM, UNETS = (
+    f"diffenc_ct/networks/{name}.py"
+    for name in ("blocks", "bodies", "body_options", "forward_mode", "jets", "norm_silu", "unets")
+)
 TESTS = "tests/networks/test_nets.py"
+ATTENTION, NORMS = "tests/networks/test_attention.py", "tests/networks/test_norm_silu.py"
 
 MUTANTS = [
     Mutant(
@@ -11,7 +15,7 @@ MUTANTS = [
         "scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])",
         "scores = q @ k.transpose(1, 2) / q.shape[-1]",
         "another scale of attention under forward mode",
-        (f"{TESTS}::test_attention_both_ways",),
+        (f"{ATTENTION}::test_attention_both_ways",),
     ),
     Mutant(
         BLOCKS,
@@ -36,8 +40,8 @@ MUTANTS = [
     ),
     Mutant(
         UNETS,
-        "self.conv_out = zero_(nn.Conv2d(width, out_channels, 3, padding=1))",
-        "self.conv_out = lecun_(nn.Conv2d(width, out_channels, 3, padding=1))",
+        "self.conv_out = zero_(nn.Conv2d(width, outputs, 3, padding=1))",
+        "self.conv_out = lecun_(nn.Conv2d(width, outputs, 3, padding=1))",
         "an untrained score network that does not return z",
         (f"{TESTS}::test_shapes_and_untrained_networks",),
     ),
@@ -50,30 +54,122 @@ MUTANTS = [
     ),
     Mutant(
         UNETS,
-        "y = y * (1 - u)",
-        "y = y * u",
+        "y = multiply(y, 1 - u)",
+        "y = multiply(y, u)",
         "damped at the wrong end",
         (f"{TESTS}::test_damping_ties_an_end_down",),
     ),
     Mutant(
-        "diffenc_ct/networks/jets.py",
+        JETS,
         "gate * (1 + self.value * (1 - gate)) * self.rate",
         "gate * (1 + self.value) * self.rate",
         "a slope of swish half right",
-        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
+        (f"{TESTS}::test_jets_equal_forward_mode",),
     ),
     Mutant(
-        "diffenc_ct/networks/jets.py",
+        JETS,
         "return Jet(layer(h.value), _linear_part(layer, h.rate))",
         "return Jet(layer(h.value), layer(h.rate))",
         "a bias in the derivative",
-        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
+        (f"{TESTS}::test_jets_equal_forward_mode",),
     ),
     Mutant(
-        "diffenc_ct/networks/jets.py",
+        JETS,
         "return h.each(lambda a: a * mask)",
         "return h.each(layer)",
         "other units dropped from the derivative than from the value",
-        ("tests/networks/test_nets.py::test_jets_equal_forward_mode",),
+        (f"{TESTS}::test_jets_equal_forward_mode",),
+    ),
+    Mutant(
+        JETS,
+        "a.rate * b.value + a.value * b.rate",
+        "a.rate * b.value",
+        "half the product rule",
+        (f"{TESTS}::test_jets_equal_forward_mode",),
+    ),
+    Mutant(
+        BLOCKS,
+        "if any(transformed(a) or tangent(a) is not None for a in (q, k, v)):",
+        "if any(transformed(a) for a in (q, k, v)):",
+        "dual tensors in the fused kernel, which has no forward mode",
+        (f"{ATTENTION}::test_forward_mode_equals_jets_and_finite_differences",),
+    ),
+    Mutant(
+        BLOCKS,
+        "if any(transformed(a) or tangent(a) is not None for a in (q, k, v)):",
+        "if any(tangent(a) is not None for a in (q, k, v)):",
+        "a tangent below the outermost transform goes unseen",
+        (f"{ATTENTION}::test_forward_over_reverse",),
+    ),
+    Mutant(
+        BLOCKS,
+        "if any(transformed(a) or tangent(a) is not None for a in (q, k, v)):",
+        "if transformed(q) or tangent(q) is not None:",
+        "the queries asked for all three",
+        (f"{ATTENTION}::test_one_tangent_is_enough",),
+    ),
+    Mutant(
+        BLOCKS,
+        "if any(transformed(a) or tangent(a) is not None for a in (q, k, v)):",
+        "if True:",
+        "the fused kernel never used",
+        (f"{ATTENTION}::test_the_fused_kernel_wherever_nothing_is_differentiated_forwards",),
+    ),
+    Mutant(
+        BLOCKS,
+        "weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()\n"
+        "    return (weights / weights.sum(-1, keepdim=True)) @ v",
+        "return scores.softmax(-1) @ v",
+        "a softmax whose tangent has no backward pass",
+        (f"{ATTENTION}::test_gradients_of_the_rate",),
+    ),
+    Mutant(
+        FORWARD,
+        "return not torch.compiler.is_compiling() and torch.func.debug_unwrap(x) is not x",
+        "return torch.func.debug_unwrap(x) is not x",
+        "a question that torch.compile cannot trace",
+        (f"{ATTENTION}::test_traced_without_breaks",),
+    ),
+    Mutant(
+        NORM,
+        "if torch.compiler.is_compiling() or transformed(x) or (dx := tangent(x)) is None:",
+        "if torch.compiler.is_compiling() or (dx := tangent(x)) is None:",
+        "an autograd function of our own inside transforms of torch.func",
+        (f"{NORMS}::test_functional_transforms_are_left_to_torch",),
+    ),
+    Mutant(
+        NORM,
+        "q = (centred.rate - p * (p * centred.rate).mean(-1, keepdim=True)) * scale",
+        "q = centred.rate * scale",
+        "the deviation taken for a constant",
+        (f"{NORMS}::test_jets_of_the_normalisation_equal_torch",),
+    ),
+    Mutant(
+        CHOICE,
+        "if self.blocks is not None:\n            return self.layers, self.blocks",
+        "if self.blocks is not None:\n            return self.layers, 1",
+        "blocks a level forgotten",
+        (f"{TESTS}::test_multiresolution_by_height_or_by_blocks",),
+    ),
+    Mutant(
+        CHOICE,
+        "middle_groups=options.middle_groups if pooled else options.groups",
+        "middle_groups=options.middle_groups",
+        "the middle of a multi-resolution body with the output's groups",
+        (f"{TESTS}::test_groups_of_the_middle",),
+    ),
+    Mutant(
+        CHOICE,
+        '_check_name("pooling", self.pooling, get_args(Pooling))',
+        "pass",
+        "a misspelt pooling taken for none of the three",
+        (f"{TESTS}::test_impossible_networks_are_refused",),
+    ),
+    Mutant(
+        CHOICE,
+        "if self.blocks is not None and self.blocks < 1:",
+        "if self.blocks is not None and self.blocks < 0:",
+        "levels without blocks",
+        (f"{TESTS}::test_impossible_networks_are_refused",),
     ),
 ]

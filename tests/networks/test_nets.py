@@ -1,4 +1,4 @@
-"""Networks: shapes, starting points, derivatives through both ways of computing attention, equivariance, dropout."""
+"""Networks: shapes, starting points, derivatives, equivariance, dropout."""
 
 import functools
 
@@ -14,7 +14,6 @@ from diffenc_ct.networks.blocks import (
     AttentionBlock,
     DepthEmbedding,
     ResnetBlock,
-    attention,
     fourier_features,
     group_norm,
 )
@@ -162,43 +161,6 @@ def test_permuted_batch(name, seed, order):
         close(net(z[order], gamma[order]), net(z, gamma)[order], 1e-12)
 
 
-@given(
-    seed=seeds,
-    tokens=st.integers(1, 9),
-    width=st.integers(1, 4),
-    scale=st.sampled_from([1.0, 30.0]),
-)
-def test_attention_both_ways(seed, tokens, width, scale):
-    """softmax(q k^T / sqrt c) v by its definition; the fused and the written-out way, values and gradients."""
-    q, k, v = (scale * normal(seed + i, 2, tokens, width) for i in range(3))
-    weights = torch.exp(q @ k.mT / width**0.5 - (q @ k.mT / width**0.5).amax(-1, keepdim=True))
-    close(attention(q, k, v), weights / weights.sum(-1, keepdim=True) @ v, 1e-12)
-    leaves = [a.requires_grad_() for a in (q, k, v)]
-    cotangent = normal(seed + 3, 2, tokens, width)
-    fused = attention(*leaves)
-    with forward_ad.dual_level():
-        written = attention(*leaves)
-    close(written, fused, 1e-12)
-    expected = torch.autograd.grad(fused, leaves, cotangent)
-    for a, b in zip(torch.autograd.grad(written, leaves, cotangent), expected, strict=True):
-        close(a, b, 1e-11)
-
-
-@given(seed=seeds)
-def test_attention_has_no_order(seed):
-    """Permuting the positions permutes the output."""
-    block = randomise(AttentionBlock(4, groups=2), seed)
-    x, order = (
-        normal(seed, 2, 4, 2, 3),
-        torch.randperm(6, generator=torch.Generator().manual_seed(seed)),
-    )
-
-    def shuffled(a):
-        return a.flatten(2)[..., order].unflatten(2, (2, 3))
-
-    close(block(shuffled(x)), shuffled(block(x)), 1e-12)
-
-
 @given(seed=seeds, start=st.integers(0, 6), octaves=st.integers(1, 3), channels=st.integers(1, 3))
 def test_fourier_features(seed, start, octaves, channels):
     """sin, then cos, of 2 pi 2^k x: channel by channel, octave by octave; a period of x for every one."""
@@ -258,8 +220,18 @@ def test_multiresolution_by_height_or_by_blocks():
     by_height = EncoderUNet(1, **SMALL | {"body": "multiresolution", "layers": 5, "height": 28})
     by_blocks = EncoderUNet(1, **SMALL | {"body": "multiresolution", "layers": 2, "blocks": 2})
     assert str(by_height) == str(by_blocks)
-    with pytest.raises(ValueError, match="height"):
-        EncoderUNet(1, body="multiresolution")
+
+
+@pytest.mark.parametrize("kind", [ScoreUNet, EncoderUNet])
+@pytest.mark.parametrize("body", BODIES)
+def test_groups_of_the_middle(kind, body):
+    """The output's in a pooled body, the blocks' in the others, as the authors have it; attention has the blocks'."""
+    net = unet(kind, body)
+    middle = net.body.middle
+    expected = SMALL["groups"] if BODIES[body]["body"] == "pooled" else SMALL["block_groups"]
+    assert {middle.block1.norm1.num_groups, middle.block2.norm2.num_groups} == {expected}
+    assert middle.attention.norm.num_groups == SMALL["block_groups"]
+    assert net.norm_out.num_groups == SMALL["groups"]
 
 
 @networks
@@ -293,11 +265,15 @@ def test_groups_must_divide(groups, channels):
         ({"block_groups": 3}, "groups=3"),
         ({"layers": 0}, "layers=0"),
         ({"body": "round"}, "round"),
+        ({"pooling": "min"}, "min"),
+        ({"body": "multiresolution", "blocks": 0}, "blocks"),
+        ({"body": "multiresolution"}, "height"),
         ({"width": 2, "groups": 1, "block_groups": 1}, "width=2"),
     ],
 )
 def test_impossible_networks_are_refused(kind, options, message):
-    with pytest.raises(ValueError, match=message):
+    # Where shapes and types are checked, a name that is none is a TypeError before it gets here.
+    with pytest.raises((ValueError, TypeError), match=message):
         kind(1, **SMALL | options)
 
 

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import forward_ad
+from torch.func import grad, jvp, vmap
 
-from diffenc_ct.networks.norm_silu import _NormSilu, norm_silu
+from diffenc_ct.networks import Jet
+from diffenc_ct.networks.norm_silu import _NormSilu, norm, norm_silu
 
 
 def plain(norm, x):
@@ -63,11 +65,46 @@ def test_plain_tensors_and_missing_tangents_take_the_ordinary_path():
         assert torch.equal(norm_silu(norm, x), plain(norm, x))
 
 
-def test_functional_transforms_are_left_to_torch():
+@pytest.mark.parametrize("way", ["jvp", "vmap(jvp)", "jvp(vmap)", "jvp(grad)"])
+def test_functional_transforms_are_left_to_torch(way):
     norm, x = nn.GroupNorm(2, 4).double(), torch.randn(2, 4, 3, 3, dtype=torch.float64)
     dx = torch.randn_like(x)
-    ours = torch.func.jvp(lambda v: norm_silu(norm, v), (x,), (dx,))[1]
-    torch.testing.assert_close(ours, torch.func.jvp(lambda v: plain(norm, v), (x,), (dx,))[1])
+
+    def derivative(function):
+        def f(v):
+            return function(norm, v)
+
+        def alone(v):
+            return f(v[None])[0]
+
+        if way == "vmap(jvp)":
+            return vmap(lambda v, dv: jvp(alone, (v,), (dv,)))(x, dx)[1]
+        transformed = {"jvp": f, "jvp(vmap)": vmap(alone), "jvp(grad)": grad(lambda v: f(v).sum())}
+        return jvp(transformed[way], (x,), (dx,))[1]
+
+    torch.testing.assert_close(derivative(norm_silu), derivative(plain))
+
+
+def test_jets_of_the_normalisation_equal_torch():
+    """norm(jet) and norm_silu(jet), a rate that broadcasts included, are PyTorch's forward mode."""
+    layer = nn.GroupNorm(2, 4).double()
+    nn.init.normal_(layer.weight)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
+    rate = torch.randn(2, 4, 1, 1, dtype=torch.float64)
+    for ours, theirs in ((norm, layer), (norm_silu, lambda v: plain(layer, v))):
+        jet = ours(layer, Jet(x, rate))
+        value, derivative = jvp(theirs, (x,), (rate.expand_as(x),))
+        torch.testing.assert_close(jet.value, value)
+        torch.testing.assert_close(jet.rate, derivative)
+
+
+def test_traced_without_breaks(traceable):
+    layer, x = nn.GroupNorm(2, 4).double(), torch.randn(2, 4, 3, dtype=torch.float64)
+    traced = torch.compile(norm_silu, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(traced(layer, x), plain(layer, x))
+    jet, expected = traced(layer, Jet(x, x)), norm_silu(layer, Jet(x, x))
+    torch.testing.assert_close((jet.value, jet.rate), (expected.value, expected.rate))
 
 
 def test_second_derivatives_are_refused_rather_than_wrong():
