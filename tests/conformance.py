@@ -1,8 +1,9 @@
-"""What any schedule and any encoder must satisfy, as functions that a user calls on their own class.
+"""What any schedule, encoder and noise level must satisfy, as functions that a user calls on their own class.
 
-    from tests.conformance import check_encoder, check_schedule
+    from tests.conformance import check_encoder, check_noise_level, check_schedule
     check_schedule(MySchedule())
     check_encoder(MyEncoder(), x)           # x (batch, *data), float64
+    check_noise_level(MyNoiseLevel())
 
 Each raises AssertionError with what is wrong. Modules are checked in float64: convert them first (`module.double()`).
 """
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, Encoding
+from diffenc_ct.process import NoiseLevel
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
 
@@ -33,6 +35,33 @@ def check_schedule(schedule: Schedule, *, points: int = 41, tolerance: float = 1
         assert alone.gamma.shape == (), "a scalar t must give a scalar gamma"
         same = (alone.gamma - point.gamma[i]).abs() + (alone.rate - point.rate[i]).abs()
         assert same <= 1e-12 * point.rate.max(), "gamma(t) depends on the other t of the batch"
+
+
+def check_noise_level(
+    level: NoiseLevel, *, low: float = -12.0, high: float = 5.0, tolerance: float = 1e-6
+) -> None:
+    """eta^2 >= 0, and `integral` is its integral: zero over no step, additive, with eta^2 for its derivative.
+
+    tolerance: of integrals by quadrature; those in closed form hold to 1e-10.
+    """
+    gamma = torch.linspace(low, high, 24, dtype=torch.float64)
+    squared = level.squared(gamma)
+    assert squared.shape == gamma.shape, f"squared has shape {tuple(squared.shape)}"
+    assert squared.dtype == gamma.dtype, f"squared is {squared.dtype}, gamma is {gamma.dtype}"
+    assert (squared >= 0).all(), "eta^2 is negative"
+    assert level.deterministic == (not squared.any()), "deterministic means eta = 0 at every depth"
+    start, middle, end = gamma[:-2], gamma[1:-1], gamma[2:].clone().requires_grad_()
+    whole = level.integral(start, end)
+    assert whole.shape == end.shape, f"integral has shape {tuple(whole.shape)}"
+    assert not level.integral(start, start).any(), "the integral over no step is not zero"
+    parts = level.integral(start, middle) + level.integral(middle, end)
+    apart = (whole - parts).abs().max()
+    assert apart <= tolerance * (1 + whole.abs().max()), f"integrals do not add up: {apart:.1e}"
+    rate = torch.zeros_like(end)
+    if whole.requires_grad:
+        (rate,) = torch.autograd.grad(whole.sum(), end)
+    error = (rate - level.squared(end)).abs().max() / (1 + rate.abs().max())
+    assert error <= tolerance, f"the integral's derivative is not eta^2: {error:.1e}"
 
 
 def _finite_difference(encoder: Encoder, x: Tensor, gamma: Tensor, step: float) -> Tensor:

@@ -9,17 +9,11 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import diffenc_ct as dc
-from diffenc_ct.process import (
-    as_noise_level,
-)
+from diffenc_ct.process import as_noise_level
 from diffenc_ct.schedules import sigma2
-from tests.strategies import (
-    close,
-    generator,
-    noise_levels,
-    normal,
-    seeds,
-)
+from tests.conformance import check_noise_level
+from tests.parts import as_users_run_it
+from tests.strategies import close, generator, noise_levels, normal, seeds
 
 F64 = torch.float64
 
@@ -84,8 +78,69 @@ def test_a_bad_number_is_refused(eta):
 
 @pytest.mark.parametrize("level", [None, "one", torch.ones(3)])
 def test_a_bad_noise_level_is_refused(level):
-    with pytest.raises(TypeError, match="noise_level"):
+    with as_users_run_it(), pytest.raises(TypeError, match="noise_level.*must be a number"):
         as_noise_level(level)
+
+
+@given(noise_levels())
+def test_conformance(level):
+    check_noise_level(level)
+    check_noise_level(dc.ConstantNoiseLevel(0.0))
+
+
+@pytest.mark.parametrize("wrong", ["half", "negative", "shape", "still", "start"])
+def test_conformance_refuses(wrong):
+    class Wrong(dc.NonTrainableNoiseLevel):
+        deterministic = wrong == "still"
+
+        def squared(self, gamma):
+            right = super().squared(gamma)
+            return right - 2 if wrong == "negative" else right
+
+        def integral(self, gamma_s, gamma_t):
+            right = super().integral(gamma_s, gamma_t)
+            if wrong == "negative":
+                return right - 2 * (gamma_t - gamma_s)
+            if wrong == "start":
+                return right - gamma_s
+            return {"half": right / 2, "shape": right.sum()}.get(wrong, right)
+
+    with as_users_run_it(), pytest.raises(AssertionError):
+        check_noise_level(Wrong())
+
+
+def test_which_noise_levels_are_deterministic():
+    assert dc.ConstantNoiseLevel(0.0).deterministic
+    table = dc.TabulatedNoiseLevel(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    for level in (0.1, dc.NonTrainableNoiseLevel(), table, torch.exp):
+        assert not as_noise_level(level).deterministic
+
+
+def test_noise_levels_as_text():
+    assert str(as_noise_level(0.25)) == "0.25"
+    assert str(as_noise_level(torch.exp)) == "a function of gamma"
+
+
+@given(seeds)
+def test_an_unchecked_table_is_the_checked_one(seed):
+    table, squared = normal(seed, 6).sort().values, normal(seed + 1, 6).abs()
+    one, other = (
+        dc.TabulatedNoiseLevel(table, squared),
+        dc.TabulatedNoiseLevel.unchecked(table, squared),
+    )
+    s, t = 3 * normal(seed + 2, 2, 8)
+    assert torch.equal(one.squared(s), other.squared(s))
+    assert torch.equal(one.integral(s, t), other.integral(s, t))
+    assert isinstance(other, dc.TabulatedNoiseLevel) and not other.deterministic
+
+
+def test_an_unchecked_table_is_not_looked_at():
+    """On a device a look at values is a wait; values on the `meta` device cannot be looked at."""
+    table, squared = (torch.ones(3, device="meta") for _ in range(2))
+    level = dc.TabulatedNoiseLevel.unchecked(table, squared)
+    assert level.cumulative.shape == (3,)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        dc.TabulatedNoiseLevel(table, squared)
 
 
 @pytest.mark.parametrize(
