@@ -7,8 +7,8 @@ f is the model's probability flow: tied (a single head) or paired. Either is a c
 an exact likelihood of its own; it is the ODE model's, not the SDE's, and for a trainable encoder only heads that tell
 E[x_t | z] and E[x_t' | z] apart give the flow that keeps the data's marginals.
 
-solver, adams, libraries: solvers of the flow as objects. divergence: the trace. dequantisation: from levels to latents. flow:
-the density at latents. estimate: one call.
+solver, adams, libraries: solvers of the flow as objects. field: what they integrate. divergence: the trace.
+dequantisation: from levels to latents. flow: the density at latents. estimate: one call.
 
 Reference: Chen et al. 2018; Grathwohl et al. 2019; Song et al. 2021 (probability flow); Burda et al. 2016 (K
 samples).

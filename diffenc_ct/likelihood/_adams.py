@@ -30,10 +30,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffenc_ct.distributed import Progress, silent
-from diffenc_ct.likelihood.divergence import FlowValue
+from diffenc_ct.likelihood.field import FlowValue
 from diffenc_ct.likelihood.solver import Solution
 
 _POINTS, _WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(6))
@@ -45,11 +46,17 @@ _INTEGRAL, _PROPORTIONAL = 0.2, 0.08
 
 @runtime_checkable
 class Field(Protocol):
-    """What is integrated: field(z, gamma, rows)."""
+    """What is integrated; see FlowField."""
 
     @property
     def columns(self) -> int: ...
-    def __call__(self, z: Tensor, gamma: Tensor, rows: Tensor | None = None) -> FlowValue: ...
+
+    def __call__(
+        self,
+        z: Float[Tensor, "batch *data"],
+        gamma: Float[Tensor, " batch"],
+        rows: Int[Tensor, " batch"] | None = None,
+    ) -> FlowValue: ...
 
 
 def _weights(nodes: Tensor, used: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -95,9 +102,9 @@ class _State:
 
 def solve_adams(
     field: Field,
-    z: Tensor,
-    start: Tensor,
-    end: Tensor,
+    z: Float[Tensor, "batch *data"],
+    start: Float[Tensor, ""],
+    end: Float[Tensor, ""],
     *,
     tolerance: float,
     nodes: int = 6,
@@ -110,13 +117,16 @@ def solve_adams(
 
     Args:
         field: what is integrated.
-        z: where it starts, (batch, *data).
-        start: gamma there, a scalar.
-        end: gamma at the end, a scalar.
+        z: where it starts.
+        start: gamma there.
+        end: gamma at the end.
         tolerance: error of log p allowed a step, nats.
         nodes: how many the polynomials use, 4 to 12.
         max_steps: attempts before an example is given up.
         progress: called with the number of examples that came to an end.
+
+    Returns:
+        Solution: with steps and errors of each example.
     """
     shape, first, last = z.shape[1:], float(start), float(end)
     total, direction = abs(last - first), 1.0 if last > first else -1.0
@@ -134,7 +144,7 @@ def solve_adams(
         )
         ahead = _weights(s.nodes, used & (order[:-1] < predictors), now, following)
         guess = s.z + _combine(_weights(s.nodes, used, s.settled, now) + ahead, s.velocity)
-        value = field(guess.unflatten(1, shape), following.to(z.dtype), s.rows)
+        value = field(guess.reshape(-1, *shape), following.to(z.dtype), s.rows)
         velocity, score = value.velocity.flatten(1), value.score.flatten(1).detach()
 
         new = {
@@ -255,7 +265,7 @@ def _gather(finished: list[tuple[_State, str]], shape: torch.Size) -> Solution:
     status = [status for s, status in finished for _ in range(len(s.rows))]
     evaluations, rejected = take("evaluations"), take("rejected")
     return Solution(
-        z=take("z", True).unflatten(1, shape),
+        z=take("z", True).reshape(-1, *shape),
         integral=take("integral", True),
         error=take("error", True) + take("drift", True).abs(),
         evaluations=evaluations,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.dynamics import ProbabilityFlow
-from diffenc_ct.likelihood.divergence import FlowField
+from diffenc_ct.likelihood.field import FlowField
 from diffenc_ct.likelihood.solver import FlowProblem, FlowSolver, Solution
 from diffenc_ct.sampling import Grid, Problem
+from diffenc_ct.sampling.problem import Counted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,22 +21,15 @@ class Library(FlowSolver):
     """Common parts of torchdiffeq's and scipy's methods.
 
     Attributes:
-        estimate_error: of log p, by a second, coarser solve without gradients, for about half as many evaluations again:
-            |difference|/(2^order - 1) from half as many steps of a fixed grid; |difference|, which is far above the
-            error, for methods of several orders at once (Adams) and from ten times the tolerances of adaptive ones.
+        estimate_error: of log p, by a second, coarser solve without gradients, for about half as many evaluations
+            again: |difference|/(2^order - 1) from half as many steps of a fixed grid; |difference|, which is far above
+            the error, for methods of several orders at once (Adams) and from ten times the tolerances of adaptive ones.
     """
 
     estimate_error: bool = True
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
-        flow = ProbabilityFlow(problem.model)
-        path = self._odeint(
-            lambda gamma, z: flow.velocity(z, gamma.to(z).expand(len(z))), z, grid.gamma.to(z), 1.0
-        )
-        return path[-1]
-
     @abstractmethod
-    def _odeint(self, function: Any, state: Any, gammas: Tensor, laxer: float) -> Any:
+    def _odeint(self, function: "Function", state: Any, gammas: Tensor, laxer: float) -> Any:
         """The states at gammas, at `laxer` times the tolerances."""
 
     @abstractmethod
@@ -52,6 +47,15 @@ class Library(FlowSolver):
 
     def _counted(self, field: FlowField) -> "Augmented":
         return Augmented(field, self._most_evaluations)
+
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
+        function = Velocity(problem.model, self._most_evaluations)
+        path, status = self._attempt(function, z, grid.gamma.to(z), 1.0)
+        self.refuse_failures([status] * len(z))
+        end: Tensor = torch.full_like(z, torch.nan) if path is None else path[-1]
+        return end
 
     def integrate(self, problem: FlowProblem) -> Solution:
         z, function = problem.z, self._counted(problem.field)
@@ -96,32 +100,80 @@ class Library(FlowSolver):
         z = problem.z
         zeros = torch.zeros(len(z), problem.field.columns, dtype=z.dtype, device=z.device)
         gammas = self._gammas(problem.start.to(z), problem.end.to(z), coarse=coarse)
-        try:
-            states = self._odeint(function, (z, zeros), gammas, 10.0 if coarse else 1.0)
-            return states[0][-1], states[1][-1].double(), "ok"
-        except (AssertionError, RuntimeError, ValueError, StepLimit) as error:
-            status = _explain(error)
+        states, status = self._attempt(function, (z, zeros), gammas, 10.0 if coarse else 1.0)
+        if states is None:
             nan = torch.full_like(z, torch.nan), torch.full_like(zeros, torch.nan).double()
             return *nan, status
+        return states[0][-1], states[1][-1].double(), status
+
+    def _attempt(
+        self, function: "Function", state: Any, gammas: Tensor, laxer: float
+    ) -> tuple[Any, str]:
+        """The states at gammas and "ok", or None and a word for why there are none."""
+        try:
+            return self._odeint(function, state, gammas, laxer), "ok"
+        except (AssertionError, RuntimeError, ValueError, StepLimit) as error:
+            return None, _explain(error)
 
 
 class StepLimit(Exception):
-    pass
+    """A function was evaluated more often than is allowed."""
 
 
-class Augmented(nn.Module):
-    """d(z, L)/dgamma for torchdiffeq, counting evaluations; the model is a submodule for the adjoint's sake."""
+class Function(nn.Module):
+    """What torchdiffeq integrates, with a count of evaluations; the model is a submodule for the adjoint's sake.
 
-    def __init__(self, field: FlowField, max_evaluations: float) -> None:
+    Args:
+        model: whose flow it is.
+        most: evaluations, beyond which it raises StepLimit.
+    """
+
+    def __init__(self, model: nn.Module, most: float) -> None:
         super().__init__()
-        self.field, self.model, self.limit = field, field.model, max_evaluations
+        self.model, self.most = model, most
         self.evaluations = self.accepted = self.rejected = 0
 
-    def forward(self, gamma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        z = state[0]
+    def count(self) -> None:
+        """One evaluation more."""
         self.evaluations += 1
-        if self.evaluations > self.limit:
+        if self.evaluations > self.most:
             raise StepLimit
+
+
+class Velocity(Function):
+    """dz/dgamma.
+
+    Args:
+        model: whose flow it is.
+        most: evaluations, beyond which it raises StepLimit.
+    """
+
+    def __init__(self, model: Counted, most: float) -> None:
+        super().__init__(model, most)
+        self.flow = ProbabilityFlow(model)
+
+    def forward(self, gamma: Tensor, z: Tensor) -> Tensor:
+        """f at z, all examples at one gamma."""
+        self.count()
+        return self.flow.velocity(z, gamma.to(z).expand(len(z)))
+
+
+class Augmented(Function):
+    """d(z, L)/dgamma.
+
+    Args:
+        field: f and div f.
+        most: evaluations, beyond which it raises StepLimit.
+    """
+
+    def __init__(self, field: FlowField, most: float) -> None:
+        super().__init__(field.model, most)
+        self.field = field
+
+    def forward(self, gamma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """f and div f at z, all examples at one gamma."""
+        self.count()
+        z = state[0]
         value = self.field(z, gamma.to(z).expand(len(z)))
         return value.velocity, value.divergence
 
@@ -130,9 +182,11 @@ class Counting(Augmented):
     """With the callbacks of torchdiffeq's adaptive methods."""
 
     def callback_accept_step(self, *_: object) -> None:
+        """Count an accepted step."""
         self.accepted += 1
 
     def callback_reject_step(self, *_: object) -> None:
+        """Count a rejected step."""
         self.rejected += 1
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from diffenc_ct.likelihood._adams import solve_adams
-from diffenc_ct.likelihood.divergence import FlowValue, flow_and_score
+from diffenc_ct.likelihood.field import FlowValue, flow_and_score
 from diffenc_ct.likelihood.solver import (
     FlowProblem,
     FlowSolver,
@@ -55,6 +56,11 @@ class Adams(FlowSolver):
             )
 
     @property
+    def depths_are_shared(self) -> bool:
+        """Every example takes steps of its own."""
+        return False
+
+    @property
     def differentiable(self) -> bool:
         """Whether results carry gradients."""
         return self.gradient != "none"
@@ -75,7 +81,9 @@ class Adams(FlowSolver):
             progress=problem.progress,
         )
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
         """Samples: the error of log p that is controlled is that of a displaced z_0, score . error."""
         solution = solve_adams(
             _WithoutDivergence(problem),
@@ -86,6 +94,7 @@ class Adams(FlowSolver):
             nodes=int(self.convergence_order(stochastic=False)),
             max_steps=self.max_steps,
         )
+        self.refuse_failures(solution.status)
         return solution.z
 
 
@@ -97,6 +106,11 @@ class _WithoutDivergence:
     def __init__(self, problem: Problem) -> None:
         self.model = problem.model
 
-    def __call__(self, z: Tensor, gamma: Tensor, rows: Tensor | None = None) -> FlowValue:
+    def __call__(
+        self,
+        z: Float[Tensor, "batch *data"],
+        gamma: Float[Tensor, " batch"],
+        rows: Int[Tensor, " batch"] | None = None,
+    ) -> FlowValue:
         velocity, score = flow_and_score(self.model, z, gamma)
         return FlowValue(velocity, torch.zeros_like(gamma)[:, None], score)

@@ -41,8 +41,8 @@ class Dequantised:
         log_weight: w - log p_0(z_0), (batch,).
     """
 
-    z_0: Tensor
-    log_weight: Tensor
+    z_0: Float[Tensor, "batch *data"]
+    log_weight: Float[Tensor, " batch"]
 
 
 # noise("normal") or noise("uniform"), U on (0, 1): of the data's shape.
@@ -68,7 +68,11 @@ class Dequantisation(ABC):
 
     @abstractmethod
     def check(self, model: DiffEnc) -> None:
-        """Raise ValueError where it does not fit the model's kind of data."""
+        """Refuse a model of another kind of data.
+
+        Raises:
+            ValueError: naming what fits.
+        """
 
     @abstractmethod
     def draw(
@@ -113,6 +117,11 @@ class ModelNoise(Dequantisation):
 
     Raises:
         ValueError: for fewer than one sample.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.ModelNoise(samples=8).bound
+        "lower bound on the log-likelihood of the flow with the model's decoder, 8 samples"
     """
 
     def check(self, model: DiffEnc) -> None:
@@ -138,7 +147,8 @@ class _Bins(Dequantisation):
         """Refuse reals."""
         if model.decoder.levels is None:
             raise ValueError(
-                f"{type(self).__name__} spreads levels over bins; these are real data: NoDequantisation() or ModelNoise()"
+                f"{type(self).__name__} spreads levels over bins, but these are real data; choose NoDequantisation() "
+                "or ModelNoise()"
             )
 
     @property
@@ -163,6 +173,11 @@ class UniformNoise(_Bins):
 
     Raises:
         ValueError: for fewer than one sample.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.UniformNoise().bound
+        "lower bound on the log-likelihood of the flow's mass in a level's bin, 1 sample"
     """
 
     def draw(self, model: DiffEnc, x: Tensor, gamma_0: Tensor, noise: Noise) -> Dequantised:
@@ -210,7 +225,16 @@ class TruncatedNormal(_Bins):
 
 @dataclass(frozen=True)
 class NoDequantisation(Dequantisation):
-    """Real data as they are: the density of z_0/alpha_0."""
+    """Real data as they are: the density of z_0/alpha_0.
+
+    Raises:
+        ValueError: for more than one sample: nothing is drawn.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.NoDequantisation().bound
+        'log-density of z_0/alpha_0 under the flow'
+    """
 
     samples: int = 1
 

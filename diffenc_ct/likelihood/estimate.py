@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from diffenc_ct.distributed import Work
@@ -32,7 +32,6 @@ from diffenc_ct.likelihood.flow import (
     Prior,
     checked,
     example_seeds,
-    refuse_failures,
     solve_density,
 )
 from diffenc_ct.likelihood.randomness import example_generator
@@ -60,23 +59,23 @@ class Likelihood:
         bound: what the number is, in words.
     """
 
-    nats: Tensor
+    nats: Float[Tensor, " N"]
     dimensions: int
-    latent: Tensor
-    evaluations: Tensor
-    accepted: Tensor
-    rejected: Tensor
+    latent: Float[Tensor, "N *data"]
+    evaluations: Int[Tensor, " N"]
+    accepted: Int[Tensor, " N"]
+    rejected: Int[Tensor, " N"]
     status: list[str]
-    solver_error: Tensor
-    dequantisation_variance: Tensor
-    probe_variance: Tensor
+    solver_error: Float[Tensor, " N"]
+    dequantisation_variance: Float[Tensor, " N"]
+    probe_variance: Float[Tensor, " N"]
     shared_steps: bool
     paired: bool
     bound: str
 
     @property
-    def bits_per_dimension(self) -> Tensor:
-        """-log p(x) / (d ln 2), (N,)."""
+    def bits_per_dimension(self) -> Float[Tensor, " N"]:
+        """-log p(x) / (d ln 2)."""
         return -self.nats / (self.dimensions * math.log(2))
 
     @property
@@ -163,9 +162,11 @@ def log_likelihood(
             )
             return latent.log_weight + density.log_prob, density
 
-    parts = work.processes.spread(solve, torch.arange(count).split(batch_size))
+    parts = work.processes.spread(
+        solve, [torch.arange(count)[i : i + batch_size] for i in range(0, count, batch_size)]
+    )
     result = _combine(parts, kind, model.heads.tells_apart)
-    refuse_failures(result.status, solver)
+    solver.refuse_failures(result.status)
     return result
 
 
@@ -192,7 +193,8 @@ def _combine(
     densities = [density for _, density in parts]
 
     def by_sample(values: list[Tensor]) -> Tensor:
-        return torch.cat(values).unflatten(0, (-1, samples))
+        joined = torch.cat(values)
+        return joined.reshape(-1, samples, *joined.shape[1:])
 
     weights = by_sample([weight for weight, _ in parts])
     nats = weights.logsumexp(1) - math.log(samples)

@@ -15,8 +15,8 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from diffenc_ct.likelihood._library import Augmented, Counting, Library
-from diffenc_ct.likelihood.divergence import FlowField
+from diffenc_ct.likelihood._library import Augmented, Counting, Function, Library
+from diffenc_ct.likelihood.field import FlowField
 from diffenc_ct.likelihood.solver import check_count, check_positive
 from diffenc_ct.sampling import Grid, Placement, make_grid
 from diffenc_ct.sampling.grids import check_placement
@@ -43,10 +43,16 @@ class TorchDiffEqFixed(Library):
         steps: how many.
         placement: where they lie in samples: a name or depths as of GridSolver; likelihoods take equal steps of gamma.
         gradient: of results, "none", "solve" (through the steps) or "adjoint" (solved backwards).
-        options: further ones of torchdiffeq's, e.g. max_order.
+        options: further ones of torchdiffeq's: max_order, and rtol, atol and max_iters of the iteration with which
+            implicit Adams methods solve for a step's end.
 
     Raises:
         ValueError: for unknown names, or fewer than one step.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.TorchDiffEqFixed("heun3", steps=32).convergence_order(stochastic=False)
+        3
     """
 
     method: str = "rk4"
@@ -80,7 +86,7 @@ class TorchDiffEqFixed(Library):
 
     def convergence_order(self, stochastic: bool) -> float:
         """The order of the method; of Adams methods that of their start, if it is less."""
-        highest = self.options.get("max_order", 12)
+        highest: int = self.options.get("max_order", 12)
         if self.method not in ADAMS or highest < 4:  # Below 4 it is rk4.
             return FIXED.get(self.method, 4)
         # An explicit step goes through max_order - 1 values, an implicit one through its own end as well.
@@ -95,8 +101,12 @@ class TorchDiffEqFixed(Library):
         share = torch.linspace(0, 1, steps + 1, dtype=start.dtype, device=start.device)
         return start + (end - start) * share
 
-    def _odeint(self, function: Any, state: Any, gammas: Tensor, laxer: float) -> Any:
-        return _torchdiffeq(function, state, gammas, self.gradient, self.method, self.options)
+    def _odeint(self, function: Function, state: Any, gammas: Tensor, laxer: float) -> Any:
+        tolerances = {name: self.options.get(name, 1e-5) for name in ("rtol", "atol")}
+        options = {name: v for name, v in self.options.items() if name not in tolerances}
+        return _torchdiffeq(
+            function, state, gammas, self.gradient, self.method, options, **tolerances
+        )
 
     @property
     def _error_ratio(self) -> float:
@@ -153,10 +163,16 @@ class TorchDiffEq(_Adaptive):
 
     Attributes:
         method: dopri8, dopri5, bosh3, fehlberg2 or adaptive_heun.
-        gradient: of results, "none", "solve" (through the steps) or "adjoint" (solved backwards, at the same tolerance).
+        gradient: of results, "none", "solve" (through the steps) or "adjoint" (solved backwards, at the same
+            tolerance).
 
     Raises:
         ValueError: for unknown names, or tolerances that are not positive.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.TorchDiffEq("dopri8", rtol=1e-6).batch_matters
+        True
     """
 
     method: str = "dopri5"
@@ -184,11 +200,11 @@ class TorchDiffEq(_Adaptive):
     def _counted(self, field: FlowField) -> "Augmented":
         return Counting(field, self._most_evaluations)
 
-    def _odeint(self, function: Any, state: Any, gammas: Tensor, laxer: float) -> Any:
-        tolerances = {"rtol": laxer * self.rtol, "atol": laxer * self.atol}
+    def _odeint(self, function: Function, state: Any, gammas: Tensor, laxer: float) -> Any:
         return _torchdiffeq(
-            function, state, gammas, self.gradient, self.method, self.options, **tolerances
-        )
+            function, state, gammas, self.gradient, self.method, self.options,
+            rtol=laxer * self.rtol, atol=laxer * self.atol,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +216,11 @@ class SciPy(_Adaptive):
 
     Raises:
         ValueError: for unknown names, or tolerances that are not positive.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.SciPy("LSODA").name
+        'scipy:LSODA'
     """
 
     method: str = "RK45"
@@ -217,7 +238,7 @@ class SciPy(_Adaptive):
         """The order of the method; of BDF and LSODA the highest that they may take."""
         return SCIPY[self.method]
 
-    def _odeint(self, function: Any, state: Any, gammas: Tensor, laxer: float) -> Any:
+    def _odeint(self, function: Function, state: Any, gammas: Tensor, laxer: float) -> Any:
         return torchdiffeq.odeint(
             function,
             state,
@@ -230,7 +251,7 @@ class SciPy(_Adaptive):
 
 
 def _torchdiffeq(
-    function: Any,
+    function: Function,
     state: Any,
     gammas: Tensor,
     gradient: Gradient,

@@ -1,8 +1,8 @@
 """Sampling: solvers of the reverse process as objects that carry their options, and one call.
 
-solver: what a solver is. problem: what it is given. grids: where its steps lie. exponential, ancestral, stochastic: solvers
-(those of the probability flow, which also give likelihoods, are in `likelihood`). samples: one call. linear: what a solver
-makes of a Gaussian world, exactly.
+solver: what a solver is. problem: what it is given. grids: where its steps lie. exponential, ancestral, stochastic:
+solvers (those of the probability flow, which also give likelihoods, are in `likelihood`). samples: one call. linear:
+what a solver makes of a Gaussian world, exactly.
 """
 
 from diffenc_ct.sampling.ancestral import Ancestral
@@ -14,6 +14,6 @@ from diffenc_ct.sampling.solver import GridSolver, Solver
 from diffenc_ct.sampling.stochastic import TORCHSDE_METHODS, TorchSDE
 
 __all__ = [
-    "TORCHSDE_METHODS", "Ancestral", "Exponential", "ExponentialSinglestep", "Grid", "GridSolver", "ImageNoise", "Placement",
-    "Problem", "Samples", "Solver", "TorchSDE", "Trajectory", "make_grid", "sample",
+    "TORCHSDE_METHODS", "Ancestral", "Exponential", "ExponentialSinglestep", "Grid", "GridSolver", "ImageNoise",
+    "Placement", "Problem", "Samples", "Solver", "TorchSDE", "Trajectory", "make_grid", "sample",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ al. 2024; Song et al. 2021 (DDIM).
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.elbo import Ratio, check_ratio
@@ -47,6 +48,15 @@ class Ancestral(GridSolver):
         Args:
             steps: what `calibrate` found.
             noise_level: another eta than the calibration's.
+
+        Example:
+            >>> import torch, diffenc_ct as dc
+            >>> g = torch.Generator().manual_seed(0)
+            >>> world = dc.worlds.GaussianWorld(torch.zeros(2).double(), torch.tensor([0.5, 0.1]).double())
+            >>> model = world.model(dc.LinearSchedule(-6.0, 4.0))
+            >>> options = dc.CalibrationOptions(candidates=16)
+            >>> dc.Ancestral.of(dc.calibrate(model, world.sample(64, g), 4, options, generator=g)).steps
+            4
         """
         return cls(
             steps=len(steps.grid) - 1,
@@ -55,7 +65,9 @@ class Ancestral(GridSolver):
             noise_level=steps.noise_level if noise_level is None else noise_level,
         )
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
         for step in range(grid.steps):
             z = problem.reverse(z, grid, step, self.ratio)
         return z

@@ -29,6 +29,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.model import DiffEnc
@@ -44,15 +45,27 @@ _NODES, _WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss
 
 @dataclass(frozen=True)
 class Known:
-    """What is known at log-SNR `lam`: u = z/alpha and the estimates there."""
+    """What is known at one log-SNR.
 
-    lam: Tensor
-    u: Tensor
+    Attributes:
+        lam: lambda.
+        u: z/alpha there, (batch, *data).
+        found: x_hat and r_hat there.
+    """
+
+    lam: Float[Tensor, ""]
+    u: Float[Tensor, "batch *data"]
     found: Estimates
 
 
-def lagrange(nodes: Tensor, at: Tensor) -> Tensor:
-    """The Lagrange polynomials of `nodes` (k,) at points (q,): (k, q)."""
+def lagrange(nodes: Float[Tensor, " k"], at: Float[Tensor, " q"]) -> Float[Tensor, "k q"]:
+    """The Lagrange polynomials of nodes at points.
+
+    Example:
+        >>> lagrange(torch.tensor([0.0, 1.0]), torch.tensor([0.25]))
+        tensor([[0.7500],
+                [0.2500]])
+    """
     rows = []
     for j, node in enumerate(nodes):
         others = torch.cat([nodes[:j], nodes[j + 1 :]])
@@ -60,7 +73,9 @@ def lagrange(nodes: Tensor, at: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def growth(a: Tensor, b: Tensor, level: NoiseLevel) -> Tensor:
+def growth(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."], level: NoiseLevel
+) -> Float[Tensor, "..."]:
     """K(a, b) = int_a^b kappa dlambda = (b - a + int eta^2 dlambda)/2, negative for b < a."""
     return 0.5 * (b - a + level.integral(-b, -a))
 
@@ -76,21 +91,35 @@ def _quadrature(
 
 
 def data_frame(
-    a: Tensor, b: Tensor, nodes: Tensor, level: NoiseLevel
-) -> tuple[Tensor, Tensor, Tensor]:
-    """e^{-K(a,b)} and the weights of x_hat and r_hat at `nodes` in u_b, (k,) each, float64.
+    a: Float[Tensor, ""], b: Float[Tensor, ""], nodes: Float[Tensor, " k"], level: NoiseLevel
+) -> tuple[Float[Tensor, ""], Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """e^{-K(a,b)} and the weights of x_hat and r_hat at the nodes in u_b, float64.
 
     Theorem: sampling.data_frame.
+
+    Args:
+        a: log-SNR where the step begins.
+        b: log-SNR where it ends.
+        nodes: log-SNRs of known values.
+        level: eta.
     """
     points, kappa, for_x, for_r = _quadrature(a, b, nodes, level)
     keep = torch.exp(-growth(points, b, level))
     return torch.exp(-growth(a, b, level)), for_x @ (keep * kappa), for_r @ keep
 
 
-def noise_frame(a: Tensor, b: Tensor, nodes: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-    """The weights of u - x_hat and of r_hat at `nodes` in u_b - u_a, (k,) each, float64.
+def noise_frame(
+    a: Float[Tensor, ""], b: Float[Tensor, ""], nodes: Float[Tensor, " k"], level: NoiseLevel
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """The weights of u - x_hat and of r_hat at the nodes in u_b - u_a, float64.
 
     Theorem: sampling.noise_frame.
+
+    Args:
+        a: log-SNR where the step begins.
+        b: log-SNR where it ends.
+        nodes: log-SNRs of known values.
+        level: eta.
     """
     points, kappa, for_n, for_r = _quadrature(a, b, nodes, level)
     decay = torch.exp(-growth(a, points, level))
@@ -98,14 +127,23 @@ def noise_frame(a: Tensor, b: Tensor, nodes: Tensor, level: NoiseLevel) -> tuple
 
 
 def advance(
-    u: Tensor,
-    a: Tensor,
-    b: Tensor,
+    u: Float[Tensor, "batch *data"],
+    a: Float[Tensor, ""],
+    b: Float[Tensor, ""],
     known: list[Known],
     level: NoiseLevel,
     frame: Frame,
-) -> Tensor:
-    """u_b without its noise, from u at a and the heads at `known`."""
+) -> Float[Tensor, "batch *data"]:
+    """u_b without its noise.
+
+    Args:
+        u: z/alpha at a.
+        a: log-SNR where the step begins.
+        b: log-SNR where it ends.
+        known: the estimates that the polynomials go through.
+        level: eta.
+        frame: in which they are extrapolated.
+    """
     nodes = torch.stack([k.lam for k in known])
     if frame == "data":
         shrink, for_x, for_r = data_frame(a, b, nodes, level)
@@ -145,13 +183,18 @@ class _Exponential(GridSolver):
         return deterministic_where_exact(self.noise_level, model)
 
     @staticmethod
-    def look(problem: Problem, u: Tensor, lam: Tensor) -> Known:
+    def look(problem: Problem, u: Float[Tensor, "batch *data"], lam: Float[Tensor, ""]) -> Known:
         """u and the estimates at log-SNR lam."""
         z = alpha(-lam).item() * u
         return Known(lam, u, problem.estimates(z, -lam))
 
     @staticmethod
-    def increment(problem: Problem, u: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def increment(
+        problem: Problem,
+        u: Float[Tensor, "batch *data"],
+        a: Float[Tensor, ""],
+        b: Float[Tensor, ""],
+    ) -> Float[Tensor, "batch *data"]:
         """The noise of a step a -> b: e^{-b/2} sqrt(1 - rho^2) eps."""
         if not problem.stochastic:
             return torch.zeros_like(u)
@@ -166,8 +209,8 @@ class Exponential(_Exponential):
     The default of `sample`.
 
     Attributes:
-        corrector: None means where there is noise only: there it makes the error smaller, at the same weak order. Without
-            noise it makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
+        corrector: None means where there is noise only: there it makes the error smaller, at the same weak order.
+            Without noise it makes few steps (6 to 8) of the identity encoder far better, and of other encoders worse.
 
     Raises:
         ValueError: for another order.
@@ -180,7 +223,9 @@ class Exponential(_Exponential):
 
     corrector: bool | None = None
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
         lam, level, k = -grid.gamma, problem.noise_level, self.convergence_order(problem.stochastic)
         frame: Frame = "data" if problem.stochastic else "noise"
         correct = k > 1 and (problem.stochastic if self.corrector is None else self.corrector)
@@ -205,9 +250,19 @@ class ExponentialSinglestep(_Exponential):
 
     Order 3 has stages at 0, 1/3 and 2/3 of the step in lambda. With noise the trapezoid is the best of them
     (weak order 2) and order 3 is the same.
+
+    Raises:
+        ValueError: for another order.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.ExponentialSinglestep(order=3).convergence_order(stochastic=True)
+        2
     """
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
         lam, level, k = -grid.gamma, problem.noise_level, self.convergence_order(problem.stochastic)
         u = z / alpha(grid.gamma[0]).item()
         for a, b in zip(lam[:-1], lam[1:], strict=True):

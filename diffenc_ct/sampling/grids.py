@@ -32,6 +32,11 @@ def depth_of(schedule: Schedule, gamma: Float[Tensor, " n"]) -> Float[Tensor, " 
     Args:
         schedule: an increasing gamma(t).
         gamma: values between the schedule's ends, float64.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> depth_of(dc.LinearSchedule(-10.0, 10.0), torch.tensor([-5.0, 0.0], dtype=torch.float64))
+        tensor([0.2500, 0.5000], dtype=torch.float64)
     """
     low, high = torch.zeros_like(gamma), torch.ones_like(gamma)
     for _ in range(60):
@@ -44,10 +49,21 @@ def depth_of(schedule: Schedule, gamma: Float[Tensor, " n"]) -> Float[Tensor, " 
 def check_placement(placement: Placement | Tensor, steps: int) -> None:
     """Refuse what is neither a known name nor a grid of `steps` steps.
 
+    Args:
+        placement: a name, or depths.
+        steps: how many steps the depths are to make.
+
     Raises:
         ValueError: naming what is allowed.
     """
+    if steps < 1:
+        raise ValueError(f"steps={steps}; a solver needs at least one step")
     if isinstance(placement, Tensor):
+        if placement.ndim == 1 and len(placement) != steps + 1:
+            raise ValueError(
+                f"placement holds {len(placement)} depths, of {len(placement) - 1} steps, but steps={steps}; "
+                "give the same number to both"
+            )
         check_grid(placement, steps, placement)
     elif placement not in get_args(Placement):
         raise ValueError(
@@ -58,7 +74,7 @@ def check_placement(placement: Placement | Tensor, steps: int) -> None:
 @torch.no_grad()
 def make_grid(
     schedule: Schedule, steps: int, placement: Placement | Tensor
-) -> Float[Tensor, " nodes"]:
+) -> Float[Tensor, " {steps}+1"]:
     """steps + 1 depths increasing from 0 to 1, float64.
 
     Args:
@@ -68,6 +84,11 @@ def make_grid(
 
     Raises:
         ValueError: for an unknown name, steps below 1, depths that do not increase strictly from 0 to 1.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> make_grid(dc.LinearSchedule(), 4, "uniform")
+        tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000], dtype=torch.float64)
     """
     check_placement(placement, steps)
     device = next(schedule.parameters(), torch.empty(0)).device

@@ -10,6 +10,7 @@ and its Kullback-Leibler divergence to the true q(z_0) is a number without sampl
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -29,7 +30,7 @@ class _BasisNoise:
         noise, first = torch.zeros_like(like), 1 + self.d * (1 + self.calls)
         if first + self.d > len(like):
             raise ValueError(
-                f"the solver drew noise more than {self.calls} times; raise noise_calls"
+                f"the solver drew noise more than {self.calls} times: more than one vector a step"
             )
         noise[first : first + self.d] = torch.eye(self.d, dtype=like.dtype, device=like.device)
         self.calls += 1
@@ -46,6 +47,16 @@ def produced_gaussian(
         model: whose estimates are affine in z.
         dimensions: d.
         solver: whose steps do not depend on the state, with at most one noise vector a step.
+
+    Raises:
+        ValueError: for a solver that draws more noise than that.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> world = GaussianWorld(torch.zeros(2).double(), torch.tensor([0.5, 0.1]).double())
+        >>> model = world.model(dc.LinearSchedule(-8.0, 5.0))
+        >>> produced_gaussian(model, 2, dc.Exponential(order=2, steps=12))[1]
+        12
     """
     d, grid = dimensions, solver.grid(model.schedule)
     problem = Problem(model, solver.level(model), _BasisNoise(d))
@@ -57,8 +68,16 @@ def produced_gaussian(
     return MultivariateNormal(z_0[0], responses.mT @ responses), problem.evaluations
 
 
-def kl_per_dimension(produced: MultivariateNormal, world: GaussianWorld, gamma_0: Tensor) -> float:
-    """KL(produced || q(z_0)) / d in nats."""
+def kl_per_dimension(
+    produced: MultivariateNormal, world: GaussianWorld, gamma_0: Float[Tensor, ""]
+) -> float:
+    """KL(produced || q(z_0)) / d in nats.
+
+    Args:
+        produced: a law of z_0.
+        world: whose q(z_0) is meant.
+        gamma_0: gamma at depth 0.
+    """
     truth = world.marginal(gamma_0.reshape(1))
     target = MultivariateNormal(truth.mean[0], truth.covariance_matrix[0])
     return float(kl_divergence(produced, target)) / world.dimensions

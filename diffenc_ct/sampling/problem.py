@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.elbo import Ratio, ratio_at
@@ -30,10 +31,20 @@ Observer = Callable[[Tensor, Tensor, Estimates], None]
 
 @dataclass(frozen=True)
 class Grid:
-    """Depths t from 1 down to 0 and gamma(t), float64 on the CPU, (steps + 1,) each."""
+    """Depths from 1 down to 0, float64 on the CPU.
 
-    t: Tensor
-    gamma: Tensor
+    Attributes:
+        t: depths, (steps + 1,).
+        gamma: gamma(t), (steps + 1,).
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> Grid.of(dc.LinearSchedule(-6.0, 4.0), torch.linspace(0, 1, 3).double()).gamma
+        tensor([ 4., -1., -6.], dtype=torch.float64)
+    """
+
+    t: Float[Tensor, " nodes"]
+    gamma: Float[Tensor, " nodes"]
 
     @property
     def steps(self) -> int:
@@ -41,21 +52,30 @@ class Grid:
         return len(self.t) - 1
 
     @classmethod
-    def of(cls, schedule: Schedule, depths: Tensor) -> "Grid":
-        """From depths increasing from 0 to 1."""
+    def of(cls, schedule: Schedule, depths: Float[Tensor, " nodes"]) -> "Grid":
+        """From depths increasing from 0 to 1, and the schedule that says their gammas."""
         t = depths.flip(0)
         return cls(t.cpu(), schedule(t).gamma.detach().double().cpu())
 
 
 class ImageNoise:
-    """Noise of images `indices`: image i's draws depend on (seed, i) and on what it drew before, on nothing else."""
+    """Noise that belongs to images: image i's draws depend on (seed, i) and on what it drew before, on nothing else.
+
+    Args:
+        seed: of all images.
+        indices: the images' numbers.
+    """
 
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
         words = (np.random.SeedSequence((seed, i)).generate_state(1, np.uint64) for i in indices)
         self.generators = [torch.Generator().manual_seed(int(word[0])) for word in words]
 
-    def __call__(self, like: Tensor) -> Tensor:
-        """Standard normal noise of `like`'s shape (batch, *data), dtype and device."""
+    def __call__(self, like: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """Standard normal noise of `like`'s shape, dtype and device.
+
+        Raises:
+            ValueError: for another number of images.
+        """
         if len(like) != len(self.generators):
             raise ValueError(f"noise for {len(self.generators)} images, asked for {len(like)}")
         draws = [
@@ -65,26 +85,42 @@ class ImageNoise:
 
 
 class Counted(nn.Module):
-    """A model's predictions and schedule, with a count of evaluations and an observer of each."""
+    """A model's predictions and schedule, with a count of evaluations and an observer of each.
+
+    Args:
+        model: DiffEnc.
+        observer: called with (z, gamma, estimates) at every evaluation.
+    """
 
     def __init__(self, model: DiffEnc, observer: Observer | None = None) -> None:
         super().__init__()
-        self.model, self.observer, self.evaluations = model, observer, 0
+        self.model, self.observer = model, observer
+        self.evaluations = self.images = 0
 
     @property
     def schedule(self) -> Schedule:
+        """gamma(t)."""
         return self.model.schedule
 
-    def predict(self, z: Tensor, gamma: Tensor) -> Estimates:
+    def predict(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Estimates:
+        """The model's estimates."""
         found = self.model.predict(z, gamma)
         self.evaluations += 1
+        self.images += len(z)
         if self.observer is not None:
             self.observer(z, gamma[0], found)
         return found
 
 
 class Problem:
-    """The reverse process of `model` at a noise level, for one batch of images."""
+    """The reverse process of a model at a noise level, for one batch of images.
+
+    Args:
+        model: DiffEnc.
+        noise_level: eta.
+        noise: standard normal noise of a tensor's shape.
+        observer: called with (z, gamma, estimates) at every evaluation.
+    """
 
     def __init__(
         self,
@@ -99,36 +135,50 @@ class Problem:
 
     @property
     def schedule(self) -> Schedule:
+        """gamma(t)."""
         return self.model.schedule
 
     @property
     def evaluations(self) -> int:
+        """How many evaluations of the network there have been."""
         return self.model.evaluations
+
+    @property
+    def evaluated_images(self) -> int:
+        """Over how many images they went, together: a solver may have done with some before others."""
+        return self.model.images
 
     @property
     def stochastic(self) -> bool:
         """Whether eta > 0 anywhere, as far as can be known."""
         return not self.noise_level.deterministic
 
-    def estimates(self, z: Tensor, gamma: Tensor | float) -> Estimates:
+    def estimates(
+        self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, ""] | float
+    ) -> Estimates:
         """x_hat and r_hat at latents z, all at one gamma."""
         gamma = torch.as_tensor(gamma, dtype=z.dtype, device=z.device)
         return self.model.predict(z, gamma.expand(len(z)))
 
     def _point(self, t: Tensor | float, z: Tensor) -> SchedulePoint:
-        return self.schedule(torch.as_tensor(t, dtype=z.dtype, device=z.device))
+        point: SchedulePoint = self.schedule(torch.as_tensor(t, dtype=z.dtype, device=z.device))
+        return point
 
-    def drift(self, z: Tensor, t: Tensor | float) -> Tensor:
+    def drift(
+        self, z: Float[Tensor, "batch *data"], t: Float[Tensor, ""] | float
+    ) -> Float[Tensor, "batch *data"]:
         """b_eta(z, t) = dz/dt of the reverse SDE. Theorem: model.reverse_limit."""
         point = self._point(t, z)
         eta_squared = self.noise_level.squared(point.gamma)
         return reverse_drift(z, self.estimates(z, point.gamma), point, eta_squared)
 
-    def reverse(self, z: Tensor, grid: Grid, step: int, ratio: Ratio = 1.0) -> Tensor:
+    def reverse(
+        self, z: Float[Tensor, "batch *data"], grid: Grid, step: int, ratio: Ratio = 1.0
+    ) -> Float[Tensor, "batch *data"]:
         """A draw from p(z_s | z_t), t and s the ends of the grid's step 0, 1, ... Theorem: model.reverse_mean.
 
         Args:
-            z: latents at t (batch, *data).
+            z: latents at t.
             grid: depths from 1 to 0.
             step: number of the step, 0 next to the noise.
             ratio: w as in FiniteDepth, counted from the data.
@@ -144,7 +194,7 @@ class Problem:
         w = torch.as_tensor(ratio_at(ratio, index, found))
         return Gaussian(p.mean, p.std * w.to(z).sqrt()).sample(noise=self.noise(z))
 
-    def diffusion(self, t: Tensor | float, z: Tensor) -> Tensor:
+    def diffusion(self, t: Float[Tensor, ""] | float, z: Tensor) -> Float[Tensor, ""]:
         """eta sqrt(beta) at depth t, a scalar of z's dtype."""
         point = self._point(t, z)
         return (self.noise_level.squared(point.gamma) * point.beta).sqrt()

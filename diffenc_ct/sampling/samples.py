@@ -24,7 +24,7 @@ from diffenc_ct.distributed import Work
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import Estimates
 from diffenc_ct.sampling.exponential import Exponential
-from diffenc_ct.sampling.problem import ImageNoise, Problem
+from diffenc_ct.sampling.problem import Grid, ImageNoise, Problem
 from diffenc_ct.sampling.solver import Solver
 
 
@@ -38,9 +38,9 @@ class Trajectory:
         x_hat: estimates of encoded data, (points, images, *data).
     """
 
-    gamma: Tensor
-    z: Tensor
-    x_hat: Tensor
+    gamma: Float[Tensor, " points"]
+    z: Float[Tensor, "points images *data"]
+    x_hat: Float[Tensor, "points images *data"]
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Samples:
         samples: levels or reals, (n, *data).
         z_0: latents at the data's end, (n, *data).
         z_1: latents at the noise's end, (n, *data).
-        evaluations: network evaluations an image took (the mean over batches where they differ).
+        evaluations: network evaluations an image took, the mean where they differ.
         trajectory: the path of the first images, if it was asked for.
         log: solver, steps (None where it chose its own), noise_level, seconds, evaluations.
     """
 
-    samples: Tensor
-    z_0: Tensor
-    z_1: Tensor
+    samples: Shaped[Tensor, "n *data"]
+    z_0: Float[Tensor, "n *data"]
+    z_1: Float[Tensor, "n *data"]
     evaluations: float
     trajectory: Trajectory | None
     log: dict[str, Any]
@@ -84,13 +84,17 @@ def sample(
         solver: Exponential() by default; Ancestral(...), TorchSDE(...), Adams(...), TorchDiffEq(...), ...
         shape: of one example, unless model.shape or latents say it.
         latents: z_1 instead of draws.
-        trajectory: the path of the first so many images.
+        trajectory: the path of the first so many images, by a solver that takes them through the same depths.
         generator: one draw of it seeds every image by its index.
-        work: batches, progress, processes; on each process `generator` must be in the same state.
+        work: batches, progress (counts images), processes; on each process `generator` must be in the same state.
+
+    Returns:
+        Samples: data, latents at both ends, and how they were made.
 
     Raises:
         TypeError: where `solver` is no Solver.
         ValueError: for bad shapes or numbers, or a solver that diverged.
+        SolverError: where a solver of the flow gave up.
 
     Example:
         >>> import torch, diffenc_ct as dc
@@ -113,6 +117,10 @@ def sample(
         )
     if latents is not None and latents.shape != (n, *shape):
         raise ValueError(f"latents {tuple(latents.shape)} must be {(n, *shape)}")
+    if trajectory and not solver.depths_are_shared:
+        raise ValueError(
+            f"trajectory={trajectory}: {solver.name} takes every image through depths of its own; take another solver"
+        )
     batch_size = work.batch_size if solver.batch_matters else max(trajectory, work.share(n))
 
     def solve_part(first: int) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, Tensor, Tensor]]]:
@@ -130,22 +138,13 @@ def sample(
         problem = Problem(model, level, noise, observer=observe if watched else None)
         z_0 = solver(problem, z, grid)
         work.progress(len(indices))
-        return z, z_0, problem.evaluations * len(indices), path
+        return z, z_0, problem.evaluated_images, path
 
     began = time.perf_counter()
     parts = work.processes.spread(solve_part, range(0, n, batch_size))
     starts, ends, counts, paths = zip(*parts, strict=True)
     z_0, evaluations, path = torch.cat(ends), sum(counts) / n, paths[0]
-    if not z_0.isfinite().all():
-        bad = int((~z_0.flatten(1).isfinite().all(1)).sum())
-        raise ValueError(
-            f"{bad} of {n} samples are not finite: {solver.name} diverged; "
-            + (
-                "take a smaller tolerance"
-                if solver.adaptive
-                else f"take more steps than {grid.steps}"
-            )
-        )
+    _refuse_divergence(z_0, solver, grid)
     return Samples(
         model.decode(z_0, grid.gamma[-1].to(z_0)),
         z_0,
@@ -160,6 +159,16 @@ def sample(
             "evaluations": evaluations,
         },
     )
+
+
+def _refuse_divergence(z_0: Tensor, solver: Solver, grid: Grid) -> None:
+    bad = int((~z_0.flatten(1).isfinite().all(1)).sum())
+    if bad:
+        more = f"more steps than {grid.steps}"
+        raise ValueError(
+            f"{bad} of {len(z_0)} samples are not finite: {solver.name} diverged; "
+            f"take {'a smaller tolerance' if solver.adaptive else more}"
+        )
 
 
 def _like(model: DiffEnc) -> Tensor:

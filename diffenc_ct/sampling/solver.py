@@ -2,8 +2,8 @@
 
     solver(problem, z, grid) -> z_0
 
-`problem` is the reverse process of a model at a noise level with noise that belongs to each image (see `problem`); `grid`
-are depths from 1 down to 0.
+`problem` is the reverse process of a model at a noise level, with noise that belongs to each image (see `problem`);
+`grid` holds depths from 1 down to 0.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from diffenc_ct.schedules import Schedule
 class Solver(ABC):
     """Base class of all solvers: frozen dataclasses of their options.
 
-    A solver on a grid of one's own derives from `GridSolver`, and implements `__call__`.
+    A solver of one's own derives from `GridSolver`, and implements `__call__`.
     """
 
     @abstractmethod
@@ -35,6 +35,9 @@ class Solver(ABC):
             problem: the reverse process.
             z: latents at depth 1.
             grid: depths from 1 to 0.
+
+        Returns:
+            latents at depth 0.
         """
 
     @abstractmethod
@@ -57,11 +60,20 @@ class Solver(ABC):
 
     @property
     def batch_matters(self) -> bool:
-        """Whether the examples of a batch share their steps, so that results depend on it (within the tolerance)."""
+        """Whether the examples of a batch share their steps, so that results depend on it within the tolerance."""
         return False
 
+    @property
+    def depths_are_shared(self) -> bool:
+        """Whether all images are at one depth at a time, so that a path of several can be shown."""
+        return True
+
     def convergence_order(self, stochastic: bool) -> float:
-        """The order in the step's length, weak where there is noise."""
+        """The order in the step's length.
+
+        Args:
+            stochastic: of the weak error where there is noise (of the strong one for TorchSDE), else of the flow's.
+        """
         return 1
 
 
@@ -75,7 +87,7 @@ class GridSolver(Solver):
         placement: where the steps lie: "uniform", "log-snr", "balanced", or steps + 1 depths increasing from 0 to 1.
 
     Raises:
-        ValueError: for steps below 1, or an unknown placement.
+        ValueError: for steps below 1, a negative noise level, or an unknown placement.
 
     Example:
         >>> import diffenc_ct as dc
@@ -98,6 +110,8 @@ class GridSolver(Solver):
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps={self.steps!r}; a solver needs a whole number of at least 1")
+        if self.noise_level is not None:
+            as_noise_level(self.noise_level)
         check_placement(self.placement, self.steps)
 
     def level(self, model: DiffEnc) -> NoiseLevel:

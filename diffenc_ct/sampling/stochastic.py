@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torchsde
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.dynamics import ReverseSDE, SDEType
@@ -33,19 +34,25 @@ TORCHSDE_METHODS: dict[str, tuple[SDEType, float, float]] = {
 }
 
 
-class ImageBrownian(torchsde.BaseBrownian):
+class ImageBrownian(torchsde.BaseBrownian):  # type: ignore[misc]
     """Increments W and space-time integrals U of a Brownian motion, each image's from its own generator: (batch, d).
 
     Over a step of length h, W = sqrt(h) e_1 and U = int (W_s - W_start) ds = h (W/2 + sqrt(h/12) e_2). Steps are asked
     for one after another; the same step again gives the same numbers. The Levy area is given as 0: it multiplies Lie
     brackets of the columns of g, which vanish for a g that does not depend on the state.
+
+    Args:
+        noise: standard normal noise of a tensor's shape.
+        like: of the motion's shape, dtype and device.
     """
 
-    def __init__(self, noise: Callable[[Tensor], Tensor], like: Tensor) -> None:
+    def __init__(self, noise: Callable[[Tensor], Tensor], like: Float[Tensor, "batch d"]) -> None:
         self._noise, self._like, self._step = noise, like, (0.0, 0.0)
         self._W = self._U = torch.zeros_like(like)
 
-    def __call__(self, ta, tb=None, return_U=False, return_A=False) -> Any:
+    def __call__(
+        self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False
+    ) -> Any:
         step = (float(ta), float(tb))
         if step != self._step:
             self._step, h = step, step[1] - step[0]
@@ -110,16 +117,19 @@ class TorchSDE(GridSolver):
         _, strong, without_noise = TORCHSDE_METHODS[self.method]
         return strong if stochastic else without_noise
 
-    def __call__(self, problem: Problem, z: Tensor, grid: Grid) -> Tensor:
+    def __call__(
+        self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
+    ) -> Float[Tensor, "batch *data"]:
         sde = ReverseSDE(
             problem.model,
             noise_level=problem.noise_level,
             shape=tuple(z.shape[1:]),
             sde_type=TORCHSDE_METHODS[self.method][0],
         )
-        y, tau = z.flatten(1), (1 - grid.t).to(z)
+        y: Tensor = z.flatten(1)
+        tau = (1 - grid.t).to(z)
         motion = ImageBrownian(problem.noise, y)
         for ends in zip(tau[:-1], tau[1:], strict=True):
             # A step longer than the interval ends at its end: exactly one step.
             y = torchsde.sdeint(sde, y, torch.stack(ends), bm=motion, method=self.method, dt=2.0)[1]
-        return y.unflatten(1, z.shape[1:])
+        return y.reshape(z.shape)

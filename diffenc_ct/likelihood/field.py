@@ -1,0 +1,168 @@
+"""What every solver of the flow asks for: its velocity, its divergence and the score, in one pass.
+
+    f(z, gamma) = dz/dgamma = alpha^2 z/2 - alpha (x_hat/2 + r_hat),        div f = tr df/dz
+
+Directional derivatives v^T (df/dz) v are forward-mode: the network itself is evaluated once, its linear part for all
+directions of a chunk, or all probes, as one batch (reverse-mode, and one whole batch, where a network does not allow
+it). The score is (alpha x_hat - z)/sigma^2: for paired heads the gradient of log q_t, free of charge.
+
+Heads that know their traces, tr dx_hat/dz and tr dr_hat/dz, offer them; then the exact divergence costs one evaluation.
+
+Reference: Chen et al. 2018 (continuous normalising flows); Grathwohl et al. 2019 (FFJORD).
+"""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from diffenc_ct.dynamics import Predictor
+from diffenc_ct.model import DiffEnc, reverse_drift
+from diffenc_ct.schedules import SchedulePoint, alpha, alpha2, expand, sigma2
+
+
+@dataclass(frozen=True)
+class FlowValue:
+    """What is asked for at one point of each example's path.
+
+    Attributes:
+        velocity: f, (batch, *data).
+        divergence: div f, (batch, K): one column, or one a probe.
+        score: (alpha x_hat - z)/sigma^2, (batch, *data).
+    """
+
+    velocity: Float[Tensor, "batch *data"]
+    divergence: Float[Tensor, "batch K"]
+    score: Float[Tensor, "batch *data"]
+
+
+class FlowField:
+    """f, div f and the score, per unit of gamma. Theorem: likelihood.change_of_variables.
+
+    Args:
+        model: DiffEnc.
+        probes: None for the exact divergence, or those of all examples, drawn once.
+        chunk: directions in one batch of the exact divergence; by default as many as make batches of 4096 examples.
+    """
+
+    def __init__(
+        self,
+        model: DiffEnc,
+        *,
+        probes: Float[Tensor, "examples K *data"] | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        self.model, self.probes, self.chunk = model, probes, chunk
+        self._forward_mode = True
+
+    @property
+    def columns(self) -> int:
+        """K: how many numbers the divergence of an example is."""
+        return 1 if self.probes is None else self.probes.shape[1]
+
+    def __call__(
+        self,
+        z: Float[Tensor, "batch *data"],
+        gamma: Float[Tensor, " batch"],
+        rows: Int[Tensor, " batch"] | None = None,
+    ) -> FlowValue:
+        """The three at latents z of depths gamma.
+
+        Args:
+            z: latents.
+            gamma: their depths.
+            rows: which examples they belong to, where they are not all of them in order.
+        """
+        if self.probes is None:
+            traces = self.model.heads.traces(z, gamma)
+            return self._exact(z, gamma) if traces is None else self._closed_form(z, gamma, traces)
+        probes = self.probes if rows is None else self.probes[rows]
+        velocity, score, slope = self._along(z, gamma, probes)
+        return FlowValue(velocity, slope, score)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the divergence is no estimate."""
+        return self.probes is None
+
+    def _flow(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        return flow_and_score(self.model, z, gamma)
+
+    def _closed_form(self, z: Tensor, gamma: Tensor, traces: tuple[Tensor, Tensor]) -> FlowValue:
+        velocity, score = self._flow(z, gamma)
+        of_x, of_r = traces
+        trace = alpha2(gamma) / 2 * z[0].numel() - alpha(gamma) * (of_x / 2 + of_r)
+        return FlowValue(velocity, trace[:, None], score)
+
+    def _exact(self, z: Tensor, gamma: Tensor) -> FlowValue:
+        n, d = len(z), z[0].numel()
+        size = min(d, self.chunk or max(1, 4096 // n))
+        trace = torch.zeros_like(gamma)
+        for start in range(0, d, size):
+            basis = torch.eye(d, dtype=z.dtype, device=z.device)[start : start + size]
+            directions = basis.reshape(1, -1, *z.shape[1:]).expand(n, -1, *z.shape[1:])
+            velocity, score, slope = self._along(z, gamma, directions)
+            trace = trace + slope.sum(1)
+        return FlowValue(velocity, trace[:, None], score)
+
+    def _along(self, z: Tensor, gamma: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f, score, and v^T (df/dz) v for directions (n, K, *data): (n, K)."""
+        v = directions.to(z.dtype)
+        if self._forward_mode:
+            try:
+                return self._forward_derivative(z, gamma, v)
+            except (NotImplementedError, RuntimeError) as error:
+                # a network with an operation that has no forward derivative or batching rule
+                if not re.search("forward|vmap|batching|functorch", str(error).lower()):
+                    raise
+                self._forward_mode = False
+        n, k = v.shape[:2]
+        repeated, depths, v = z.repeat_interleave(k, 0), gamma.repeat_interleave(k), v.flatten(0, 1)
+        velocity, score, change = self._reverse_derivative(repeated, depths, v)
+        slope = (v * change).flatten(1).sum(1).reshape(n, k)
+        # The same for all directions of an example.
+        return velocity[::k], score[::k], slope
+
+    def _forward_derivative(
+        self, z: Tensor, gamma: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As _along: the network once at z, and its linear part at the K directions, batched."""
+
+        def along(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            found = torch.func.jvp(lambda z: self._flow(z, gamma), (z,), (v,))
+            (velocity, score), (change, _) = found[0], found[1]
+            return velocity, score, (v * change).flatten(1).sum(1)
+
+        velocity, score, slope = torch.func.vmap(along, in_dims=1, out_dims=(0, 0, 1))(v)
+        return velocity[0], score[0], slope
+
+    def _reverse_derivative(
+        self, z: Tensor, gamma: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f, score, v^T (df/dz): as good, since only its product with v is wanted."""
+        outer = torch.is_grad_enabled()
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            velocity, score = self._flow(z, gamma)
+            (change,) = torch.autograd.grad(velocity, z, v, create_graph=outer, retain_graph=outer)
+        if outer:
+            return velocity, score, change
+        return velocity.detach(), score.detach(), change
+
+
+def flow_and_score(
+    model: Predictor, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, "batch *data"], Float[Tensor, "batch *data"]]:
+    """dz/dgamma of the probability flow and the score (alpha x_hat - z)/sigma^2, from one evaluation.
+
+    Args:
+        model: DiffEnc, or what predicts like one.
+        z: latents.
+        gamma: their depths.
+    """
+    found = model.predict(z, gamma)
+    point = SchedulePoint(gamma, torch.ones_like(gamma))
+    velocity = reverse_drift(z, found, point, torch.zeros_like(gamma))
+    return velocity, (expand(alpha(gamma), z) * found.x_hat - z) / expand(sigma2(gamma), z)
