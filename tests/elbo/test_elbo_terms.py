@@ -1,4 +1,4 @@
-"""`elbo`: its other terms, its options, dtypes, gradients and refusals."""
+"""`elbo`: its other terms, parts of a batch, draws, dtypes and gradients."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
-from diffenc_ct.elbo import check_grid, latent_loss, uniform_grid
+from diffenc_ct.elbo import latent_loss
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha2, expand, sigma2
@@ -35,7 +35,7 @@ def square(error):
 @given(cases(), seeds)
 def test_reconstruction_and_latent(case, seed):
     model, x, noise_0 = case.model, case.x, normal(seed, *case.x.shape)
-    terms = dc.elbo(model, x, t=case.t, noise=case.noise, noise_0=noise_0)
+    terms = dc.elbo(model, x, draws=dc.Draws(case.t, case.noise, noise_0))
     gamma_0, gamma_1 = (model.schedule(torch.tensor(e, dtype=F64)).gamma for e in (0.0, 1.0))
     batch = gamma_0.expand(len(x))
     z_0 = marginal(model.encoder.encode(x, batch), batch).sample(noise=noise_0)
@@ -52,20 +52,25 @@ def test_reconstruction_and_latent(case, seed):
     assert bits.dimensions == terms.dimensions == x[0].numel()
 
 
-@given(cases(), st.sampled_from([None, 3]), st.floats(0.01, 1), seeds)
-def test_part_of_the_batch_for_the_ends(case, depth, fraction, seed):
+@given(cases(), st.floats(0.01, 1), seeds)
+def test_part_of_the_batch_for_the_ends(case, fraction, seed):
     """Examples floor(i B/n), i < n = ceil(fraction B), scaled by B/n, 0 elsewhere: the mean is that of the part."""
-    noise_0, B = normal(seed, *case.x.shape), len(case.x)
-    options = {"t": case.t, "noise": case.noise, "noise_0": noise_0, "depth": depth}
-    whole = dc.elbo(case.model, case.x, **options)
-    part = dc.elbo(case.model, case.x, ends_fraction=fraction, **options)
-    n = math.ceil(fraction * B)
-    chosen = torch.zeros(B, dtype=torch.bool)
-    chosen[[i * B // n for i in range(n)]] = True
+    draws, B = dc.Draws(case.t, case.noise, normal(seed, *case.x.shape)), len(case.x)
+    whole = dc.elbo(case.model, case.x, draws=draws)
+    part = dc.elbo(case.model, case.x, dc.InfiniteDepth(ends_fraction=fraction), draws=draws)
+    n, chosen = part_of(fraction, B)
     for name in ("reconstruction", "latent"):
         close(getattr(part, name)[chosen], getattr(whole, name)[chosen] * B / n)
         assert getattr(part, name).shape == (B,) and not getattr(part, name)[~chosen].any()
     close(part.diffusion, whole.diffusion)
+
+
+def part_of(fraction, batch):
+    """How many examples a part of the batch has, and which, as a mask."""
+    n = math.ceil(fraction * batch)
+    chosen = torch.zeros(batch, dtype=torch.bool)
+    chosen[[i * batch // n for i in range(n)]] = True
+    return n, chosen
 
 
 class WithoutDerivative(dc.Encoder):
@@ -86,17 +91,14 @@ class WithoutDerivative(dc.Encoder):
 @given(cases(), st.floats(0.01, 0.99))
 def test_part_of_the_batch_for_the_rate(case, fraction):
     """a + (b - a) B/n on the part, a elsewhere: b with the rate, a without the network's derivative."""
-    options = {"t": case.t, "noise": case.noise, "noise_level": case.noise_level}
-    part = dc.elbo(case.model, case.x, rate_fraction=fraction, **options).diffusion
-    b = dc.elbo(case.model, case.x, **options).diffusion
-    encoder = case.model.encoder
-    case.model.encoder = WithoutDerivative(encoder)
-    a = dc.elbo(case.model, case.x, **options).diffusion
-    case.model.encoder = encoder
-    B, n = len(case.x), math.ceil(fraction * len(case.x))
-    chosen = torch.zeros(B, dtype=torch.bool)
-    chosen[[i * B // n for i in range(n)]] = True
-    close(part, torch.where(chosen, a + (b - a) * B / n, a), 1e-9)
+    draws, level = dc.Draws(case.t, case.noise), case.noise_level
+    bound = dc.InfiniteDepth(level, rate_fraction=fraction)
+    part = dc.elbo(case.model, case.x, bound, draws=draws).diffusion
+    b = dc.elbo(case.model, case.x, dc.InfiniteDepth(level), draws=draws).diffusion
+    case.model.encoder = WithoutDerivative(case.model.encoder)
+    without = dc.elbo(case.model, case.x, dc.InfiniteDepth(level), draws=draws)
+    (n, chosen), a = part_of(fraction, len(case.x)), without.diffusion
+    close(part, torch.where(chosen, a + (b - a) * len(case.x) / n, a), 1e-9)
 
 
 @given(cases())
@@ -104,11 +106,12 @@ def test_the_rate_on_part_of_the_batch_is_unbiased(case):
     """Each example has its turn in the part: the mean over turns is the whole batch's, gradients included."""
     B, parameters = len(case.x), list(case.model.parameters())
 
-    def loss(turn=0, **options):
+    def loss(turn=0, fraction=1.0):
         x, t, noise = (values.roll(turn, 0) for values in (case.x, case.t, case.noise))
-        return dc.elbo(case.model, x, t=t, noise=noise, **options).diffusion.mean()
+        bound = dc.InfiniteDepth(rate_fraction=fraction)
+        return case.model(x, bound, draws=dc.Draws(t, noise)).diffusion.mean()
 
-    turns = torch.stack([loss(turn, rate_fraction=1e-3) for turn in range(B)]).mean()
+    turns = torch.stack([loss(turn, 1e-3) for turn in range(B)]).mean()
     close(turns, loss(), 1e-9)
     for ours, whole in zip(
         torch.autograd.grad(turns, parameters, allow_unused=True),
@@ -120,20 +123,23 @@ def test_the_rate_on_part_of_the_batch_is_unbiased(case):
             close(ours, whole, 1e-8)
 
 
+def bounds(depth, level=1.0, **options):
+    """The bound of `depth` steps, or of infinite depth where depth is None."""
+    if depth is None:
+        return dc.InfiniteDepth(level, **options)
+    return dc.FiniteDepth(depth, noise_level=level, **options)
+
+
 @given(cases(), st.sampled_from([None, 1, 4]), seeds)
 def test_permuting_the_batch(case, depth, seed):
-    order = torch.randperm(len(case.x), generator=generator(seed))
-    noise_0 = normal(seed, *case.x.shape)
-    fixed = {"depth": depth, "noise_level": case.noise_level}
-    whole = dc.elbo(case.model, case.x, t=case.t, noise=case.noise, noise_0=noise_0, **fixed)
-    part = dc.elbo(
-        case.model,
-        case.x[order],
-        t=case.t[order],
-        noise=case.noise[order],
-        noise_0=noise_0[order],
-        **fixed,
+    order, bound = (
+        torch.randperm(len(case.x), generator=generator(seed)),
+        bounds(depth, case.noise_level),
     )
+    given_ = (case.t, case.noise, normal(seed, *case.x.shape))
+    whole = dc.elbo(case.model, case.x, bound, draws=dc.Draws(*given_))
+    permuted = dc.Draws(*(v[order] for v in given_))
+    part = dc.elbo(case.model, case.x[order], bound, draws=permuted)
     for name in ("reconstruction", "diffusion", "latent"):
         close(getattr(part, name), getattr(whole, name)[order])
 
@@ -150,9 +156,14 @@ class FixedDepths:
 @given(cases(), st.sampled_from([None, 5]))
 def test_depths_bring_their_weights(case, depth):
     weight = 0.5 + torch.arange(len(case.x), dtype=F64)
-    options = {"noise": case.noise, "depth": depth}
-    drawn = dc.elbo(case.model, case.x, depths=FixedDepths(case.t, weight), **options)
-    close(drawn.diffusion, weight * dc.elbo(case.model, case.x, t=case.t, **options).diffusion)
+    drawn = dc.elbo(
+        case.model,
+        case.x,
+        bounds(depth, depths=FixedDepths(case.t, weight)),
+        draws=dc.Draws(noise=case.noise),
+    )
+    once = dc.elbo(case.model, case.x, bounds(depth), draws=dc.Draws(case.t, case.noise))
+    close(drawn.diffusion, weight * once.diffusion)
 
 
 def test_depths_are_stratified_unless_said_otherwise():
@@ -175,7 +186,7 @@ def test_depths_are_stratified_unless_said_otherwise():
 @given(cases(), st.sampled_from([None, 4]), seeds)
 def test_the_same_seed_gives_the_same_numbers(case, depth, seed):
     def run(s):
-        return dc.elbo(case.model, case.x, depth=depth, generator=generator(s))
+        return dc.elbo(case.model, case.x, bounds(depth), generator=generator(s))
 
     for name in ("reconstruction", "diffusion", "latent"):
         assert torch.equal(getattr(run(seed), name), getattr(run(seed), name))
@@ -186,7 +197,7 @@ def test_noises_are_independent():
     """A network that echoes its latent shows the noise at t; it is not the noise at 0."""
     g, x = generator(3), torch.zeros(20_000, 1, dtype=F64)
     model = make_model(dc.LinearSchedule(-5.0, 5.0), dc.IdentityEncoder(), (1,), 1)
-    terms = dc.elbo(model, x, t=torch.full((20_000,), 0.5, dtype=F64), generator=g)
+    terms = dc.elbo(model, x, draws=dc.Draws(t=torch.full((20_000,), 0.5, dtype=F64)), generator=g)
     r = torch.corrcoef(torch.stack([terms.reconstruction, terms.diffusion]))[0, 1]
     assert abs(r.item()) < 5 / math.sqrt(20_000)
 
@@ -199,24 +210,11 @@ def test_dtype(levels, dtype, batch, seed):
     x = torch.randint(0, 5, (batch, 1, 2, 2), generator=generator(seed))
     x = x if levels else (x / 4).to(dtype)
     t = 0.05 + 0.9 * torch.rand(batch, dtype=F64, generator=generator(seed))
-    noise, noise_0 = (normal(seed + i, batch, 1, 2, 2) for i in range(2))
+    given_ = (t, normal(seed, batch, 1, 2, 2), normal(seed + 1, batch, 1, 2, 2))
+    draws, rounded = dc.Draws(*given_), dc.Draws(*(v.to(dtype) for v in given_))
     for depth in (None, 8):
-        exact = dc.elbo(
-            model.double(),
-            x if levels else x.double(),
-            depth=depth,
-            t=t,
-            noise=noise,
-            noise_0=noise_0,
-        )
-        terms = dc.elbo(
-            model.to(dtype),
-            x,
-            depth=depth,
-            t=t.to(dtype),
-            noise=noise.to(dtype),
-            noise_0=noise_0.to(dtype),
-        )
+        exact = dc.elbo(model.double(), x if levels else x.double(), bounds(depth), draws=draws)
+        terms = dc.elbo(model.to(dtype), x, bounds(depth), draws=rounded)
         for name in ("reconstruction", "diffusion", "latent", "total"):
             value = getattr(terms, name)
             assert value.shape == (batch,) and torch.isfinite(value).all()
@@ -239,11 +237,9 @@ def test_float32_at_the_extremes(prediction):
         )
         x, noise = (normal(i, n, 3).float() for i in range(2))
         for depth, tolerance in ((None, 1e-5), (n, 5e-3)):
-            options = {"depth": depth}
-            exact = dc.elbo(
-                model.double(), x.double(), t=t.double(), noise=noise.double(), **options
-            ).diffusion
-            ours = dc.elbo(model.float(), x, t=t, noise=noise, **options).diffusion
+            draws = dc.Draws(t.double(), noise.double())
+            exact = dc.elbo(model.double(), x.double(), bounds(depth), draws=draws).diffusion
+            ours = dc.elbo(model.float(), x, bounds(depth), draws=dc.Draws(t, noise)).diffusion
             assert ((ours.double() - exact) / exact).abs().max() < tolerance
 
 
@@ -252,64 +248,8 @@ def test_gradients_reach_every_part():
     for depth in (None, 4):
         schedule = monotone(-6.0, 4.0, 1)
         model = make_model(schedule, make_encoder("trainable", (3,), 1), (3,), 2)
-        terms = dc.elbo(model, normal(1, 5, 3), depth=depth, generator=generator(0))
+        terms = dc.elbo(model, normal(1, 5, 3), bounds(depth), generator=generator(0))
         terms.total.mean().backward()
         for name, p in model.named_parameters():
             assert p.grad is not None and torch.isfinite(p.grad).all(), name
             assert p.grad.abs().max() > 0, name
-
-
-REAL = make_model(dc.LinearSchedule(-5.0, 5.0), dc.NonTrainableEncoder(), (2,), 1)
-
-
-X = normal(1, 3, 2)
-
-
-@pytest.mark.parametrize(
-    "options, name",
-    [
-        ({"noise_level": 0.0}, "noise_level"),
-        ({"noise_level": -1.0}, "noise_level"),
-        ({"ratio": 2.0}, "ratio"),
-        ({"ratio": torch.ones(4)}, "ratio"),
-        ({"ratio": -1.0, "depth": 4}, "ratio"),
-        ({"ratio": 0.0, "depth": 4}, "ratio"),
-        ({"ratio": torch.ones(3), "depth": 4}, "ratio"),
-        ({"ratio": torch.ones(4, 3), "depth": 4}, "ratio"),
-        ({"depth": 0}, "depth"),
-        ({"depth": 3, "grid": torch.linspace(0, 1, 3)}, "grid"),
-        ({"grid": torch.tensor([0.1, 0.5, 1.0])}, "grid"),
-        ({"grid": torch.tensor([0.0, 0.5, 0.9])}, "grid"),
-        ({"grid": torch.tensor([0.0, 0.5, 0.5, 1.0])}, "grid"),
-        ({"t": torch.zeros(2)}, "t has shape"),
-        ({"t": torch.zeros(3, 1)}, "t has shape"),
-        ({"noise": torch.zeros(3, 1)}, "noise"),
-        ({"noise_0": torch.zeros(1, 2)}, "noise_0"),
-        ({"ends_fraction": 0.0}, "ends_fraction"),
-        ({"ends_fraction": 1.1}, "ends_fraction"),
-        ({"rate_fraction": 0.0}, "rate_fraction"),
-        ({"rate_fraction": 1.1}, "rate_fraction"),
-    ],
-)
-def test_bad_options_are_refused(options, name):
-    with pytest.raises(ValueError, match=name):
-        dc.elbo(REAL, X, **options)
-
-
-def test_bad_data_are_refused():
-    with pytest.raises(ValueError, match="x has shape"):
-        dc.elbo(REAL, X[:, 0])
-    with pytest.raises(TypeError, match="levels=None"):
-        dc.elbo(REAL, torch.zeros(2, 2, dtype=torch.long))
-    with pytest.raises(TypeError, match="noise_level"):
-        dc.elbo(REAL, X, noise_level=None)
-    with pytest.raises(ValueError, match="calibration"):
-        dc.elbo(REAL, X, noise_level="optimal")
-
-
-@given(st.integers(1, 9), dtypes)
-def test_grids(depth, dtype):
-    like = torch.zeros(1, dtype=dtype)
-    grid = uniform_grid(depth, like)
-    close(grid, (torch.arange(depth + 1, dtype=F64) / depth).to(dtype))
-    close(check_grid(grid.double() ** 2, depth, like), (grid.double() ** 2).to(dtype))
