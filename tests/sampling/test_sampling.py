@@ -1,17 +1,21 @@
 """Sampling: what one call promises, whatever the solver."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import calibrate
+from diffenc_ct.cli.solvers import SOLVERS, make_solver
+from diffenc_ct.elbo.finite import ratio_at
+from diffenc_ct.likelihood import SolverError
 from diffenc_ct.process import Gaussian
-from diffenc_ct.sampling.names import SOLVERS
-from diffenc_ct.sampling.problem import ImageNoise
-from diffenc_ct.sampling.samples import _seed, flow_is_exact, sample
+from diffenc_ct.sampling import ImageNoise, Samples
+from diffenc_ct.sampling.samples import _seed
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
+from tests.refusals import refused
 from tests.strategies import close, generator, make_encoder, make_model, normal
 
 F64 = torch.float64
@@ -25,54 +29,52 @@ def world(dtype: torch.dtype = F64) -> dc.DiffEnc:
     return MixtureWorld(means, 0.3, dc.NonTrainableEncoder()).model(SCHEDULE)
 
 
-def steps_of(name: str) -> int | None:
-    adaptive = name.startswith("scipy") or name.partition(":")[2] in (
-        "dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun",
-    )  # fmt: skip
-    return None if adaptive else 5
+def short(name: str) -> dc.Solver:
+    """The solver with five steps, or at a loose tolerance (torchdiffeq's fehlberg2 underestimates its error)."""
+    default = SOLVERS[name]()
+    loose = 1e-5 if "fehlberg2" in name else 1e-4
+    tolerance = loose if default.batch_matters else None
+    return make_solver(name, steps=None if default.adaptive else 5, rtol=tolerance, atol=tolerance)
+
+
+def draw(n: int, seed: int, *, model: dc.DiffEnc | None = None, **options) -> Samples:
+    return dc.sample(model or world(), n, shape=SHAPE, generator=generator(seed), **options)
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_images_do_not_depend_on_the_batch(name: str) -> None:
     """The same seed gives the same images for any batch size, in float64 and float32, on images of any shape."""
+    solver = short(name)
     for dtype, tolerance in ((F64, 1e-9), (torch.float32, 2e-4)):
-        tolerance = max(tolerance, 2e-3) if steps_of(name) is None else tolerance
+        tolerance = 2e-3 if solver.batch_matters else tolerance
         results = [
-            sample(
-                world(dtype), 5, shape=SHAPE, solver=name, steps=steps_of(name),
-                batch_size=b, generator=generator(3),
-            )
+            draw(5, 3, model=world(dtype), solver=solver, work=dc.Work(batch_size=b))
             for b in (5, 2)
-        ]  # fmt: skip
+        ]
         for result in results:
             assert result.samples.shape == (5, *SHAPE) and result.samples.dtype == dtype
         assert torch.equal(results[0].z_1, results[1].z_1)
         torch.testing.assert_close(
             results[0].z_0, results[1].z_0, rtol=0, atol=tolerance, msg=lambda m: f"{name}: {m}"
         )
-    other = sample(
-        world(), 5, shape=SHAPE, solver=name, steps=steps_of(name), generator=generator(4)
-    )
+    other = draw(5, 4, solver=solver)
     assert not torch.allclose(other.z_0, results[0].z_0.double(), atol=1e-2)
 
 
 def test_fewer_images_are_the_first_of_many() -> None:
-    many, few = (sample(world(), n, shape=SHAPE, generator=generator(1)) for n in (6, 2))
+    many, few = (draw(n, 1) for n in (6, 2))
     close(few.z_0, many.z_0[:2])
 
 
 @settings(max_examples=10)
 @given(st.sampled_from([0.0, 0.7, 1.0]), st.floats(0.5, 2), st.integers(0, 99))
 def test_ancestral_is_the_models_own_reverse(eta, w, seed) -> None:
-    """sample(solver="ancestral") is model.reverse step by step, with ratios counted from the data."""
+    """Ancestral steps are model.reverse step by step, with ratios counted from the data."""
     model = make_model(SCHEDULE, make_encoder("trainable", (3,), 1), (3,), seed)
     grid = torch.tensor([0.0, 0.2, 0.7, 1.0], dtype=F64)
     ratio = w * torch.tensor([1.0, 1.3, 0.8], dtype=F64)
-    draws: list[torch.Tensor] = []
-    result = sample(
-        model, 2, shape=(3,), solver="ancestral", schedule=grid, noise_level=eta, ratio=ratio,
-        generator=generator(seed),
-    )  # fmt: skip
+    solver = dc.Ancestral(steps=3, placement=grid, noise_level=eta, ratio=ratio)
+    result = dc.sample(model, 2, shape=(3,), solver=solver, generator=generator(seed))
     noise = ImageNoise(_seed(generator(seed)), range(2))
     z, gamma = noise(torch.empty(2, 3, dtype=F64)), model.schedule(grid).gamma
     for i in (2, 1, 0):
@@ -80,24 +82,38 @@ def test_ancestral_is_the_models_own_reverse(eta, w, seed) -> None:
             step = model.reverse(
                 z, gamma[i].expand(2), gamma[i + 1].expand(2), noise_level=eta, ratio=ratio[i]
             )
-        draws.append(noise(z) if eta else torch.zeros_like(z))
-        z = Gaussian(step.mean, step.std).sample(noise=draws[-1])
+        z = Gaussian(step.mean, step.std).sample(noise=noise(z) if eta else torch.zeros_like(z))
     close(result.z_0, z)
     close(result.samples, model.decode(z, gamma[0]))
+
+
+@pytest.mark.parametrize("kind", ["step", "dimension", "value"])
+@pytest.mark.parametrize("eta", [None, 0.8])
+def test_a_calibration_brings_the_steps_of_its_finite_depth_model(kind, eta) -> None:
+    """Ancestral.of(c) draws from the p(z_s | z_t) whose bound FiniteDepth(c) is: grid, finest ratio, noise level."""
+    gaussian = GaussianWorld(torch.zeros(2, dtype=F64), torch.tensor([0.5, 0.1], dtype=F64))
+    model, x = gaussian.model(SCHEDULE), gaussian.sample(64, generator(0))
+    options = dc.CalibrationOptions(ratio=kind, candidates=16)
+    found = dc.calibrate(model, x, 4, options, generator=generator(1))
+    bound = dc.FiniteDepth(found, noise_level=eta)
+    solver = dc.Ancestral.of(found, eta)
+    result = dc.sample(model, 3, shape=(2,), solver=solver, generator=generator(0))
+    assert result.evaluations == 4 == bound.depth
+    noise = ImageNoise(_seed(generator(0)), range(3))
+    z, gamma = noise(torch.empty(3, 2, dtype=F64)), model.schedule(bound.grid(x)).gamma
+    for i in (3, 2, 1, 0):
+        ends = gamma[i].expand(3), gamma[i + 1].expand(3)
+        found_here = model.predict(z, ends[1])
+        w = ratio_at(bound.variance_ratio, torch.full((3,), i), found_here)
+        z = model.reverse(z, *ends, noise_level=bound.level, ratio=w).sample(noise=noise(z))
+    close(result.z_0, z)
 
 
 def test_torchsde_steps_lie_on_the_grid() -> None:
     """One Euler step of the SDE per interval of an uneven grid: at noise level 0, Euler of the flow by hand."""
     model, grid = world(), torch.tensor([0.0, 0.1, 0.6, 1.0], dtype=F64)
-    result = sample(
-        model,
-        2,
-        shape=SHAPE,
-        solver="torchsde:euler",
-        schedule=grid,
-        noise_level=0.0,
-        generator=generator(0),
-    )
+    solver = dc.TorchSDE("euler", steps=3, placement=grid, noise_level=0.0)
+    result = draw(2, 0, model=model, solver=solver)
     flow, z = dc.ProbabilityFlow(model), result.z_1
     with torch.no_grad():
         for t, s in ((1.0, 0.6), (0.6, 0.1), (0.1, 0.0)):
@@ -107,40 +123,73 @@ def test_torchsde_steps_lie_on_the_grid() -> None:
 
 def test_levels_come_back_as_levels() -> None:
     model = make_model(SCHEDULE, make_encoder("identity", SHAPE, 1), SHAPE, 2, levels=17)
-    result = sample(model, 3, shape=SHAPE, steps=4, generator=generator(0))
+    result = draw(3, 0, model=model, solver=dc.Exponential(steps=4))
     assert result.samples.dtype == torch.int64
     assert result.samples.min() >= 0 and result.samples.max() < 17
 
 
 def test_latents_are_the_start() -> None:
-    first = sample(world(), 3, shape=SHAPE, steps=6, generator=generator(0))
-    again = sample(world(), latents=first.z_1, steps=6, batch_size=2, generator=generator(9))
+    solver = dc.Exponential(steps=6)
+    first = draw(3, 0, solver=solver)
+    again = dc.sample(
+        world(), latents=first.z_1, solver=solver, work=dc.Work(2), generator=generator(9)
+    )
     close(again.z_0, first.z_0)
     with pytest.raises(ValueError, match="latents"):
-        sample(world(), 4, latents=first.z_1)
+        dc.sample(world(), 4, latents=first.z_1)
 
 
 def test_trajectory_leads_from_noise_to_data() -> None:
     """It starts at z_1, holds z and x_hat of every evaluation, and gamma falls."""
-    result = sample(
-        world(), 5, shape=SHAPE, steps=8, trajectory=2, batch_size=3, generator=generator(0)
-    )
+    result = draw(5, 0, solver=dc.Exponential(steps=8), trajectory=2, work=dc.Work(3))
     path = result.trajectory
     assert path.z.shape == path.x_hat.shape == (8, 2, *SHAPE)
     close(path.z[0], result.z_1[:2])
     assert (path.gamma.diff() < 0).all() and path.gamma[0] == 4.0
     with torch.no_grad():
-        heads = world().predict(path.z[3], path.gamma[3].expand(2))
-    close(path.x_hat[3], heads.x_hat)
+        found = world().predict(path.z[3], path.gamma[3].expand(2))
+    close(path.x_hat[3], found.x_hat)
 
 
 @pytest.mark.parametrize(
-    "name,steps,evaluations",
-    [("exponential", 9, 9), ("exponential-single-3", 4, 12), ("ancestral", 7, 7), ("rk4", 5, 20)],
+    "solver,evaluations",
+    [
+        (dc.Exponential(steps=9), 9),
+        (dc.ExponentialSinglestep(steps=4), 12),
+        (dc.Ancestral(steps=7), 7),
+        (dc.TorchDiffEqFixed("rk4", steps=5), 20),
+    ],
 )
-def test_evaluations_are_counted(name, steps, evaluations) -> None:
-    result = sample(world(), 3, shape=SHAPE, solver=name, steps=steps, batch_size=2)
+def test_evaluations_are_counted(solver, evaluations) -> None:
+    result = dc.sample(world(), 3, shape=SHAPE, solver=solver, work=dc.Work(2))
     assert result.evaluations == evaluations == result.log["evaluations"]
+
+
+def test_evaluations_are_counted_image_by_image() -> None:
+    """Adams is done with some images before others: what is told does not depend on who shared a batch."""
+    together, alone = (draw(6, 2, solver=dc.Adams(), work=dc.Work(b)) for b in (6, 1))
+    assert together.evaluations == alone.evaluations and together.evaluations % 1 != 0
+
+
+def test_progress_counts_images() -> None:
+    ticks: list[int] = []
+    dc.sample(world(), 5, shape=SHAPE, work=dc.Work(2, progress=ticks.append))
+    assert ticks == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "solver,name,steps,level",
+    [
+        (dc.Exponential(steps=3, noise_level=0.5), "Exponential", 3, "0.5"),
+        (dc.TorchSDE("srk", steps=4), "torchsde:srk", 4, "1"),
+        (dc.TorchDiffEq("bosh3"), "torchdiffeq:bosh3", None, "0"),
+        (dc.TorchDiffEqFixed("rk4", steps=6), "torchdiffeq:rk4", 6, "0"),
+        (dc.Ancestral(steps=2, noise_level=lambda gamma: 1 + 0 * gamma), "Ancestral", 2, "a func"),
+    ],
+)
+def test_the_log_says_what_was_done(solver, name, steps, level) -> None:
+    log = dc.sample(world(), 1, shape=SHAPE, solver=solver).log
+    assert log["solver"] == name and log["steps"] == steps and log["noise_level"].startswith(level)
 
 
 def test_moments_of_the_samples() -> None:
@@ -150,10 +199,10 @@ def test_moments_of_the_samples() -> None:
         torch.tensor([0.5, 0.02], dtype=F64),
         dc.NonTrainableEncoder(),
     )
-    for options in ({}, {"noise_level": 1.0}, {"solver": "ancestral", "steps": 200}):
+    for solver in (None, dc.Exponential(noise_level=1.0), dc.Ancestral(steps=200)):
         model = gaussian.model(dc.LinearSchedule(-9.0, 6.0))
-        x = sample(
-            model, 3000, shape=(2,), generator=generator(2), batch_size=3000, **options
+        x = dc.sample(
+            model, 3000, shape=(2,), solver=solver, generator=generator(2), work=dc.Work(3000)
         ).samples
         deviation = gaussian.covariance.diagonal().sqrt()
         assert ((x.mean(0) - gaussian.mean).abs() < 5 * deviation / 3000**0.5 + 2e-3).all()
@@ -165,60 +214,105 @@ def test_noise_level_where_the_flow_is_not_exact() -> None:
     single = make_model(SCHEDULE, make_encoder("trainable", (3,), 1), (3,), 2)
     paired = make_model(SCHEDULE, make_encoder("trainable", (3,), 1), (3,), 2, heads="paired")
     plain = make_model(SCHEDULE, make_encoder("nontrainable", (3,), 1), (3,), 2)
-    assert [flow_is_exact(m) for m in (single, paired, plain)] == [False, True, True]
-    for model, level in ((single, 1.0), (paired, 0.0), (plain, 0.0)):
-        assert sample(model, 1, shape=(3,), steps=3).log["noise_level"] == level
-    assert sample(plain, 1, shape=(3,), steps=3, solver="ancestral").log["noise_level"] == 1.0
+    assert [m.flow_is_exact for m in (single, paired, plain)] == [False, True, True]
+    for model, level in ((single, "1"), (paired, "0"), (plain, "0")):
+        for solver in (dc.Exponential(steps=3), dc.ExponentialSinglestep(steps=3)):
+            assert dc.sample(model, 1, shape=(3,), solver=solver).log["noise_level"] == level
+    ancestral = dc.sample(plain, 1, shape=(3,), solver=dc.Ancestral(steps=3))
+    assert ancestral.log["noise_level"] == "1"
 
 
-def test_a_calibration_brings_grid_ratio_and_noise_level() -> None:
-    gaussian = GaussianWorld(torch.zeros(2, dtype=F64), torch.tensor([0.5, 0.1], dtype=F64))
-    model, x = gaussian.model(SCHEDULE), gaussian.sample(64, generator(0))
-    found = calibrate(model, x, depth=4, candidates=16, generator=generator(1))
-    options = {"shape": (2,), "solver": "ancestral"}
-    by_name = sample(model, 3, calibration=found, generator=generator(0), **options)
-    by_hand = sample(
-        model, 3, schedule=found.grid, ratio=found.ratio, noise_level=found.noise_level,
-        generator=generator(0), **options,
-    )  # fmt: skip
-    close(by_name.z_0, by_hand.z_0)
-    assert by_name.evaluations == 4
-    for wrong in ({"solver": "exponential"}, {"steps": 4}, {"schedule": "uniform"}):
-        with pytest.raises(ValueError, match="calibration"):
-            sample(model, 3, calibration=found, **(options | wrong))
+# Refusals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make,words",
+    [
+        (lambda: dc.Exponential(steps=0), "steps=0"),
+        (lambda: dc.Ancestral(steps=2.5), "steps=2.5"),
+        (lambda: dc.Exponential(order=4), "orders 1, 2 and 3"),
+        (lambda: dc.ExponentialSinglestep(order=0), "orders 1, 2 and 3"),
+        (lambda: dc.Exponential(noise_level=-1.0), "noise_level=-1.0"),
+        (lambda: dc.TorchSDE("dopri5"), "torchsde has euler, .*heun"),
+        (lambda: dc.Ancestral(ratio=-1.0), "must be positive"),
+        (lambda: dc.Ancestral(steps=3, ratio=torch.ones(4)), "one a step"),
+        (lambda: dc.Ancestral(placement="cosine"), "choose uniform"),
+        (lambda: dc.TorchDiffEqFixed("rk4", placement="cosine"), "choose uniform"),
+        (
+            lambda: dc.Ancestral(steps=3, placement=torch.tensor([0.0, 0.6, 0.5, 1.0])),
+            "increasing",
+        ),
+        (lambda: dc.Ancestral(placement=torch.linspace(0, 1, 5)), "5 depths, .*steps=256"),
+    ],
+)
+def test_bad_options_are_refused_when_a_solver_is_made(make, words) -> None:
+    with refused(ValueError, words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make,option",
+    [
+        (lambda: dc.TorchDiffEq("dopri5", steps=4), "steps"),
+        (lambda: dc.SciPy("LSODA", steps=4), "steps"),
+        (lambda: dc.Adams(steps=4), "steps"),
+        (lambda: dc.TorchDiffEqFixed("rk4", noise_level=1.0), "noise_level"),
+        (lambda: dc.TorchDiffEqFixed("rk4", rtol=1e-3), "rtol"),
+        (lambda: dc.Exponential(ratio=1.2), "ratio"),
+        (lambda: dc.Exponential(rtol=1e-3), "rtol"),
+        (lambda: dc.Ancestral(order=2), "order"),
+    ],
+)
+def test_combinations_without_meaning_cannot_be_written(make, option) -> None:
+    with refused(TypeError, f"unexpected keyword argument '{option}'"):
+        make()
 
 
 @pytest.mark.parametrize(
     "options,words",
     [
-        ({"solver": "euler"}, "torchsde:euler or torchdiffeq:euler"),
-        ({"solver": "nonsense"}, "not known"),
-        ({"steps": 0}, "steps=0"),
-        ({"steps": 2.5}, "steps=2.5"),
-        ({"solver": "dopri5", "steps": 4}, "chooses its own steps"),
-        ({"solver": "rk4", "noise_level": 1.0}, "no noise"),
-        ({"solver": "rk4", "rtol": 1e-3}, "tolerances"),
-        ({"noise_level": -1.0}, "noise_level=-1.0"),
-        ({"ratio": 1.2}, "ratio is for"),
-        ({"solver": "ancestral", "ratio": -1.0}, "ratio must be positive"),
-        ({"solver": "ancestral", "steps": 3, "ratio": torch.ones(4)}, "one a step"),
-        ({"schedule": "cosine"}, "choose uniform"),
-        ({"schedule": torch.tensor([0.0, 0.6, 0.5, 1.0])}, "increasing"),
         ({"shape": None}, "shape"),
         ({"n": 0}, "n=0"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"n": None}, "n=None"),
         ({"trajectory": 9}, "trajectory=9"),
+        ({"trajectory": 1, "solver": dc.Adams()}, "depths of its own"),
     ],
 )
-def test_what_cannot_be_done_is_refused(options: dict, words: str) -> None:
-    options = {"n": 2, "shape": SHAPE} | options
-    with pytest.raises(ValueError, match=words):
-        sample(world(), **options)
+def test_what_cannot_be_sampled_is_refused(options: dict, words: str) -> None:
+    with refused(ValueError, words):
+        dc.sample(world(), **({"n": 2, "shape": SHAPE} | options))
+
+
+@pytest.mark.parametrize("solver", ["ancestral", lambda problem, z, grid: z, dc.Ancestral])
+def test_what_is_no_solver_is_refused(solver) -> None:
+    with refused(TypeError, r"no Solver; give an object such as Exponential\(\)"):
+        dc.sample(world(), 2, shape=SHAPE, solver=solver)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Broken(dc.GridSolver):
+    """Its second image is lost."""
+
+    def __call__(self, problem, z, grid):
+        return z / torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1) * 0
 
 
 def test_divergence_is_not_hidden() -> None:
-    def broken(problem, z, grid):
-        return z / 0 * 0
+    with pytest.raises(ValueError, match="1 of 2 .* not finite: Broken .* more steps than 7"):
+        draw(2, 0, solver=Broken(steps=7))
 
-    with pytest.raises(ValueError, match="2 of 2 samples are not finite: .*broken"):
-        sample(world(), 2, shape=SHAPE, solver=broken)
+
+@pytest.mark.parametrize(
+    "solver", [dc.TorchDiffEq("dopri5", max_steps=1), dc.SciPy("RK45", max_steps=1)]
+)
+def test_a_solver_that_gives_up_says_so(solver) -> None:
+    with pytest.raises(SolverError, match=r"2 of 2 examples could not be solved \(0: step limit"):
+        draw(2, 0, solver=solver)
+
+
+def test_images_that_could_not_be_solved() -> None:
+    with pytest.raises(SolverError, match="step limit"):
+        draw(2, 0, solver=dc.Adams(max_steps=3))
+    for solver in (dc.Adams, dc.TorchDiffEq):
+        with pytest.raises(ValueError, match="2 of 2 samples .* a smaller tolerance"):
+            draw(2, 0, solver=solver(max_steps=3, on_failure="nan", atol=1e-9))
