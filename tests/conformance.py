@@ -1,9 +1,10 @@
-"""What any schedule, encoder and noise level must satisfy, as functions that a user calls on their own class.
+"""What any schedule, encoder, noise level and heads must satisfy, as functions that a user calls on their own class.
 
-    from tests.conformance import check_encoder, check_noise_level, check_schedule
+    from tests.conformance import check_encoder, check_heads, check_noise_level, check_schedule
     check_schedule(MySchedule())
     check_encoder(MyEncoder(), x)           # x (batch, *data), float64
     check_noise_level(MyNoiseLevel())
+    check_heads(MyHeads(network), MyEncoder(), x)
 
 Each raises AssertionError with what is wrong. Modules are checked in float64: convert them first (`module.double()`).
 """
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, Encoding
-from diffenc_ct.process import NoiseLevel
+from diffenc_ct.model import Heads
+from diffenc_ct.process import Estimates, NoiseLevel, marginal
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
 
@@ -119,3 +121,63 @@ def check_encoder(
         assert moved <= 1e-8 * (1 + x.abs().max()), (
             f"x_t does not tend to x at small depth: {moved:.1e}"
         )
+
+
+def check_heads(
+    heads: Heads,
+    encoder: Encoder,
+    x: Tensor,
+    *,
+    noise: Tensor | None = None,
+    gammas: tuple[float, ...] = (-8.0, -0.5, 3.0),
+    tolerance: float = 1e-9,
+) -> None:
+    """Estimates one example at a time; errors are what they leave; traces, where they are known, are the Jacobian's.
+
+    noise: eps of the latents that are tried, x rolled along the batch by default.
+    """
+    noise = x.roll(1, 0) if noise is None else noise
+    for value in gammas:
+        gamma = value + 0.1 * torch.arange(len(x), dtype=x.dtype)
+        encoding = encoder(x, gamma)
+        z = marginal(encoding.value, gamma).sample(noise=noise)
+        found = heads(z, gamma, encoder)
+        assert isinstance(found, Estimates), f"forward returned {type(found).__name__}"
+        for name in ("x_hat", "r_hat"):
+            part = getattr(found, name)
+            assert part.shape == z.shape, f"{name} has shape {tuple(part.shape)}"
+            assert part.dtype == z.dtype, f"{name} is {part.dtype}, z is {z.dtype}"
+        for i in range(len(x)):
+            alone = heads(z[i : i + 1], gamma[i : i + 1], encoder)
+            apart = (alone.x_hat[0] - found.x_hat[i]).abs().max()
+            apart = apart + (alone.r_hat[0] - found.r_hat[i]).abs().max()
+            assert apart <= 1e-9, f"example {i} depends on the others of its batch"
+        if not heads.tells_apart:
+            tied = found.r_hat - expand(encoder.rate_factor(gamma), z) * found.x_hat
+            assert tied.abs().max() <= tolerance, (
+                "heads that are not told apart have r_hat = c x_hat"
+            )
+        errors = heads.errors(z, noise, encoding, gamma, encoder)
+        for own, left in (
+            (errors.x, encoding.value - found.x_hat),
+            (errors.r, encoding.rate - found.r_hat),
+        ):
+            error = (own - left).abs().max() / (1 + left.abs().max())
+            assert error <= tolerance, f"errors are not what the estimates leave: {error:.1e}"
+        _check_traces(heads, encoder, z, gamma, tolerance)
+
+
+def _check_traces(
+    heads: Heads, encoder: Encoder, z: Tensor, gamma: Tensor, tolerance: float
+) -> None:
+    known = heads.traces(z, gamma)
+    if known is None:
+        return
+    z = z.detach().requires_grad_()
+    found = heads(z, gamma, encoder)
+    for trace, estimate in zip(known, (found.x_hat, found.r_hat), strict=True):
+        columns = estimate.flatten(1).unbind(1)
+        rows = [torch.autograd.grad(c.sum(), z, retain_graph=True)[0] for c in columns]
+        exact = sum(row.flatten(1)[:, i] for i, row in enumerate(rows))
+        error = (trace - exact).abs().max() / (1 + exact.abs().max())
+        assert error <= tolerance, f"traces are not those of the Jacobian: {error:.1e}"

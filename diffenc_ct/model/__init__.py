@@ -1,6 +1,6 @@
 """The generative model: heads (what networks predict), decoder (p(x | z_0) and the scale of data), the reverse step.
 
-heads: Single, Paired, Separate, Direct. decoder: Levels, Reals. reverse: the drift of the reverse SDE. diffenc: DiffEnc.
+heads: Single, Paired, Separate, Direct. decoder: Levels, Reals. reverse: the reverse SDE's drift. diffenc: DiffEnc.
 
 Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
 """

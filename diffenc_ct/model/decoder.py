@@ -11,7 +11,7 @@ Reference: Kingma et al. 2021 (the discrete decoder).
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Integer, Shaped
@@ -20,6 +20,8 @@ from torch import Tensor
 from diffenc_ct.process import Gaussian
 
 Data = Shaped[Tensor, "batch *data"]
+Latents = Float[Tensor, "batch *data"]
+Scalar = Float[Tensor, ""]
 
 
 class Decoder(ABC):
@@ -41,20 +43,19 @@ class Decoder(ABC):
         """
 
     @abstractmethod
-    def scale(self, x: Data, dtype: torch.dtype) -> Float[Tensor, "batch *data"]:
+    def scale(self, x: Data, dtype: torch.dtype) -> Latents:
         """Data on the unit scale of the model, without a look at their values.
 
+        Args:
+            x: data as they are given.
+            dtype: of the result, where the data are no floats.
         Raises:
             TypeError: where levels meet floats or reals meet integers.
         """
 
     @abstractmethod
     def log_prob(
-        self,
-        x: Data,
-        u: Float[Tensor, "batch *data"],
-        gamma_0: Float[Tensor, ""],
-        start: float | None = None,
+        self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
     ) -> Float[Tensor, " batch"]:
         """log p(x | z_0) in nats.
 
@@ -66,17 +67,18 @@ class Decoder(ABC):
         """
 
     @abstractmethod
-    def most_probable(self, u: Float[Tensor, "batch *data"]) -> Data:
+    def most_probable(self, u: Latents) -> Data:
         """The most probable x at u = z_0/alpha_0."""
 
     @abstractmethod
-    def draw(
-        self,
-        u: Float[Tensor, "batch *data"],
-        gamma_0: Float[Tensor, ""],
-        generator: torch.Generator | None = None,
-    ) -> Data:
-        """A draw of x from p(x | z_0)."""
+    def draw(self, u: Latents, gamma_0: Scalar, generator: torch.Generator | None = None) -> Data:
+        """A draw of x from p(x | z_0).
+
+        Args:
+            u: z_0/alpha_0.
+            gamma_0: gamma at depth 0.
+            generator: of the draw.
+        """
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Levels(Decoder):
         if self.levels < 2:
             raise ValueError(f"levels={self.levels}; integer data need at least 2 levels")
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Data) -> None:
+        """Refuse what is no integer of 0..V-1. Reads the values."""
         self._check_type(x)
         if x.numel() and (int(x.max()) >= self.levels or int(x.min()) < 0):
             raise ValueError(
@@ -109,11 +112,11 @@ class Levels(Decoder):
                 f"0..{self.levels - 1}"
             )
 
-    def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+    def scale(self, x: Data, dtype: torch.dtype) -> Latents:
         """Level k -> 2 (k + 1/2)/V - 1; NaN for what is no level, so that a loss of it is NaN, too."""
         self._check_type(x)
-        inside = (x >= 0) & (x < self.levels)
-        return torch.where(inside, self.centres(x, dtype), math.nan)
+        k = x.long()  # bytes compared with 256 are compared with 0
+        return torch.where((k >= 0) & (k < self.levels), self.centres(x, dtype), math.nan)
 
     def _check_type(self, x: Tensor) -> None:
         if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
@@ -125,17 +128,24 @@ class Levels(Decoder):
         """x_k = 2 (k + 1/2)/V - 1."""
         return 2 * (k.to(dtype) + 0.5) / self.levels - 1
 
-    def log_prob(self, x: Tensor, u: Tensor, gamma_0: Tensor, start: float | None = None) -> Tensor:
+    def log_prob(
+        self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
+    ) -> Float[Tensor, " batch"]:
+        """The categoricals' log-probabilities, of the near levels where gamma_0 is known. Theorem: model.decoder."""
         near, precision = self._near(u, start), torch.exp(-gamma_0)
         logits = self._logits(near, u, precision)
         own = -0.5 * precision * (u - self.centres(x, u.dtype)) ** 2
         return (own - logits.logsumexp(-1)).flatten(1).sum(1)
 
-    def most_probable(self, u: Tensor) -> Tensor:
+    def most_probable(self, u: Latents) -> Integer[Tensor, "batch *data"]:
+        """The nearest level, int64."""
         return ((u.detach() + 1) * self.levels / 2).floor().long().clamp(0, self.levels - 1)
 
-    def draw(self, u: Tensor, gamma_0: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        near = self._near(u, float(gamma_0))
+    def draw(
+        self, u: Latents, gamma_0: Scalar, generator: torch.Generator | None = None
+    ) -> Integer[Tensor, "batch *data"]:
+        """A level, int64. Waits for gamma_0's device."""
+        near = self._near(u, float(gamma_0.detach()))
         weights = self._logits(near, u, torch.exp(-gamma_0)).softmax(-1)
         choice = torch.multinomial(weights.flatten(0, -2), 1, generator=generator)
         return near.gather(-1, choice.reshape(*u.shape, 1)).squeeze(-1)
@@ -169,12 +179,13 @@ class Reals(Decoder):
         True
     """
 
-    levels: None = None
+    levels: None = field(default=None, init=False, repr=False)
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Data) -> None:
+        """Refuse integers."""
         self.scale(x, x.dtype)
 
-    def scale(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+    def scale(self, x: Data, dtype: torch.dtype) -> Latents:
         """x itself."""
         if not x.is_floating_point():
             raise TypeError(
@@ -182,11 +193,18 @@ class Reals(Decoder):
             )
         return x
 
-    def log_prob(self, x: Tensor, u: Tensor, gamma_0: Tensor, start: float | None = None) -> Tensor:
+    def log_prob(
+        self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
+    ) -> Float[Tensor, " batch"]:
+        """The Gaussian's log-density. Theorem: model.continuous_decoder."""
         return Gaussian(u, torch.exp(0.5 * gamma_0)).log_prob(x)
 
-    def most_probable(self, u: Tensor) -> Tensor:
+    def most_probable(self, u: Latents) -> Latents:
+        """u itself."""
         return u
 
-    def draw(self, u: Tensor, gamma_0: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(
+        self, u: Latents, gamma_0: Scalar, generator: torch.Generator | None = None
+    ) -> Latents:
+        """u + exp(gamma_0/2) eps."""
         return Gaussian(u, torch.exp(0.5 * gamma_0)).sample(generator)

@@ -4,8 +4,8 @@ A step from t to s < t is, with x_hat_s = x_hat + (lambda_s - lambda_t) r_hat,
 
     p(z_s | z_t) = N(alpha_s x_hat_s + rho (sigma_s/sigma_t) (z_t - alpha_t x_hat), w sigma_s^2 (1 - rho^2) I).
 
-Its limit s -> t is the reverse-time SDE dz = b_eta dt + eta sqrt(beta) dw_bar (see `reverse`). p(z_1) = N(0, I); p(x | z_0)
-is the decoder's.
+Its limit s -> t is the reverse-time SDE dz = b_eta dt + eta sqrt(beta) dw_bar (see `reverse`). p(z_1) = N(0, I), and
+p(x | z_0) is the decoder's.
 
 Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
 """
@@ -41,7 +41,8 @@ class DiffEnc(nn.Module):
         heads: Single(net), Paired(net), Separate(net, head), or one's own.
         decoder: Levels(V) for integers 0..V-1, Reals() for floats.
         shape: of one example, where it is known; then `sample` need not be told.
-
+    Raises:
+        TypeError: where a part is of another kind.
     Example:
         >>> import torch, diffenc_ct as dc
         >>> net = dc.networks.MLP(4)
@@ -114,6 +115,8 @@ class DiffEnc(nn.Module):
     ) -> Errors:
         """(x_t - x_hat, x_t' - r_hat) at z = alpha x_t + sigma noise, without cancellation at small sigma.
 
+        Theorem: elbo.prediction_errors.
+
         Args:
             z: latents.
             noise: their eps.
@@ -185,8 +188,14 @@ class DiffEnc(nn.Module):
         z_0: Float[Tensor, "batch *data"],
         gamma_0: Float[Tensor, ""],
     ) -> Float[Tensor, " batch"]:
-        """log p(x | z_0) in nats; x as the data are given.
+        """log p(x | z_0) in nats. Waits for gamma_0's device.
 
+        Theorems: model.decoder, model.continuous_decoder.
+
+        Args:
+            x: data as they are given.
+            z_0: latents at depth 0.
+            gamma_0: gamma there.
         Raises:
             ValueError: where x and z_0 differ in shape.
         """
@@ -194,4 +203,6 @@ class DiffEnc(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}, but the latents z_0 {tuple(z_0.shape)}"
             )
-        return self.decoder.log_prob(x, z_0 / alpha(gamma_0), gamma_0, self.schedule.fixed_start)
+        # At the gamma that is given: it need not be the schedule's.
+        start = float(gamma_0.detach())
+        return self.decoder.log_prob(x, z_0 / alpha(gamma_0), gamma_0, start)

@@ -33,14 +33,12 @@ from diffenc_ct.process import Errors, Estimates
 from diffenc_ct.schedules import alpha, alpha2, expand, sigma, sigma2
 
 Predicts = Literal["v", "x", "eps"]
+Data = Float[Tensor, "batch *data"]
+Gammas = Float[Tensor, " batch"]
+Traces = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
-def read_output(
-    predicts: Predicts,
-    u: Float[Tensor, "batch *data"],
-    z: Float[Tensor, "batch *data"],
-    gamma: Float[Tensor, " batch"],
-) -> Float[Tensor, "batch *data"]:
+def read_output(predicts: Predicts, u: Data, z: Data, gamma: Gammas) -> Data:
     """x_hat from a network's output u at latents z.
 
     Theorem: encoders.v_identity.
@@ -50,6 +48,11 @@ def read_output(
         u: the output.
         z: the latents.
         gamma: their depths.
+    Example:
+        >>> import torch
+        >>> z = torch.ones(1, 1)  # at gamma = 0 alpha^2 = sigma^2 = 1/2
+        >>> read_output("eps", torch.ones(1, 1), z, torch.zeros(1)).round(decimals=4)
+        tensor([[0.4142]])
     """
     if predicts == "x":
         return u
@@ -57,14 +60,10 @@ def read_output(
     return alpha_ * z - sigma_ * u if predicts == "v" else (z - sigma_ * u) / alpha_
 
 
-def read_error(
-    predicts: Predicts,
-    u: Float[Tensor, "batch *data"],
-    noise: Float[Tensor, "batch *data"],
-    x_t: Float[Tensor, "batch *data"],
-    gamma: Float[Tensor, " batch"],
-) -> Float[Tensor, "batch *data"]:
+def read_error(predicts: Predicts, u: Data, noise: Data, x_t: Data, gamma: Gammas) -> Data:
     """x_t - x_hat for a network's output u at z = alpha x_t + sigma noise, without cancellation.
+
+    Theorem: elbo.prediction_errors.
 
     Args:
         predicts: what u estimates, "v", "x" or "eps".
@@ -81,9 +80,7 @@ def read_error(
     return (sigma_ / alpha_) * (u - noise)
 
 
-def regression_loss(
-    error: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"], predicts: Predicts
-) -> Float[Tensor, " batch"]:
+def regression_loss(error: Data, gamma: Gammas, predicts: Predicts) -> Float[Tensor, " batch"]:
     """weight ||x_t - x_hat||^2 / d, minimised by x_hat = E[x_t | z_t].
 
     The weight makes it the network's own loss: ||u - v||^2 / d, ||u - eps||^2 / d, or ||x_t - x_hat||^2 / (sigma^2 d).
@@ -104,43 +101,47 @@ class Heads(nn.Module):
     Attributes:
         tells_apart: whether x_hat and r_hat are estimated apart, as the probability flow of any encoder needs; if not,
             they are right in the sum that the reverse SDE at eta = 1 needs.
+    Example:
+        >>> class Shrinking(Heads):  # right for data N(0, 1) and the identity encoder
+        ...     def forward(self, z, gamma, encoder):
+        ...         return Estimates(expand(alpha(gamma), z) * z, 0 * z)
     """
 
     tells_apart: bool = True
 
-    def forward(
-        self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"], encoder: Encoder
-    ) -> Estimates:
+    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         """x_hat and r_hat at latents z of depths gamma; `encoder` is the model's."""
         raise NotImplementedError("heads implement forward(z, gamma, encoder) -> Estimates")
 
     def errors(
-        self,
-        z: Float[Tensor, "batch *data"],
-        noise: Float[Tensor, "batch *data"],
-        encoding: Encoding,
-        gamma: Float[Tensor, " batch"],
-        encoder: Encoder,
+        self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
     ) -> Errors:
         """x_t - x_hat and x_t' - r_hat at z = alpha x_t + sigma noise.
 
         The same as subtracting `forward` from `encoding`, which is what this does; override it where that cancels.
+
+        Args:
+            z: latents.
+            noise: their eps.
+            encoding: x_t and x_t'.
+            gamma: depths.
+            encoder: the model's.
         """
         found = self(z, gamma, encoder)
         return Errors(encoding.value - found.x_hat, encoding.rate - found.r_hat)
 
-    def regression(
-        self, errors: Errors, gamma: Float[Tensor, " batch"]
-    ) -> Float[Tensor, " batch"] | None:
-        """A loss besides the ELBO that tells the two estimates apart, whose gradient is for these heads' parameters only.
+    def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"] | None:
+        """A loss besides the ELBO that tells the two estimates apart, None where there is none.
 
-        None where there is none.
+        Its gradient is for these heads' parameters only.
+
+        Args:
+            errors: what the heads missed at latents z.
+            gamma: depths.
         """
         return None
 
-    def traces(
-        self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]] | None:
+    def traces(self, z: Data, gamma: Gammas) -> Traces | None:
         """tr dx_hat/dz and tr dr_hat/dz where they are known in closed form, else None."""
         return None
 
@@ -153,10 +154,8 @@ class Single(Heads):
     Args:
         network: net(z, gamma), z (batch, *data), gamma (batch,), returns z's shape.
         predicts: how its output is read, "v", "x" or "eps".
-
     Raises:
         ValueError: for an unknown `predicts`.
-
     Example:
         >>> import torch, diffenc_ct as dc
         >>> heads = dc.Single(dc.networks.MLP(3), predicts="eps")
@@ -170,12 +169,12 @@ class Single(Heads):
         super().__init__()
         self.network, self.predicts = network, _known(predicts)
 
-    def forward(self, z: Tensor, gamma: Tensor, encoder: Encoder) -> Estimates:
+    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         x_hat = read_output(self.predicts, _output(self.network, z, gamma), z, gamma)
         return Estimates(x_hat, expand(encoder.rate_factor(gamma), z) * x_hat)
 
     def errors(
-        self, z: Tensor, noise: Tensor, encoding: Encoding, gamma: Tensor, encoder: Encoder
+        self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
     ) -> Errors:
         u = _output(self.network, z, gamma)
         error = read_error(self.predicts, u, noise, encoding.value, gamma)
@@ -190,7 +189,6 @@ class Paired(Heads):
     Args:
         network: net(z, gamma), z (batch, channels, ...), returns (batch, 2 channels, ...).
         predicts: how the first half of its output is read, "v", "x" or "eps".
-
     Raises:
         ValueError: for an unknown `predicts`.
     """
@@ -199,34 +197,33 @@ class Paired(Heads):
         super().__init__()
         self.network, self.predicts = network, _known(predicts)
 
-    def forward(self, z: Tensor, gamma: Tensor, encoder: Encoder) -> Estimates:
+    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         first, second = _output(self.network, z, gamma, multiple=2).chunk(2, dim=1)
         x_hat = read_output(self.predicts, first, z, gamma)
         return Estimates(x_hat, expand(sigma2(gamma), z) * (x_hat + second))
 
     def errors(
-        self, z: Tensor, noise: Tensor, encoding: Encoding, gamma: Tensor, encoder: Encoder
+        self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
     ) -> Errors:
         first, second = _output(self.network, z, gamma, multiple=2).chunk(2, dim=1)
         error = read_error(self.predicts, first, noise, encoding.value, gamma)
         variance = expand(sigma2(gamma), z)
         return Errors(error, encoding.rate - variance * (encoding.value - error + second))
 
-    def regression(self, errors: Errors, gamma: Tensor) -> Tensor:
+    def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"]:
         return regression_loss(errors.x, gamma, self.predicts)
 
 
 class Separate(Heads):
     """A network that learned x_hat_net = E[x_t + x_t' | z_t] / (1 + c), and a head for E[x_t | z_t] beside it.
 
-    x_hat is the head's, r_hat = (1 + c) x_hat_net - x_hat_head: their sum, and so the ELBO at eta = 1, is the network's.
-    `fit_head` makes one of a trained model.
+    x_hat is the head's, r_hat = (1 + c) x_hat_net - x_hat_head: the sum is the network's, and so the ELBO at eta = 1.
+    `fit_head` makes one of a trained model. Theorem: elbo.separate_head.
 
     Args:
         network: as in Single.
         head: a second network of the same kind.
         predicts: how both outputs are read, "v", "x" or "eps".
-
     Raises:
         ValueError: for an unknown `predicts`.
     """
@@ -235,14 +232,14 @@ class Separate(Heads):
         super().__init__()
         self.network, self.head, self.predicts = network, head, _known(predicts)
 
-    def forward(self, z: Tensor, gamma: Tensor, encoder: Encoder) -> Estimates:
+    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         factor = expand(encoder.rate_factor(gamma), z)
         sum_ = (1 + factor) * read_output(self.predicts, _output(self.network, z, gamma), z, gamma)
         x_hat = read_output(self.predicts, _output(self.head, z, gamma), z, gamma)
         return Estimates(x_hat, sum_ - x_hat)
 
     def errors(
-        self, z: Tensor, noise: Tensor, encoding: Encoding, gamma: Tensor, encoder: Encoder
+        self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
     ) -> Errors:
         x_t = encoding.value
         error = read_error(self.predicts, _output(self.network, z, gamma), noise, x_t, gamma)
@@ -256,17 +253,22 @@ class Direct(Heads):
 
     Args:
         network: net(z, gamma) -> Estimates.
+    Raises:
+        TypeError: where the network returns anything else.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, z: Tensor, gamma: Tensor, encoder: Encoder) -> Estimates:
-        found: Estimates = self.network(z, gamma)
+    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
+        found = self.network(z, gamma)
+        if not isinstance(found, Estimates):
+            name = type(found).__name__
+            raise TypeError(f"the network returned a {name}; Direct needs Estimates")
         return found
 
-    def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor] | None:
+    def traces(self, z: Data, gamma: Gammas) -> Traces | None:
         known = getattr(self.network, "traces", None)
         return None if known is None else known(z, gamma)
 
@@ -279,7 +281,7 @@ def _known(predicts: Predicts) -> Predicts:
     return predicts
 
 
-def _output(network: nn.Module, z: Tensor, gamma: Tensor, *, multiple: int = 1) -> Tensor:
+def _output(network: nn.Module, z: Data, gamma: Gammas, *, multiple: int = 1) -> Tensor:
     """net(z, gamma), refused where it has not z's shape with `multiple` times the channels."""
     out: Tensor = network(z, gamma)
     wanted = (z.shape[0], multiple * z.shape[1], *z.shape[2:])
@@ -290,7 +292,7 @@ def _output(network: nn.Module, z: Tensor, gamma: Tensor, *, multiple: int = 1) 
     return out
 
 
-def _tied_rate_error(error: Tensor, encoding: Encoding, gamma: Tensor, encoder: Encoder) -> Tensor:
+def _tied_rate_error(error: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder) -> Data:
     """x_t' - c x_hat, from error = x_t - x_hat."""
     factor = expand(encoder.rate_factor(gamma), error)
     return encoding.rate - factor * encoding.value + factor * error

@@ -1,4 +1,9 @@
-"""The drift of the reverse-time SDE, from estimates or from the data themselves."""
+"""The drift of the reverse-time SDE, from estimates or from the data themselves.
+
+    dz = b_eta dt + eta sqrt(beta) dw_bar,      t: 1 -> 0
+
+Reference: Anderson 1982; Nielsen et al. 2024, section 3.
+"""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +16,7 @@ def reverse_drift(
     z: Float[Tensor, "batch *data"],
     estimates: Estimates,
     point: SchedulePoint,
-    eta_squared: Float[Tensor, "..."],
+    eta_squared: Float[Tensor, " batch"] | Float[Tensor, ""],
 ) -> Float[Tensor, "batch *data"]:
     """b_eta, the drift of the reverse-time SDE; with x_t and x_t' for the estimates it is b_Q.
 

@@ -1,4 +1,4 @@
-"""The decoder p(x | z_0) and the scaling of data, against the full softmax."""
+"""Decoders: p(x | z_0) and the scaling of data, against the full softmax."""
 
 import math
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.schedules import alpha
+from tests.parts import as_users_run_it
 from tests.strategies import (
     SHAPES,
     RandomNetwork,
@@ -26,9 +27,9 @@ F64 = torch.float64
 
 
 def model(levels):
-    return dc.DiffEnc(
-        dc.LinearSchedule(), dc.IdentityEncoder(), RandomNetwork((1,), 0), levels=levels
-    )
+    decoder = dc.Reals() if levels is None else dc.Levels(levels)
+    heads = dc.Single(RandomNetwork((1,), 0))
+    return dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), heads, decoder)
 
 
 def centres(levels):
@@ -66,8 +67,33 @@ def test_the_band_is_as_narrow_as_it_can_be(V, value):
     h2, k = (2 / V) ** 2, 1
     while k * (k - 1) * h2 / (2 * math.exp(value)) < 45 and k < V:
         k += 1
-    gamma_0 = torch.tensor(value, dtype=F64)
-    assert model(V)._nearby(torch.zeros(2, 1, dtype=F64), gamma_0).shape == (2, 1, 2 * k + 1)
+    assert dc.Levels(V)._near(torch.zeros(2, 1, dtype=F64), value).shape == (2, 1, 2 * k + 1)
+
+
+@given(decodings())
+def test_all_levels_where_gamma_0_is_not_known_as_a_number(case):
+    """The same to a rounding, and a fetch from no device: `start` is what is known without one."""
+    V, x, z_0, gamma_0 = case
+    u, decoder = z_0 / alpha(gamma_0), dc.Levels(V)
+    close(
+        decoder.log_prob(x, u, gamma_0),
+        decoder.log_prob(x, u, gamma_0, start=float(gamma_0)),
+        1e-12,
+    )
+    assert decoder._near(u, None).shape == (*u.shape, V)
+    close(decoder.log_prob(x, u, gamma_0), model(V).decode_log_prob(x, z_0, gamma_0), 1e-12)
+
+
+def test_the_probability_of_training_waits_for_no_device():
+    """Values on the `meta` device cannot be fetched."""
+    u, gamma_0 = (torch.zeros(shape, device="meta") for shape in ((2, 3), ()))
+    k = torch.zeros(2, 3, dtype=torch.uint8, device="meta")
+    for start in (None, -13.3):
+        assert dc.Levels(8).log_prob(k, u, gamma_0, start).shape == (2,)
+    assert dc.Reals().log_prob(u, u, gamma_0).shape == (2,)
+    assert (
+        dc.Levels(8).scale(k, torch.float32).shape == dc.Reals().scale(u, u.dtype).shape == (2, 3)
+    )
 
 
 @given(decodings())
@@ -141,44 +167,79 @@ def test_real_data(seed, value, shape):
 
 @given(levels)
 def test_levels_are_scaled_to_the_centres_of_their_bins(V):
-    for dtype in (torch.int64, torch.int32, torch.uint8):
-        scaled = model(V).scale(torch.arange(V).to(dtype)[None])
-        close(scaled, centres(V)[None])
+    for dtype in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        # Fewer levels than there are, too: what a type cannot hold is compared as it is, not as it wraps.
+        x = torch.arange(min(V, torch.iinfo(dtype).max + 1)).to(dtype)[None]
+        close(model(V).scale(x), centres(V)[: x.shape[1]][None])
+        assert dc.Levels(V).check(x) is None
     assert centres(V).abs().max() < 1
 
 
 def test_real_data_pass_unchanged():
     x = normal(1, 2, 3).float()
     assert model(None).scale(x) is x
+    assert dc.Reals().check(x) is None and dc.Reals().levels is None
 
 
 def test_scale_takes_the_models_dtype():
     assert model(4).float().scale(torch.tensor([[1]])).dtype == torch.float32
-    plain = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), torch.nn.Identity(), levels=4)
+    heads = dc.Direct(torch.nn.Identity())
+    plain = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), heads, dc.Levels(4))
     assert plain.scale(torch.tensor([[1]])).dtype == torch.get_default_dtype()
 
 
 @pytest.mark.parametrize("x", [torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.bool)])
 def test_reals_where_levels_are_expected(x):
-    with pytest.raises(TypeError, match="levels=8"):
-        model(8).scale(x)
+    for call in (model(8).scale, dc.Levels(8).check, lambda x: dc.Levels(8).scale(x, F64)):
+        with pytest.raises(TypeError, match=r"Levels\(8\) means integer data.*0..7"):
+            call(x)
 
 
 def test_levels_where_reals_are_expected():
-    with pytest.raises(TypeError, match="levels=None"):
-        model(None).scale(torch.zeros(1, 2, dtype=torch.long))
+    x = torch.zeros(1, 2, dtype=torch.long)
+    for call in (model(None).scale, dc.Reals().check, lambda x: dc.Reals().scale(x, F64)):
+        with pytest.raises(TypeError, match=r"Reals\(\) means real data.*Levels"):
+            call(x)
 
 
 @pytest.mark.parametrize("x", [[[0, 8]], [[-1, 3]]])
 def test_levels_out_of_range(x):
-    with pytest.raises(ValueError, match="levels=8"):
-        model(8).scale(torch.tensor(x))
+    with pytest.raises(ValueError, match="values from.*levels=8.*0..7"):
+        dc.Levels(8).check(torch.tensor(x))
+
+
+@given(levels)
+def test_what_is_no_level_is_scaled_to_nan(V):
+    """Without a look at values, which would wait for a device; a loss of NaN is NaN."""
+    k = torch.tensor([[-300, -1, 0, V - 1, V, 70_000]])
+    for x in (k, k.int()):
+        scaled = dc.Levels(V).scale(x, F64)
+        close(scaled[:, 2:4], centres(V)[[0, V - 1]][None])
+        assert scaled.isnan().tolist() == [[True, True, False, False, True, True]]
+    of_bytes = dc.Levels(2).scale(torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8), F64)
+    assert of_bytes.isnan().tolist() == [[False, False, True, True]]
+
+
+@pytest.mark.parametrize("V", [1, 0, -3])
+def test_too_few_levels_are_refused(V):
+    with pytest.raises(ValueError, match=f"levels={V}.*at least 2"):
+        dc.Levels(V)
+
+
+@pytest.mark.parametrize("decoder", [dc.Levels(8), dc.Reals()])
+def test_decoders_are_values(decoder):
+    """Equal where they are the same, and not to be changed behind a model's back."""
+    assert decoder == (dc.Levels(8) if decoder.levels else dc.Reals())
+    assert dc.Levels(8) != dc.Levels(9) and dc.Levels(8) != dc.Reals()
+    assert repr(decoder) == ("Levels(levels=8)" if decoder.levels else "Reals()")
+    with pytest.raises(AttributeError):
+        decoder.levels = 4
 
 
 @pytest.mark.parametrize("V", [8, None])
 def test_data_and_latents_of_different_shapes(V):
     x = torch.zeros(3, 1, dtype=torch.long if V else F64)
-    with pytest.raises(ValueError, match="shape"):
+    with as_users_run_it(), pytest.raises(ValueError, match="shape"):
         model(V).decode_log_prob(x, torch.zeros(3, 2, dtype=F64), torch.tensor(-5.0, dtype=F64))
 
 

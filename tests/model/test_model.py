@@ -1,294 +1,151 @@
-"""The model: predictions, the reverse step and its limit."""
+"""The model as one module: what it is made of, what calling it gives, what it refuses."""
 
 import pytest
 import torch
-from hypothesis import given
-from torch import nn
 
 import diffenc_ct as dc
-from diffenc_ct.model import reverse_drift
-from diffenc_ct.process import Gaussian, forward_drift, kl_divergence, marginal, posterior
-from diffenc_ct.schedules import alpha, expand, sigma, sigma2
+from tests.parts import as_users_run_it
 from tests.strategies import (
+    ENCODERS,
     HEADS,
-    PREDICTIONS,
     RandomNetwork,
-    batches,
-    cases,
     close,
-    dtypes,
     generator,
     make_encoder,
     make_model,
-    normal,
-    predictions,
-    seeds,
-    shapes,
+    small_model,
 )
 
 F64 = torch.float64
 
 
-class Oracle(nn.Module):
-    """A network that knows the answer: returns a fixed tensor."""
-
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, z, gamma):
-        return self.answer
-
-
-def target(case, prediction):
-    """What a perfect network of this prediction returns at z_t = alpha x_t + sigma eps."""
-    x_t, a, s = case.encoding.value, alpha(case.gamma_t), sigma(case.gamma_t)
-    v = expand(a, x_t) * case.noise - expand(s, x_t) * x_t
-    return {"v": v, "eps": case.noise, "x": x_t}[prediction]
-
-
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-@given(case=cases())
-def test_a_perfect_network_recovers_the_encoded_data(case, prediction):
-    x_t, gamma = case.encoding.value, case.gamma_t
-    encoder, schedule = case.model.encoder, case.model.schedule
-    answer = target(case, prediction)
-    single = dc.DiffEnc(schedule, encoder, Oracle(answer), levels=None, prediction=prediction)
-    heads = single.predict(case.z_t, gamma)
-    close(heads.x_hat, x_t, 1e-9)
-    close(heads.r_hat, expand(encoder.rate_factor(gamma), x_t) * x_t, 1e-9)
-    assert not single.paired
-    # Paired: the second half of the channels is r_hat / sigma^2 - x_hat.
-    second = case.encoding.rate / expand(sigma2(gamma), x_t) - x_t
-    network = Oracle(torch.cat([answer, second], dim=1))
-    paired = dc.DiffEnc(
-        schedule, encoder, network, levels=None, prediction=prediction, heads="paired"
-    )
-    heads = paired.predict(case.z_t, gamma)
-    close(heads.x_hat, x_t, 1e-9)
-    close(heads.r_hat, case.encoding.rate, 1e-9)
-    assert paired.paired
-
-
-@given(cases(heads=("head",)))
-def test_a_separate_head(case):
-    """x_hat is the head's; (1 + c) x_hat_network = x_hat + r_hat is what the paper's ELBO needs."""
-    model, z, gamma = case.model, case.z_t, case.gamma_t
-    heads = model.predict(z, gamma)
-    options = {"levels": None, "prediction": model.prediction}
-    alone = dc.DiffEnc(model.schedule, model.encoder, model.network, **options).predict(z, gamma)
-    other = dc.DiffEnc(model.schedule, model.encoder, model.head, **options).predict(z, gamma)
-    close(heads.x_hat, other.x_hat)
-    close(heads.x_hat + heads.r_hat, alone.x_hat + alone.r_hat)
-    assert model.paired
-
-
-def test_heads_from_the_network():
-    model = make_model(dc.LinearSchedule(), dc.NonTrainableEncoder(), (3,), 5, heads="heads")
-    z, gamma = normal(1, 2, 3), normal(2, 2)
-    close(model.predict(z, gamma).x_hat, model.network.x(z, gamma))
-    close(model.predict(z, gamma).r_hat, model.network.r(z, gamma))
-    assert model.paired
-
-
-@given(cases())
-def test_errors_are_what_predict_leaves(case):
-    """errors = (x_t - x_hat, x_t' - r_hat), for every prediction and every kind of heads."""
-    z, gamma, encoding = case.z_t, case.gamma_t, case.encoding
-    errors = case.model.errors(z, case.noise, encoding, gamma)
-    heads = case.model.predict(z, gamma)
-    close(errors.x_hat, encoding.value - heads.x_hat)
-    close(errors.r_hat, encoding.rate - heads.r_hat)
-
-
-@pytest.mark.parametrize("prediction", ["v", "eps"])
-@pytest.mark.parametrize("heads", ["single", "head"])
-def test_errors_keep_their_digits_at_small_sigma(prediction, heads):
-    """float32, gamma down to -20: x_t - x_hat is sigma times an error of order one, relative error as such."""
-    encoder = dc.NonTrainableEncoder()
-    for value in (-20.0, -13.0, -5.0, 0.0):
-        double = make_model(
-            dc.LinearSchedule(), encoder, (4,), 3, prediction=prediction, heads=heads
-        )
-        x, noise = normal(1, 6, 4), normal(2, 6, 4)
-        x, noise = (
-            x.float(),
-            noise.float(),
-        )  # what float32 holds is the question that both are asked
-        gamma = torch.full((6,), value)
-        exact_z = marginal(encoder.encode(x.double(), gamma.double()), gamma.double())
-        exact = double.errors(
-            exact_z.sample(noise=noise.double()),
-            noise.double(),
-            encoder(x.double(), gamma.double()),
-            gamma.double(),
-        )
-        z = marginal(encoder.encode(x, gamma), gamma).sample(noise=noise)
-        errors = double.float().errors(z, noise, encoder(x, gamma), gamma)
-        scale = float(exact.x_hat.detach().abs().max())
-        assert (errors.x_hat.double() - exact.x_hat).abs().max() < 2e-5 * scale
-
-
-@given(cases())
-def test_the_papers_reverse_step(case):
-    """mu_P and the variance in the paper's form at eta = 1, its ratio scaling the variance."""
-    model, z, g_s, g_t = case.model, case.z_t, case.gamma_s, case.gamma_t
-    heads = model.predict(z, g_t)
-    a_s, a_t = expand(alpha(g_s), z), expand(alpha(g_t), z)
-    v_s, v_t = expand(sigma2(g_s), z), expand(sigma2(g_t), z)
-    a_ts = a_t / a_s
-    v_ts = v_t - a_ts**2 * v_s
-    mean = a_ts * v_s / v_t * z + a_s * v_ts / v_t * heads.x_hat
-    mean = (
-        mean + a_s * expand(g_t - g_s, z) * heads.r_hat
-    )  # lambda_s - lambda_t = gamma_t - gamma_s
-    step = model.reverse(z, g_s, g_t)
-    close(step.mean, mean)
-    close(step.std**2, v_ts * v_s / v_t)
-    close(model.reverse(z, g_s, g_t, ratio=1.7).std ** 2, 1.7 * step.std**2)
-    close(model.reverse(z, g_s, g_t, ratio=1.7).mean, step.mean)
-    table = 1 + normal(3, *z.shape[1:]).abs()
-    close(model.reverse(z, g_s, g_t, ratio=table).std ** 2, table * step.std**2)
-
-
-@given(cases())
-def test_the_reverse_step_at_any_noise_level(case):
-    model, z, g_s, g_t, level = case.model, case.z_t, case.gamma_s, case.gamma_t, case.noise_level
-    heads, rho = model.predict(z, g_t), level.rho(g_s, g_t)
-    x_hat_s = heads.x_hat + expand(g_t - g_s, z) * heads.r_hat
-    mean = expand(alpha(g_s), z) * x_hat_s
-    noise_hat = (z - expand(alpha(g_t), z) * heads.x_hat) / expand(sigma(g_t), z)
-    mean = mean + expand(rho * sigma(g_s), z) * noise_hat
-    step = model.reverse(z, g_s, g_t, noise_level=level)
-    close(step.mean, mean)
-    close(step.std**2, expand(sigma2(g_s) * (1 - rho**2), z))
-
-
-@given(cases())
-def test_with_perfect_heads_the_step_is_the_posterior_of_a_straight_encoder(case):
-    """With x_t and x_t' known, p's mean differs from q's by alpha_s (x_s - x_t - (lambda_s - lambda_t) x_t')."""
-    z, g_s, g_t, encoding = case.z_t, case.gamma_s, case.gamma_t, case.encoding
-    network = Oracle(dc.Heads(encoding.value, encoding.rate))
-    model = dc.DiffEnc(
-        case.model.schedule, case.model.encoder, network, levels=None, prediction="heads"
-    )
-    step = model.reverse(z, g_s, g_t, noise_level=case.noise_level)
-    exact = posterior(z, case.x_s, encoding.value, g_s, g_t, case.noise_level)
-    bend = case.x_s - encoding.value - expand(g_t - g_s, z) * encoding.rate
-    close(exact.mean - step.mean, expand(alpha(g_s), z) * bend, 1e-9)
-    if isinstance(case.model.encoder, dc.IdentityEncoder):
-        close(kl_divergence(exact, step), torch.zeros(len(z), dtype=F64))
-
-
-@given(cases(low=-5.0))
-def test_the_limit_of_the_step_is_the_reverse_sde(case):
-    """At s = t: d mean/ds = b_eta and d variance/ds = -eta^2 beta."""
-    t, z, level = case.t, case.z_t, case.noise_level
-    s = t.clone().requires_grad_()
-    point, start = case.model.schedule(t), case.model.schedule(s)
-    heads = case.model.predict(z, point.gamma)
-    x_hat_s = heads.x_hat + expand(point.gamma - start.gamma, z) * heads.r_hat
-    rho = level.rho(start.gamma, point.gamma)
-    noise_hat = (z - expand(point.alpha, z) * heads.x_hat) / expand(point.sigma, z)
-    mean = expand(start.alpha, z) * x_hat_s + expand(rho * start.sigma, z) * noise_hat
-    rows = [
-        torch.autograd.grad(m.sum(), s, retain_graph=True)[0] for m in mean.flatten(1).unbind(1)
-    ]
-    eta2 = level.squared(point.gamma)
-    drift = reverse_drift(z, heads, point, eta2)
-    close(torch.stack(rows, 1), drift.flatten(1).detach(), 1e-8)
-    variance = start.sigma2 * -torch.expm1(-level.integral(start.gamma, point.gamma))
-    close(torch.autograd.grad(variance.sum(), s)[0], (-eta2 * point.beta).detach(), 1e-8)
-
-
-@given(cases())
-def test_small_steps_follow_the_reverse_sde(case):
-    """(mean - z)/(s - t) -> b_eta with error of first order in t - s: `reverse` itself, not its formula."""
-    t, z, level = 0.2 + 0.7 * case.t, case.z_t, case.noise_level
-    point = case.model.schedule(t)
-    heads = case.model.predict(z, point.gamma)
-    drift = reverse_drift(z, heads, point, level.squared(point.gamma))
-    errors = []
-    for h in (2e-4, 1e-4):
-        gamma_s = case.model.schedule(t - h).gamma
-        step = case.model.reverse(z, gamma_s, point.gamma, noise_level=level)
-        errors.append(((step.mean - z) / -h - drift).abs().max() / (1 + drift.abs().max()))
-    assert errors[1] < 0.05 and errors[1] < 0.6 * errors[0] + 1e-7
-
-
-@given(cases())
-def test_reverse_drift_is_the_time_reversal_of_the_forward_drift(case):
-    """b_Q = forward drift - (1 + eta^2)/2 beta grad log q(z_t | x), for eta = 0 too."""
-    z = (case.z_t + 0.3).requires_grad_()
-    point, encoding = case.model.schedule(case.t), case.encoding
-    log_q = marginal(encoding.value, point.gamma).log_prob(z).sum()
-    (score,) = torch.autograd.grad(log_q, z)
-    truth = dc.Heads(encoding.value, encoding.rate)
-    for level in (case.noise_level, dc.ConstantNoiseLevel(0.0)):
-        eta2 = level.squared(point.gamma)
-        expected = (
-            forward_drift(z, encoding, point) - expand((1 + eta2) / 2 * point.beta, z) * score
-        )
-        close(reverse_drift(z, truth, point, eta2), expected, 1e-9)
-
-
-@given(cases())
-def test_the_papers_drift(case):
-    """b = beta [-z/2 + z/sigma^2 - alpha (1/sigma^2 + 1) x_hat] at eta = 1 with r_hat = sigma^2 x_hat."""
-    z, point = case.z_t, case.model.schedule(case.t)
-    x_hat, v = normal(4, *z.shape), expand(point.sigma2, z)
-    drift = -z / 2 + z / v - expand(point.alpha, z) * (1 / v + 1) * x_hat
-    close(
-        reverse_drift(z, dc.Heads(x_hat, v * x_hat), point, torch.ones_like(point.gamma)),
-        expand(point.beta, z) * drift,
-        1e-9,
-    )
-
-
-@given(dtypes, predictions, shapes, batches, seeds)
-def test_dtype(dtype, prediction, shape, batch, seed):
-    z = normal(seed, batch, *shape, dtype=dtype)
-    gamma_t = normal(seed + 1, batch, dtype=dtype)
-    gamma_s = gamma_t - 1
-    for heads in HEADS:
-        encoder = make_encoder("trainable", shape, seed)
-        model = make_model(
-            dc.LinearSchedule(), encoder, shape, seed, prediction=prediction, heads=heads
-        )
-        exact = model.reverse(z.double(), gamma_s.double(), gamma_t.double())
-        step = model.to(dtype).reverse(z, gamma_s, gamma_t)
-        close(step.mean, exact.mean.to(dtype))
-        close(step.std, exact.std.to(dtype))
-        assert step.sample(generator(0)).shape == z.shape
-        assert isinstance(step, Gaussian)
-
-
-def build(**options):
-    network = options.pop("network", RandomNetwork((2,), 0))
-    return dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), network, **options)
+def parts(**changed):
+    own = {
+        "schedule": dc.LinearSchedule(),
+        "encoder": dc.IdentityEncoder(),
+        "heads": dc.Single(RandomNetwork((2,), 0)),
+        "decoder": dc.Levels(8),
+    }
+    return tuple((own | changed).values())
 
 
 @pytest.mark.parametrize(
-    "options, name",
+    "part, wrong, instead",
     [
-        ({"prediction": "noise"}, "prediction"),
-        ({"heads": "double"}, "heads"),
-        ({"levels": 1}, "levels"),
-        ({"levels": 0}, "levels"),
-        ({"head": RandomNetwork((2,), 1), "heads": "paired"}, "head"),
-        ({"head": RandomNetwork((2,), 1), "prediction": "heads"}, "head"),
+        ("schedule", lambda t: t, "Schedule"),
+        ("encoder", RandomNetwork((2,), 0), "Encoder"),
+        ("heads", RandomNetwork((2,), 0), r"Heads, such as Single\(network\)"),
+        ("heads", dc.Single, r"Heads, such as Single\(network\)"),
+        ("decoder", 256, r"Decoder, such as Levels\(256\) or Reals\(\)"),
+        ("decoder", None, r"Decoder, such as Levels\(256\) or Reals\(\)"),
+        ("decoder", dc.Levels, r"Decoder, such as Levels\(256\) or Reals\(\)"),
     ],
 )
-def test_bad_options_are_refused(options, name):
-    with pytest.raises(ValueError, match=name):
-        build(**options)
+def test_parts_of_another_kind_are_refused(part, wrong, instead):
+    dc.DiffEnc(*parts())
+    name = type(wrong).__name__
+    with as_users_run_it(), pytest.raises(TypeError, match=f"{part} is a {name}; give a {instead}"):
+        dc.DiffEnc(*parts(**{part: wrong}))
 
 
-def test_a_network_of_the_wrong_width_is_refused():
-    z, gamma = normal(1, 3, 2), normal(2, 3)
-    with pytest.raises(ValueError, match="the network returned"):
-        build(heads="paired").predict(z, gamma)
-    wide = build(network=RandomNetwork((2,), 0, multiple=2))
-    for call in (wide.predict, lambda z, g: wide.errors(z, z, dc.Encoding(z, z), g)):
-        with pytest.raises(ValueError, match="the network returned"):
-            call(z, gamma)
+def test_what_cannot_be_combined_has_no_place_to_be_written():
+    """A second network is a part of Separate alone, and what a network predicts one of the heads that read it."""
+    net = RandomNetwork((2,), 0)
+    for call in (
+        lambda: dc.Paired(net, head=net),
+        lambda: dc.Direct(net, head=net),
+        lambda: dc.Direct(net, predicts="v"),
+        lambda: dc.Separate(net),
+        lambda: dc.Reals(256),
+        lambda: dc.DiffEnc(*parts(), prediction="v"),
+    ):
+        with as_users_run_it(), pytest.raises(TypeError, match="argument"):
+            call()
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("levels", [8, None])
+def test_calling_the_model_gives_the_infinite_depth_bound(heads, levels):
+    """model(x) is elbo(model, x), to the bit at the same generator, and has every parameter's gradient."""
+    encoder = make_encoder("trainable", (3,), 1)
+    model = make_model(
+        dc.LearnedLinearSchedule(-6.0, 3.0).double(), encoder, (3,), 2, heads=heads, levels=levels
+    )
+    x = torch.randint(0, 8, (5, 3), generator=generator(0))
+    x = x if levels else x.double() / 8
+    terms, same = model(x, generator=generator(3)), dc.elbo(model, x, generator=generator(3))
+    for name in ("reconstruction", "diffusion", "latent", "total"):
+        assert torch.equal(getattr(terms, name), getattr(same, name)), name
+        assert getattr(terms, name).shape == (5,)
+    # At eta = 1 a separate head takes no part in the bound.
+    terms = model(x, dc.InfiniteDepth(0.7), generator=generator(3))
+    gradients = torch.autograd.grad(terms.total.mean(), list(model.parameters()))
+    for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True):
+        assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
+
+
+def test_the_call_takes_the_bounds_options_and_draws():
+    model, x = small_model("trainable"), torch.randn(4, 3, dtype=F64, generator=generator(1))
+    bound, draws = (
+        dc.InfiniteDepth(noise_level=0.7),
+        dc.Draws(t=torch.linspace(0.1, 0.9, 4, dtype=F64)),
+    )
+    one = model(x, bound, draws=draws, generator=generator(3)).total
+    assert torch.equal(one, dc.elbo(model, x, bound, draws=draws, generator=generator(3)).total)
+    assert not torch.equal(one, model(x, draws=draws, generator=generator(3)).total)
+    assert not torch.equal(one, model(x, bound, generator=generator(3)).total)
+
+
+def test_the_call_is_a_modules():
+    """Hooks see it, as DistributedDataParallel's do."""
+    model, seen = small_model("nontrainable"), []
+    model.register_forward_hook(lambda module, arguments, found: seen.append(found))
+    terms = model(torch.zeros(2, 3, dtype=F64))
+    assert seen == [terms] and isinstance(terms, dc.Terms)
+
+
+def test_what_is_no_level_makes_its_own_loss_nan_and_no_other():
+    """Values are not looked at inside a step; `elbo` looks at them."""
+    model = make_model(dc.LinearSchedule(-6.0, 3.0), dc.IdentityEncoder(), (3,), 2, levels=8)
+    x = torch.tensor([[0, 1, 7], [0, 8, 2], [3, -1, 3], [4, 4, 4]])
+    total = model(x, generator=generator(0)).total
+    assert total.isnan().tolist() == [False, True, True, False]
+    with pytest.raises(ValueError, match="levels=8.*0..7"):
+        dc.elbo(model, x)
+    with pytest.raises(TypeError, match="integer data"):
+        model(x.double())
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("heads", HEADS)
+def test_whose_flow_is_exact(kind, heads):
+    """Heads that tell the two estimates apart, or an encoder that needs one."""
+    expected = heads != "single" or kind in ("identity", "nontrainable")
+    assert small_model(kind, heads).flow_is_exact == expected
+
+
+def test_names_of_a_checkpoint():
+    model = make_model(
+        dc.LearnedLinearSchedule(), make_encoder("trainable", (2,), 1), (2,), 0, heads="head"
+    )
+    owners = {
+        name.rpartition(".")[0].rpartition(".")[0] or name.rpartition(".")[0]
+        for name in model.state_dict()
+    }
+    assert owners == {"schedule", "encoder.network", "heads.network", "heads.head"}
+
+
+def test_the_shape_is_kept():
+    assert dc.DiffEnc(*parts()).shape is None
+    assert dc.DiffEnc(*parts(), shape=(1, 28, 28)).shape == (1, 28, 28)
+
+
+def test_a_start_that_is_learned_decodes_as_one_that_is_known():
+    """All levels are summed where gamma_0 is not known as a number."""
+    fixed, learned = dc.LinearSchedule(-6.0, 3.0), dc.LearnedLinearSchedule(-6.0, 3.0).double()
+    net, x = RandomNetwork((3,), 1), torch.randint(0, 64, (4, 3), generator=generator(1))
+    found = []
+    for schedule in (fixed, learned):
+        model = dc.DiffEnc(schedule, dc.IdentityEncoder(), dc.Single(net), dc.Levels(64))
+        found.append(model(x, generator=generator(2)).reconstruction)
+    close(found[0], found[1], 1e-12)
