@@ -54,7 +54,7 @@ class Processes:
 
     def answered(self) -> AbstractContextManager[None]:
         """A context in which the loss of another process is told as ConnectionError, for calls of torch's own."""
-        return _answered(_LOST) if self.size > 1 else nullcontext()
+        return _answered(every=False) if self.size > 1 else nullcontext()
 
     def rows(self, count: int) -> slice:
         """This process's share of `count` rows; ValueError where they cannot be shared equally."""
@@ -218,16 +218,17 @@ def launched(
         dist.destroy_process_group()
 
 
-# What gloo, nccl and torch say where a peer is gone: other errors of a backward pass are not to be taken for it.
-_LOST = re.compile("gloo|nccl|connection|timed out|timeout|peer|store", re.IGNORECASE)
+# What torch's own calls say where a peer is gone; another error of theirs is not to be taken for it.
+_LOST = re.compile("gloo|nccl|c10d", re.IGNORECASE)
 
 
 @contextmanager
-def _answered(words: re.Pattern[str] = re.compile("")) -> Iterator[None]:
+def _answered(*, every: bool = True) -> Iterator[None]:
+    """Tell a RuntimeError, or those alone that speak of a lost process, as ConnectionError."""
     try:
         yield
     except RuntimeError as error:
-        if not words.search(str(error)):
+        if not (every or isinstance(error, dist.DistError) or _LOST.search(str(error))):
             raise
         reason = textwrap.shorten(str(error), 120)
         raise ConnectionError(

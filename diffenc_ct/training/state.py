@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -55,14 +56,24 @@ class State:
         """The model of the first moving average: the one that is evaluated and loaded."""
         return next(iter(self.averages.values()))
 
-    def parallel(self, processes: Processes) -> Any:
-        """The model as it is called in training: alone itself, else wrapped to average gradients over processes."""
+    def parallel(
+        self, processes: Processes, example: Shaped[Tensor, "one *data"]
+    ) -> DiffEnc | nn.parallel.DistributedDataParallel:
+        """The model as it is called in training: alone itself, else wrapped to take the mean of gradients.
+
+        Args:
+            processes: of the launch.
+            example: one or more of the data; whether a gradient reaches every parameter is seen on it.
+        """
         if processes.size == 1:
             return self.model
         if self._parallel is None:
             own = [processes.device.index] if processes.device.type == "cuda" else None
+            unused = processes.largest(int(leaves_out(self.model, example)))
             with processes.answered():
-                self._parallel = nn.parallel.DistributedDataParallel(self.model, device_ids=own)
+                self._parallel = nn.parallel.DistributedDataParallel(
+                    self.model, device_ids=own, find_unused_parameters=bool(unused)
+                )
         return self._parallel
 
     def update_averages(self) -> None:
@@ -128,6 +139,21 @@ def compile_networks(model: DiffEnc, backend: str = "inductor", *, encoder: bool
     inner = getattr(model.encoder, "network", None)
     if encoder and isinstance(inner, nn.Module) and getattr(inner, "takes_jets", False):
         inner.compile(backend=backend, dynamic=False)
+
+
+def leaves_out(model: DiffEnc, example: Shaped[Tensor, "one *data"]) -> bool:
+    """Whether the loss gives a parameter that is trained no gradient, as a part of a plug-in that is not used.
+
+    DistributedDataParallel waits for all gradients, unless it is told to look for those that will not come: which costs
+    a walk through the graph at every step, and a warning where there are none.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    training, generator = model.training, torch.Generator(example.device).manual_seed(0)
+    with torch.random.fork_rng(), torch.compiler.set_stance("force_eager"):
+        loss = model.eval()(example, generator=generator).total.sum()
+        found = torch.autograd.grad(loss, trained, allow_unused=True)
+    model.train(training)
+    return any(gradient is None for gradient in found)
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -5,8 +5,8 @@ their noise, dropout. Every process takes its rows of the batch; torch's Distrib
 
 Three gradients are not the ELBO's own:
 
-    regression   of heads that estimate two quantities: it reaches their network only, for the encoder is to serve the ELBO
-    interior     of a schedule learned between its ends: L_inf does not depend on it, but the variance of its estimate does.
+    regression   of heads that estimate two quantities: it reaches their network only; the encoder is to serve the ELBO
+    interior     of a schedule learned between its ends: L_inf does not depend on it, but its estimate's variance does.
                  Since E[l] does not, l an example's diffusion loss at its depth,
 
                      grad Var[l] = grad E[l^2] = E[2 l grad l],
@@ -20,16 +20,19 @@ Reference: Kingma et al. 2021, appendix I.2 (the interior of the schedule).
 """
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.distributed import ALONE, Processes
-from diffenc_ct.elbo import Draws, InfiniteDepth, LowDiscrepancyDepths, Terms
+from diffenc_ct.elbo import Draws, InfiniteDepth, LowDiscrepancyDepths, Residuals, Terms
 from diffenc_ct.model import Heads
 from diffenc_ct.process import normal_like
+from diffenc_ct.schedules import Schedule, SchedulePoint
 from diffenc_ct.training.config import Config
 from diffenc_ct.training.randomness import (
     DEPTH,
@@ -45,10 +48,10 @@ from diffenc_ct.training.state import State
 def training_step(
     state: State,
     config: Config,
-    images: Tensor,
+    images: Shaped[Tensor, "examples *data"],
     device: torch.device,
     processes: Processes = ALONE,
-) -> Tensor:
+) -> Float[Tensor, " terms"]:
     """One optimiser step, in place.
 
     Every process takes its rows of the batch, in `accumulate` parts. Depths and noise are those of the whole batch,
@@ -63,53 +66,34 @@ def training_step(
 
     Returns:
         The batch's means of reconstruction, diffusion and latent loss in bits per dimension, the regression of paired
-        heads (per dimension), and the gradient's norm, (5,) on `device` (see meter.TERMS).
-    """
-    settings, step = config.training, state.step
-    batch = settings.batch_size
-    x, draws = _batch(config, step, images, device, processes)
-    torch.manual_seed(derived_seed(settings.seed, DROPOUT, step, processes.rank))
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
+        heads (per dimension), and the gradient's norm, on `device`: see meter.TERMS.
 
-    model, parallel = state.model.train(), state.parallel(processes)
+    Raises:
+        ConnectionError: where another process is lost.
+    """
+    settings, level = config.training, state.noise_level
+    x, draws = _batch(config, state.step, images, device, processes)
+    parallel = state.parallel(processes, x[:1])
+    state.model.train()
+    torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step, processes.rank))
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(config, state.step)
+
     state.optimizer.zero_grad(set_to_none=True)
     sums, counts = torch.zeros(4, device=device), []
-    level = state.noise_level
-    loss = InfiniteDepth(level, ends_fraction=settings.ends_fraction, rate_fraction=settings.rate_fraction)  # fmt: skip
     parts = list(zip(x.chunk(settings.accumulate), draws, strict=True))
     for number, (x_, draws_) in enumerate(parts, start=1):
-        waits = processes.size > 1 and number < len(parts)
-        with parallel.no_sync() if waits else nullcontext(), processes.answered():
-            low = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-            with low:
-                nats: Terms = parallel(x_, loss, draws=draws_)
-            assert nats.residuals is not None
-            terms, point, errors = (
-                nats.bits_per_dimension(),
-                nats.residuals.point,
-                nats.residuals.errors,
-            )
-            # DistributedDataParallel takes the mean over processes.
-            share = batch / processes.size
-            regression = model.heads.regression(errors, point.gamma)
-            if regression is not None:
-                _add_gradient(model.heads, regression.sum() / share)
-            for tensor in point.interior:
-                if tensor.requires_grad:
-                    _scale_gradient(tensor, 2 * terms.diffusion.detach())
-            (terms.total.sum() / share).backward()
-        each = (terms.reconstruction, terms.diffusion, terms.latent)
-        sums[:3] += torch.stack([term.detach().sum() for term in each])
-        if regression is not None:
-            sums[3] += regression.detach().sum()
+        # The last part's backward pass is the one in which the processes meet.
+        with processes.answered(), _apart(parallel, number < len(parts)):
+            found, residuals = _part(state, config, parallel, x_, draws_, processes.size)
+        sums += found
         if isinstance(level, RunningNoiseLevel):
-            counts.append(level.count(point.gamma, errors))
+            counts.append(level.count(residuals.point.gamma, residuals.errors))
     counted = [torch.stack(counts).sum(0)] if counts else []
     processes.sum([sums, *counted])
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
-    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
-    values = torch.cat([sums / batch, norm.detach().reshape(1).to(sums)])
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+    values = torch.cat([sums / settings.batch_size, norm.detach().reshape(1).to(sums)])
 
     if settings.on_nan == "skip" and not values.isfinite().all():
         state.skipped += 1
@@ -121,6 +105,33 @@ def training_step(
     if isinstance(level, RunningNoiseLevel):
         level.update(counted[0])
     return values
+
+
+def _part(
+    state: State, config: Config, parallel: nn.Module, x: Tensor, draws: Draws, size: int
+) -> tuple[Tensor, Residuals]:
+    """Add a part of the batch to the gradients; sums over it of what a step reports, (4,), and what its loss saw."""
+    settings, heads = config.training, state.model.heads
+    loss = InfiniteDepth(
+        state.noise_level,
+        ends_fraction=settings.ends_fraction,
+        rate_fraction=settings.rate_fraction,
+    )
+    low = torch.autocast(x.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    with low, _interior(state.model.schedule) as interior:
+        nats: Terms = parallel(x, loss, draws=draws)
+    terms, residuals = nats.bits_per_dimension(), nats.residuals
+    assert residuals is not None
+    share = settings.batch_size / size  # for the mean over processes is taken
+    regression = heads.regression(residuals.errors, residuals.point.gamma)
+    if regression is not None:
+        _add_regression(heads, regression.sum() / share)
+    for tensor in interior:
+        _scale_gradient(tensor, 2 * terms.diffusion.detach())
+    (terms.total.sum() / share).backward()  # type: ignore[no-untyped-call]
+    each = [terms.reconstruction, terms.diffusion, terms.latent]
+    each.append(terms.latent.new_zeros(1) if regression is None else regression)
+    return torch.stack([term.detach().sum() for term in each]), residuals
 
 
 def _batch(
@@ -145,21 +156,44 @@ def _batch(
     return x, [Draws(*part) for part in zip(*parts, strict=True)]
 
 
-def _add_gradient(part: Heads, loss: Tensor) -> None:
-    """Add loss's gradient to that of part's parameters alone.
+def _add_regression(heads: Heads, loss: Tensor) -> None:
+    """Add its gradient to that of the heads' parameters alone.
 
     Not by `backward`: a backward pass of its own would count as the one that DistributedDataParallel waits for.
     """
-    parameters = [p for p in part.parameters() if p.requires_grad]
+    parameters = [p for p in heads.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     for parameter, gradient in zip(parameters, found, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
+@contextmanager
+def _interior(schedule: Schedule) -> Iterator[list[Tensor]]:
+    """The interior's tensors of the depths at which the schedule is evaluated meanwhile (its ends are scalars).
+
+    Taken where they arise: what DistributedDataParallel returns may be behind the loss, not before it.
+    """
+    found: list[Tensor] = []
+
+    def note(module: nn.Module, arguments: object, point: SchedulePoint) -> None:
+        if point.gamma.ndim:
+            found.extend(tensor for tensor in point.interior if tensor.requires_grad)
+
+    with schedule.register_forward_hook(note):
+        yield found
+
+
+def _apart(parallel: nn.Module, waits: bool) -> AbstractContextManager[None]:
+    """A context whose backward passes leave the gradients on their process, if there are more parts to come."""
+    if waits and isinstance(parallel, nn.parallel.DistributedDataParallel):
+        return parallel.no_sync()
+    return nullcontext()
+
+
 def _scale_gradient(tensor: Tensor, factor: Tensor) -> None:
     """Multiply what arrives at a tensor in the backward pass."""
-    tensor.register_hook(lambda gradient: factor * gradient)
+    tensor.register_hook(lambda gradient: factor * gradient)  # type: ignore[no-untyped-call]
 
 
 def learning_rate(config: Config, step: int) -> float:
