@@ -1,11 +1,13 @@
 """Training processes that tests start, kill, and talk to: real ones, forked from a server that has nothing but imports.
 
 run_killed    a training process that dies at a chosen moment
+unchecked     a function's result, computed without the checks of shapes and types that the tests' own process makes
 Group         processes of one launch, connected by gloo, that call functions for the test
 """
 
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -69,6 +71,28 @@ def _train(config, run, kill):
     train(config, run, resume=True)
 
 
+def unchecked(function, *arguments):
+    """function(*arguments) in a process of its own: torch.compile, for one, cannot trace the checks."""
+    mine, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    good, answer = pickle.loads(mine.recv_bytes())
+    process.join()
+    if not good:
+        raise RuntimeError(answer)
+    return answer
+
+
+def _answer(pipe, function, arguments):
+    torch.set_num_threads(1)
+    try:
+        answer = (True, function(*arguments))
+    except Exception:
+        answer = (False, traceback.format_exc())
+    pipe.send_bytes(pickle.dumps(answer))  # tensors by value: those that are shared end with their process
+
+
 class Group:
     """Processes 0, 1, ... of one launch, which answer calls until the context is left."""
 
@@ -105,7 +129,7 @@ class Group:
         """What one process's function returned; RuntimeError with its traceback where it raised."""
         if not wait([self.pipes[rank]], PATIENCE):
             raise TimeoutError(f"process {rank} does not answer")
-        good, answer = self.pipes[rank].recv()
+        good, answer = pickle.loads(self.pipes[rank].recv_bytes())
         if not good:
             raise RuntimeError(answer)
         return answer
@@ -126,11 +150,7 @@ def _serve(rank, size, meeting, pipe):
             function, arguments = pipe.recv()
         except EOFError:
             return
-        try:
-            answer = (True, function(*arguments))
-        except Exception:
-            answer = (False, traceback.format_exc())
-        pipe.send(answer)
+        _answer(pipe, function, arguments)
 
 
 def train_here(config, run, resume=False):

@@ -5,8 +5,14 @@ import os
 import torch
 from torch import nn
 
+import diffenc_ct as dc
+from diffenc_ct.elbo import LowDiscrepancyDepths
+from diffenc_ct.process import normal_like
 from diffenc_ct.training.checkpoints import latest
 from diffenc_ct.training.config import Config, replace
+from diffenc_ct.training.meter import TERMS
+from diffenc_ct.training.randomness import DEPTH, NOISE, batch_indices, generator_for
+from diffenc_ct.training.step import training_step
 
 CPU = torch.device("cpu")
 
@@ -26,6 +32,23 @@ def tiny(**settings):
         "training.save_every": 2,
     }
     return replace(Config(), values | {k.replace("__", "."): v for k, v in settings.items()})
+
+
+def batch_of(config, data, step=0):
+    """The examples of a step, and what is drawn for them."""
+    seed, size = config.training.seed, config.training.batch_size
+    x = data.train[batch_indices(seed, step, size, len(data.train))]
+    like = torch.empty(x.shape)
+    t, _ = LowDiscrepancyDepths().draw(size, like=like, generator=generator_for(seed, DEPTH, step))
+    generator = generator_for(seed, NOISE, step)
+    return x, dc.Draws(t, normal_like(like, generator), normal_like(like, generator))
+
+
+def step_of(state, config, data, *rest):
+    """What a step reports, by name."""
+    return dict(
+        zip(TERMS, training_step(state, config, data.train, CPU, *rest).tolist(), strict=True)
+    )
 
 
 def tensors_of(run):

@@ -71,11 +71,12 @@ def plugged(**settings):
 
 def test_plug_ins_get_options_and_the_facts_they_ask_for():
     model = build_model_for(plugged(**{"network.options": {"gain": 2.0}}), (4,), 17)
-    assert isinstance(model.network, Plug) and isinstance(model.encoder, PlugEncoder)
-    assert model.network.shape == (4,) and model.network.gamma_range == (-5.0, 3.0)
-    assert model.network.gain.item() == 2.0 and model.levels == 17
+    network = model.heads.network
+    assert isinstance(network, Plug) and isinstance(model.encoder, PlugEncoder)
+    assert network.shape == (4,) and network.gamma_range == (-5.0, 3.0)
+    assert network.gain.item() == 2.0 and model.decoder == dc.Levels(17)
     higher = build_model_for(plugged(**{"schedule.options": {"top": 4.0}}), (4,), 17)
-    assert higher.network.gamma_range == (-5.0, 4.0)
+    assert higher.heads.network.gamma_range == (-5.0, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,8 @@ def test_automatic_networks_fit_data_and_heads(shape, heads):
     config = replace(Config(), {"model.heads": heads})
     model = build_model_for(config, shape, None)
     z = torch.randn(2, *shape)
+    assert isinstance(model.heads, dc.Paired if heads == "paired" else dc.Single)
+    assert model.decoder == dc.Reals()
     predicted = model.predict(z, torch.tensor([-3.0, 1.0]))
     assert predicted.x_hat.shape == predicted.r_hat.shape == z.shape
     assert model.encoder(z, torch.tensor([-3.0, 1.0])).value.shape == z.shape
@@ -135,7 +138,7 @@ def test_weights_come_from_the_seed_alone():
 
 @given(st.integers(2, 300))
 def test_fourier_features_repeat_from_level_to_level(levels):
-    network = build_model_for(preset("digits"), (1, 8, 8), levels).network
+    network = build_model_for(preset("digits"), (1, 8, 8), levels).heads.network
     k = torch.arange(levels, dtype=torch.float64)[:, None]
     x = 2 * (k + 0.5) / levels - 1
     slow_sin, fast_sin, slow_cos, fast_cos = fourier_features(x * network.fourier_scale, 6, 8).T

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from diffenc_ct.data import load_dataset
+from diffenc_ct.distributed import Work
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.cost import measure_cost
 from diffenc_ct.training.evaluation import baselines, evaluate
 from diffenc_ct.training.folder import RunFolder
-from diffenc_ct.training.loop import learning_rate, train, training_step
+from diffenc_ct.training.loop import learning_rate, train
 from diffenc_ct.training.randomness import batch_indices, derived_seed
 from diffenc_ct.training.state import State, make_optimizer
-from tests.tiny_runs import CPU, Dropping, assert_same, tensors_of, tiny
+from tests.tiny_runs import CPU, Dropping, assert_same, step_of, tensors_of, tiny
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_accumulation_is_the_whole_batch(data):
     for parts in (1, 2, 4):
         config = tiny(training__accumulate=parts)
         state = State.fresh(config, data, CPU)
-        values = training_step(state, config, data.train, CPU)
+        values = step_of(state, config, data)
         results.append((values, [p.grad.clone() for p in state.model.parameters()]))
     for values, gradients in results[1:]:
         assert values == pytest.approx(results[0][0], rel=1e-5)
@@ -138,7 +139,7 @@ def test_decay_spares_biases_and_nothing_else(data):
 
 def test_averages_follow_the_ramp_then_the_rate(data):
     state = State.fresh(tiny(optimizer__ema=(0.5,)), data, CPU)
-    weight, averaged = (next(m.network.parameters()) for m in (state.model, state.averages[0.5]))
+    weight, averaged = (next(m.heads.parameters()) for m in (state.model, state.averages[0.5]))
     expected = averaged.double().clone()
     for step, rate in ((1, 2 / 11), (2, 3 / 12), (3, 4 / 13), (8, 0.5), (50, 0.5)):
         state.step = step
@@ -188,10 +189,10 @@ def test_bf16_touches_the_networks_only(data):
             network__kind=f"{__name__}:Spy", network__options={}, training__precision=precision
         )
         state = State.fresh(config, data, CPU)
-        values[precision] = training_step(state, config, data.train, CPU)
+        values[precision] = step_of(state, config, data)
         assert Spy.seen["z"] == Spy.seen["gamma"] == torch.float32
         assert Spy.seen["inside"] == (torch.bfloat16 if precision == "bf16" else torch.float32)
-        assert all(p.grad.dtype == torch.float32 for p in state.model.network.parameters())
+        assert all(p.grad.dtype == torch.float32 for p in state.model.heads.parameters())
     assert values["bf16"]["diffusion"] == pytest.approx(values["float32"]["diffusion"], rel=1e-2)
     assert values["bf16"]["diffusion"] != values["float32"]["diffusion"]
 
@@ -218,7 +219,7 @@ def test_cost_against_a_count_by_hand(data):
     )
     cost = measure_cost(config, data)
     n = 2
-    assert cost.parameters == {"network": 2 * n * n, "encoder": 0, "schedule": 0}
+    assert cost.parameters == {"heads": 2 * n * n, "encoder": 0, "schedule": 0}
     # Forward, backward by the weights, and backward by the input except the first layer's: 2 n^2 each.
     assert cost.flops == 8 * 5 * 2 * n * n
     assert cost.state_bytes == 4 * 2 * n * n * 5
@@ -231,14 +232,14 @@ def test_cost_against_a_count_by_hand(data):
 def test_evaluation_sees_every_image_once_in_its_place(data):
     model = State.fresh(tiny(), data, CPU).model
     images = data.test[:50]
-    whole = evaluate(model, images, batch_size=50, draws=2)
+    whole = evaluate(model, images, draws=2, work=Work(50))
     assert all(len(values) == 50 for values in whole.terms.values()) and len(whole.t) == 100
     parts = whole.terms["reconstruction"] + whole.terms["diffusion"] + whole.terms["latent"]
     assert torch.allclose(whole.terms["total"], parts)
-    again = evaluate(model, images, batch_size=50, draws=2)
+    again = evaluate(model, images, draws=2, work=Work(50))
     assert torch.equal(whole.terms["total"], again.terms["total"])
     # The latent term has no noise: it shows whether rows stay in place, in batches of another size too.
-    small = evaluate(model, images, batch_size=7)
+    small = evaluate(model, images, work=Work(7))
     assert torch.allclose(whole.terms["latent"], small.terms["latent"], rtol=1e-4)
     assert whole.error("total") == pytest.approx(whole.terms["total"].std().item() / np.sqrt(50))
     rows = whole.by_depth(5)

@@ -97,9 +97,7 @@ def test_loading_gives_the_weights_asked_for(tmp_path, data):
         assert not model.training
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, saved[prefix + name])
-    assert not torch.equal(
-        *(next(load(run, weights=w).network.parameters()) for w in ("ema", "raw"))
-    )
+    assert not torch.equal(*(next(load(run, weights=w).heads.parameters()) for w in ("ema", "raw")))
     assert open_run(run, checkpoint=4).step == 4
     assert open_run(run, checkpoint="best").step in (4, 6)
     assert open_run(checkpoint_path(run / "checkpoints", 4)).step == 4

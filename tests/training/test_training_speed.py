@@ -11,19 +11,21 @@ import diffenc_ct as dc
 from diffenc_ct.data import Dataset
 from diffenc_ct.networks import EncoderUNet, ScoreUNet
 from diffenc_ct.process import normal_like
-from diffenc_ct.training.config import Config, EncoderConfig, NetworkConfig, replace
+from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.cost import measure_cost
 from diffenc_ct.training.loop import training_step
 from diffenc_ct.training.state import State, compile_networks
+from tests.launching import unchecked
 
 CPU = torch.device("cpu")
 UNET = {"width": 8, "layers": 1, "groups": 2, "block_groups": 4, "dropout": 0.0}
 CONFIG = replace(
-    Config(
-        network=NetworkConfig("score-unet", UNET),
-        encoder=EncoderConfig(network=NetworkConfig("encoder-unet", UNET)),
-    ),
-    {"training.batch_size": 4},
+    Config(),
+    {
+        "network": {"kind": "score-unet", "options": UNET},
+        "encoder.network": {"kind": "encoder-unet", "options": UNET},
+        "training.batch_size": 4,
+    },
 )
 
 
@@ -46,9 +48,7 @@ def fresh(data, **changes):
 def step_of(state, config, data):
     """The terms of a step and the gradients that it leaves."""
     values = training_step(state, config, data.train, CPU)
-    names = ("reconstruction", "diffusion", "latent")
-    gradients = {name: p.grad.clone() for name, p in state.model.named_parameters()}
-    return torch.tensor([values[name] for name in names], dtype=torch.float64), gradients
+    return values[:3].double(), {name: p.grad.clone() for name, p in state.model.named_parameters()}
 
 
 def assert_equal_steps(ours, theirs, tolerance):
@@ -59,22 +59,28 @@ def assert_equal_steps(ours, theirs, tolerance):
         torch.testing.assert_close(ours[1][name], gradient, rtol=0, atol=tolerance * size)
 
 
-def test_traced_networks_give_the_losses_and_gradients_of_eager_ones(data):
-    """Both passes of both networks as torch.compile traces them, without breaks, in a whole step."""
-    torch._dynamo.reset()
+def traced_and_eager(data):
+    """A step with traced networks, one without, and what the tracer counted: breaks and graphs."""
     eager, config = fresh(data, rate_fraction=0.5)
     traced, _ = fresh(data, rate_fraction=0.5)
     compile_networks(traced.model, "aot_eager", encoder=True)
     assert traced.model.state_dict().keys() == eager.model.state_dict().keys()
-    torch._dynamo.utils.counters.clear()
-    assert_equal_steps(step_of(traced, config, data), step_of(eager, config, data), 1e-5)
-    assert not torch._dynamo.utils.counters["graph_break"]
+    steps = step_of(traced, config, data), step_of(eager, config, data)
+    counters = torch._dynamo.utils.counters
+    return *steps, dict(counters["graph_break"]), counters["stats"]["unique_graphs"]
+
+
+def test_traced_networks_give_the_losses_and_gradients_of_eager_ones(data):
+    """Both passes of both networks as torch.compile traces them, without breaks, in a whole step."""
+    ours, theirs, breaks, graphs = unchecked(traced_and_eager, data)
+    assert_equal_steps(ours, theirs, 1e-5)
+    assert not breaks
     # One graph of the score network; of the encoder's one for jets and one for tensors.
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
+    assert graphs == 3
 
 
-def test_the_traced_encoder_gives_the_rates_and_gradients_of_the_eager_one():
-    torch._dynamo.reset()
+def rates_traced_and_eager():
+    """An encoder's values, rates and gradients, traced and not."""
     torch.manual_seed(0)
     eager = EncoderUNet(1, **UNET | {"width": 4, "groups": 2, "block_groups": 2})
     for parameter in eager.parameters():
@@ -86,27 +92,38 @@ def test_the_traced_encoder_gives_the_rates_and_gradients_of_the_eager_one():
     for network in (traced, eager):
         y = dc.encoders.with_rate(network, x, gamma)
         loss = y.value.pow(3).sum() + (y.rate.square() * (1 + y.value)).sum()
-        results.append((y.value, y.rate, *torch.autograd.grad(loss, list(network.parameters()))))
-    assert results[0][1].abs().max() > 1e-2
-    assert_close_by_size(*results)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        results.append([v.detach() for v in (y.value, y.rate, *gradients)])
+    return results
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="the compiler's own compiler is missing")
-def test_the_compiled_score_network_gives_the_values_and_gradients_of_the_eager_one():
-    torch._dynamo.reset()
+def test_the_traced_encoder_gives_the_rates_and_gradients_of_the_eager_one():
+    traced, eager = unchecked(rates_traced_and_eager)
+    assert traced[1].abs().max() > 1e-2
+    assert_close_by_size(traced, eager)
+
+
+def scores_compiled_and_eager():
+    """A score network's values and gradients, compiled and not."""
     torch.manual_seed(0)
     eager = ScoreUNet(1, **UNET | {"width": 4, "groups": 2, "block_groups": 2, "dropout": 0.0})
     for parameter in eager.parameters():
         nn.init.normal_(parameter, std=0.3)
-    model = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), copy.deepcopy(eager))
+    heads = dc.Single(copy.deepcopy(eager))
+    model = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), heads, dc.Levels(256))
     compile_networks(model)
     z, gamma = torch.randn(2, 1, 4, 4), torch.tensor([-5.0, 1.0])
     results = []
-    for network in (model.network, eager):
+    for network in (model.heads.network, eager):
         u = network(z, gamma)
         gradients = torch.autograd.grad(u.pow(3).sum(), list(network.parameters()))
-        results.append((u, *gradients))
-    assert_close_by_size(*results)
+        results.append([v.detach() for v in (u, *gradients)])
+    return results
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the compiler's own compiler is missing")
+def test_the_compiled_score_network_gives_the_values_and_gradients_of_the_eager_one():
+    assert_close_by_size(*unchecked(scores_compiled_and_eager))
 
 
 def assert_close_by_size(ours, theirs):
@@ -120,15 +137,16 @@ def test_the_option_compiles_what_can_be(data):
     """The model that is trained, not its averages; an encoder's network without jets is left to forward mode."""
     config = replace(CONFIG, {"training.compile": True})
     state = State.fresh(config, data, CPU)
-    assert state.model.network._compiled_call_impl is not None
+    assert state.model.heads.network._compiled_call_impl is not None
     assert state.model.encoder.network._compiled_call_impl is None
-    assert state.averaged.network._compiled_call_impl is None
+    assert state.averaged.heads.network._compiled_call_impl is None
     compile_networks(state.model, encoder=True)
     assert state.model.encoder.network._compiled_call_impl is not None
-    plain = dc.DiffEnc(dc.LinearSchedule(), dc.TrainableEncoder(nn.Identity()), nn.Identity())
+    heads = dc.Single(nn.Identity())
+    plain = dc.DiffEnc(dc.LinearSchedule(), dc.TrainableEncoder(nn.Identity()), heads, dc.Reals())
     compile_networks(plain, encoder=True)
     assert plain.encoder.network._compiled_call_impl is None
-    assert State.fresh(CONFIG, data, CPU).model.network._compiled_call_impl is None
+    assert State.fresh(CONFIG, data, CPU).model.heads.network._compiled_call_impl is None
 
 
 def losses(model, x, precision=None):
@@ -143,7 +161,7 @@ def test_bf16_keeps_losses_and_levels_in_float32(data):
     model, x, seen = state.model, data.train, {}
     convolution = model.encoder.network.conv_in
     convolution.register_forward_hook(lambda *a: seen.update(convolution=a[2].dtype))
-    model.network.register_forward_pre_hook(
+    model.heads.network.register_forward_pre_hook(
         lambda _, a: seen.update(z=a[0].dtype, gamma=a[1].dtype)
     )
     whole = losses(model, x)
@@ -184,7 +202,7 @@ def test_channels_last_gives_equal_steps(data):
     ordinary, config = fresh(data)
     other, other_config = fresh(data, channels_last=True)
     other.model.load_state_dict(ordinary.model.state_dict())
-    kernel = other.model.network.conv_in.weight
+    kernel = other.model.heads.network.conv_in.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
     assert_equal_steps(step_of(other, other_config, data), step_of(ordinary, config, data), 1e-4)
 
