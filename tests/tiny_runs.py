@@ -95,3 +95,24 @@ class BreakingSecond(Breaking):
     def forward(self, z, gamma):
         broken = super().forward(z, gamma)
         return broken if os.environ.get("RANK") == "1" else broken.nan_to_num()
+
+
+class Partly(nn.Module):
+    """A network with a parameter that it does not use."""
+
+    def __init__(self, dimensions, outputs=None):
+        super().__init__()
+        self.used = nn.Linear(dimensions + 1, outputs or dimensions)
+        self.idle = nn.Parameter(torch.ones(3))
+
+    def forward(self, z, gamma):
+        return self.used(torch.cat([z, gamma[:, None] / 10], dim=1))
+
+
+class Refusing(Partly):
+    """An error in training whose words could be those of a lost process."""
+
+    def forward(self, z, gamma):
+        if self.training:
+            raise RuntimeError("the skip connection timed out in its peer store")
+        return super().forward(z, gamma)

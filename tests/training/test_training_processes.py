@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from diffenc_ct.cli import main
 from diffenc_ct.data import load_dataset
-from diffenc_ct.distributed import ALONE, Processes, launched, own_device
+from diffenc_ct.distributed import ALONE, Processes, Work, launched, own_device
 from diffenc_ct.likelihood import log_likelihood
-from diffenc_ct.sampling import sample
+from diffenc_ct.sampling import Exponential, sample
 from diffenc_ct.training.checkpoints import latest
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.loop import train, training_step
 from diffenc_ct.training.state import State
 from tests.launching import Group, train_here
-from tests.tiny_runs import CPU, tensors_of, tiny
+from tests.tiny_runs import CPU, step_of, tensors_of, tiny
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def step_in_double(config, steps=1):
             data = load_dataset("swirl")
             state = State.fresh(config, data, CPU)
             for _ in range(steps):
-                values = training_step(state, config, data.train, CPU, processes)
+                values = step_of(state, config, data, processes)
             gradients = {n: p.grad for n, p in state.model.named_parameters()}
             return values, gradients, getattr(state.noise_level, "moments", None)
     finally:
@@ -59,7 +59,7 @@ def step_in_double(config, steps=1):
     batch=st.sampled_from([8, 16, 24]),
     ends=st.sampled_from([1.0, 0.5, 0.25]),
     rates=st.sampled_from([1.0, 0.5]),
-    schedule=st.sampled_from(["linear", "learned-linear", "monotone"]),
+    schedule=st.sampled_from(["linear", "learned-linear", "monotone", "monotone ends"]),
     level=st.sampled_from([1.0, "tight", "optimal"]),
     seed=st.integers(0, 99),
 )
@@ -69,9 +69,11 @@ def test_gradients_of_two_processes_are_those_of_one(
 ):
     part = batch / (2 * accumulate)
     assume(ends * part % 1 == rates * part % 1 == 0)
+    kind, _, ends_too = schedule.partition(" ")
     config = tiny(
         model__heads=heads,
-        schedule__kind=schedule,
+        schedule__kind=kind,
+        schedule__options={"learn_ends": True} if ends_too else {},
         optimizer__clip=1.0,
         training__accumulate=accumulate,
         training__batch_size=batch,
@@ -89,13 +91,50 @@ def test_gradients_of_two_processes_are_those_of_one(
             torch.testing.assert_close(counted, moments, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("heads", ["single", "paired"])
+def test_a_parameter_that_never_gets_a_gradient_does_not_hinder_two_processes(pair, heads):
+    """Everything else has its gradient, a learned schedule's interior too, and it has none, in parts of a batch."""
+    config = tiny(
+        network__kind="tests.tiny_runs:Partly",
+        network__options={},
+        model__heads=heads,
+        schedule__kind="monotone",
+        schedule__options={"hidden": 4, "learn_ends": True},
+        training__accumulate=2,
+    )
+    values, gradients, _ = step_in_double(config, steps=3)
+    assert [name for name, g in gradients.items() if g is None] == ["heads.network.idle"]
+    for found, theirs, _ in pair.call(step_in_double, config, 3):
+        assert found == pytest.approx(values, rel=1e-10, abs=1e-12)
+        assert theirs["heads.network.idle"] is None
+        for name, gradient in gradients.items():
+            if gradient is not None:
+                torch.testing.assert_close(theirs[name], gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_an_error_of_the_network_is_not_taken_for_a_lost_process(pair, tmp_path):
+    config = tiny(network__kind="tests.tiny_runs:Refusing", network__options={})
+    pair.send(train_here, config, tmp_path / "run")
+    for rank in range(2):
+        with pytest.raises(
+            RuntimeError, match="RuntimeError: the skip connection timed out"
+        ) as error:
+            pair.receive(rank)
+        assert "ConnectionError" not in str(error.value)
+
+
 def share_of(config, step):
     """The depths and dropped units that this process's step draws."""
     with launched() as processes:
         data = load_dataset("swirl")
         state = State.fresh(config, data, CPU)
         state.step, seen = step, []
-        state.model.network.register_forward_hook(lambda m, given, out: seen.append(given))
+
+        def note(network, given, out):
+            if network.training:
+                seen.append(given)
+
+        state.model.heads.network.register_forward_hook(note)
         training_step(state, config, data.train, CPU, processes)
         return seen[0][1], torch.rand(3)
 
@@ -221,10 +260,13 @@ def library_calls(run, examples):
         model, data = load(run), load_dataset("swirl")
         generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
         found = log_likelihood(
-            model, data.test[:examples], generator=generators[0], processes=processes
+            model, data.test[:examples], generator=generators[0], work=Work(processes=processes)
         )
-        drawn = sample(model, examples, steps=4, generator=generators[1], processes=processes)
-        terms = evaluate(model, data.test[:examples], batch_size=2, processes=processes)
+        solver = Exponential(order=2, steps=4)
+        drawn = sample(
+            model, examples, solver=solver, generator=generators[1], work=Work(processes=processes)
+        )
+        terms = evaluate(model, data.test[:examples], work=Work(2, processes=processes))
         return found.nats, drawn.z_0, drawn.evaluations, terms.terms["total"]
 
 
