@@ -39,7 +39,7 @@ class RunningNoiseLevel(NoiseLevel):
         self.decay = decay
         self.moments = torch.zeros(bins, 3, dtype=torch.float64)
 
-    def to(self, device: torch.device) -> "RunningNoiseLevel":
+    def to(self, device: str | torch.device) -> "RunningNoiseLevel":
         """Itself, with its numbers on that device."""
         self.edges, self.moments = self.edges.to(device), self.moments.to(device)
         return self

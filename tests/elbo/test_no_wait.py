@@ -1,0 +1,217 @@
+"""A training loss never waits for the device: it is traced on tensors that have no values.
+
+FakeTensorMode, with whose tensors torch.compile and torch.export trace, knows shapes and types only, so whatever asks
+for a value fails in it: item, int, float, bool, tolist, masks as indices, nonzero. What moves values to the CPU fails
+on the device "meta", which has none. Where there is a GPU, it says itself whether it was waited for.
+"""
+
+import itertools
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+import diffenc_ct as dc
+from diffenc_ct.calibration import RunningNoiseLevel
+from diffenc_ct.encoders import Encoding
+from tests.strategies import RandomNetwork
+
+BATCH = 8
+WAITED = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+def unet():
+    return dc.networks.EncoderUNet(1, width=4, layers=1, groups=2, block_groups=2)
+
+
+# name -> the data's shape and an encoder; the U-Net takes jets, the MLP is differentiated forwards
+ENCODERS = {
+    "identity": ((4,), dc.IdentityEncoder),
+    "nontrainable": ((4,), dc.NonTrainableEncoder),
+    "trainable": ((4,), lambda: dc.TrainableEncoder(dc.networks.MLP(4, width=8, bounded=True))),
+    "trainable U-Net": ((1, 4, 4), lambda: dc.TrainableEncoder(unet())),
+}
+DECODERS = {"levels": lambda: dc.Levels(16), "reals": dc.Reals}
+HEADS = {
+    "single": lambda shape: dc.Single(RandomNetwork(shape, 0)),
+    "paired": lambda shape: dc.Paired(RandomNetwork(shape, 0, multiple=2)),
+}
+NOISE_LEVELS = {
+    "constant": lambda device: dc.ConstantNoiseLevel(0.8),
+    "tight": lambda device: dc.NonTrainableNoiseLevel(),
+    "running": lambda device: RunningNoiseLevel(-13.3, 5.0).to(device),
+}
+EVERY = list(itertools.product(ENCODERS, DECODERS, HEADS))
+
+
+def make(encoder, decoder, heads, schedule=None):
+    shape, encoder = ENCODERS[encoder]
+    schedule = dc.LinearSchedule() if schedule is None else schedule
+    model = dc.DiffEnc(schedule, encoder(), HEADS[heads](shape), DECODERS[decoder]())
+    return model.float(), shape
+
+
+def without_values(model):
+    """The model with fake tensors, inside FakeTensorMode, for its parameters and buffers."""
+    for module in model.modules():
+        for name, p in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty(p.shape, dtype=p.dtype)))
+        for name, b in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.empty(b.shape, dtype=b.dtype))
+    return model
+
+
+def train(model, shape, level, fraction, device="cpu"):
+    """A training step's loss, its gradient, and what a running noise level takes in."""
+    size, integers = (BATCH, *shape), model.decoder.levels is not None
+    x = torch.zeros(size, dtype=torch.uint8 if integers else torch.float32, device=device)
+    noises = (torch.randn(size, device=device) for _ in range(2))
+    draws = dc.Draws(torch.rand(BATCH, device=device), *noises)
+    loss = dc.InfiniteDepth(level, ends_fraction=fraction, rate_fraction=fraction)
+    with watched(device):
+        terms = model(x, loss, draws=draws)
+        terms.total.mean().backward()
+        if isinstance(level, RunningNoiseLevel):
+            level.update(level.count(terms.residuals.point.gamma, terms.residuals.errors))
+    return terms
+
+
+@contextmanager
+def watched(device):
+    """On a GPU, RuntimeError for whatever waits for it."""
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("encoder, decoder, heads", EVERY)
+def test_nothing_asks_for_a_value(encoder, decoder, heads):
+    model, shape = make(encoder, decoder, heads)
+    with FakeTensorMode():
+        model = without_values(model)
+        for level, fraction in itertools.product(NOISE_LEVELS.values(), (1.0, 0.25)):
+            terms = train(model, shape, level("cpu"), fraction)
+            assert terms.total.shape == (BATCH,)
+
+
+@pytest.mark.parametrize("schedule", [dc.LearnedLinearSchedule, dc.MonotoneSchedule])
+def test_nothing_asks_a_learned_schedule_for_its_ends(schedule):
+    """The decoder of levels, which would have few of them to look at if it knew gamma_0."""
+    options = {"hidden": 4, "learn_ends": True} if schedule is dc.MonotoneSchedule else {}
+    model, shape = make("nontrainable", "levels", "single", schedule(**options))
+    with FakeTensorMode():
+        train(without_values(model), shape, 1.0, 0.25)
+
+
+@pytest.mark.parametrize("encoder", ["identity", "nontrainable", "trainable U-Net"])
+def test_nothing_is_moved_to_the_cpu(encoder):
+    """Not of the MLP: torch's forward mode does not know the device "meta"."""
+    for decoder, heads in (("levels", "paired"), ("reals", "single")):
+        model, shape = make(encoder, decoder, heads)
+        for level in NOISE_LEVELS.values():
+            terms = train(model.to("meta"), shape, level("meta"), 0.25, "meta")
+            assert terms.total.device.type == "meta"
+
+
+def test_depths_and_noise_are_drawn_without_waiting():
+    model, shape = make("nontrainable", "reals", "paired")
+    with FakeTensorMode():
+        terms = without_values(model)(torch.randn(BATCH, *shape))
+        terms.total.mean().backward()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("encoder, decoder, heads", EVERY)
+def test_a_gpu_is_not_waited_for(encoder, decoder, heads):
+    model, shape = make(encoder, decoder, heads)
+    for level, fraction in itertools.product(NOISE_LEVELS.values(), (1.0, 0.25)):
+        train(model.cuda(), shape, level("cuda"), fraction, "cuda")
+
+
+# Controls: what would be seen ---------------------------------------------------------------------
+
+FAULTS = {
+    "item": lambda x: x * x.max().item(),
+    "int": lambda x: x * int(x.max()),
+    "float": lambda x: x * float(x.max()),
+    "bool": lambda x: x if (x > 0).all() else -x,
+    "list": lambda x: x * x.sum((1,)).tolist()[0],
+    "nonzero": lambda x: x * len(x.nonzero()),
+    "mask": lambda x: x * x[x > 0].sum(),
+}
+
+
+class Faulty(dc.IdentityEncoder):
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def encode(self, x, gamma):
+        return self.fault(x)
+
+    def forward(self, x, gamma):
+        return Encoding(self.fault(x), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_encoder_that_asks_is_caught(fault):
+    model = dc.DiffEnc(
+        dc.LinearSchedule(), Faulty(FAULTS[fault]), HEADS["single"]((4,)), dc.Reals()
+    )
+    train(model.float(), (4,), 1.0, 1.0)  # it does work where there are values
+    with FakeTensorMode():
+        model = without_values(model)
+        with pytest.raises(WAITED):
+            train(model, (4,), 1.0, 1.0)
+
+
+def test_an_encoder_that_moves_its_data_is_caught():
+    model = dc.DiffEnc(
+        dc.LinearSchedule(),
+        Faulty(lambda x: x.cpu().to(x.device)),
+        HEADS["single"]((4,)),
+        dc.Reals(),
+    )
+    with pytest.raises(NotImplementedError, match="no data"):
+        train(model.float().to("meta"), (4,), 1.0, 1.0, "meta")
+
+
+# One graph ----------------------------------------------------------------------------------------
+
+# In a process of its own: the checks of types that tests add cannot be traced.
+COMPILED = """
+    import torch, diffenc_ct as dc
+    torch.manual_seed(0)
+    encoder = dc.TrainableEncoder(dc.networks.MLP(4, width=8, bounded=True))
+    heads = dc.Paired(dc.networks.MLP(4, width=8, outputs=8))
+    model = dc.DiffEnc(dc.LinearSchedule(), encoder, heads, dc.Levels(16))
+    loss = dc.InfiniteDepth(dc.NonTrainableNoiseLevel(), ends_fraction=0.5, rate_fraction=0.5)
+    x, noise = torch.randint(0, 16, (4, 4)), torch.randn(4, 4)
+    draws = dc.Draws(torch.rand(4), noise, noise.flip(0))
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    terms = [m(x, loss, draws=draws) for m in (compiled, model)]
+    torch.testing.assert_close(*(t.total for t in terms))
+    torch.testing.assert_close(*(t.residuals.errors.r for t in terms))
+    parameters = list(model.parameters())
+    torch.testing.assert_close(*(torch.autograd.grad(t.total.mean(), parameters) for t in terms))
+"""
+
+
+def test_the_loss_is_one_graph_of_torch_compile():
+    """The same losses, errors and gradients, with an encoder that is differentiated forwards."""
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(COMPILED)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
