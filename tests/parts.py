@@ -1,10 +1,7 @@
 """Building blocks of the tests: comparison, seeded tensors, users' own parts, exact expectations."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import jaxtyping
 import torch
 from torch import Tensor, nn
 
@@ -22,17 +19,6 @@ def close(actual: Tensor, expected: Tensor, tolerance: float | None = None) -> N
     tolerance = TOLERANCE[actual.dtype] if tolerance is None else tolerance
     scale = max(1.0, float(expected.detach().abs().max())) if expected.numel() else 1.0
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * scale)
-
-
-@contextmanager
-def as_users_run_it() -> Iterator[None]:
-    """The package without the checks of shapes and types that tests add: what it refuses itself."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def generator(seed: int) -> torch.Generator:

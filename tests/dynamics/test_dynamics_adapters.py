@@ -63,7 +63,7 @@ def test_odeint_and_its_adjoint(dtype, method) -> None:
         )
         last = solve(flow, z, torch.tensor([1.0, 0.0], dtype=dtype), method=method, **options)[-1]
         assert last.dtype == dtype and last.shape == (3, *SHAPE)
-        weights = list(model.network.parameters())
+        weights = list(model.heads.parameters())
         found = torch.autograd.grad(last.square().sum(), [z, *weights])
         gradients.append(torch.cat([g.flatten() for g in found]))
     assert (gradients[0] - gradients[1]).abs().max() < 1e-2 * gradients[0].abs().max()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import diffenc_ct as dc
 from diffenc_ct.calibration import RatioPerValue
 from diffenc_ct.elbo import check_grid, ratio_at, uniform_grid
-from tests.parts import as_users_run_it
+from tests.refusals import refused
 from tests.strategies import (
     close,
     dtypes,
@@ -48,7 +48,7 @@ BOTH = pytest.mark.parametrize(
     ],
 )
 def test_infinite_depth_refuses(options, error, message):
-    with as_users_run_it(), pytest.raises(error, match=message):
+    with refused(error, message):
         dc.InfiniteDepth(**options)
 
 
@@ -89,7 +89,7 @@ def test_infinite_depth_refuses(options, error, message):
     ],
 )
 def test_finite_depth_refuses(steps, options, error, message):
-    with as_users_run_it(), pytest.raises(error, match=message):
+    with refused(error, message):
         dc.FiniteDepth(steps, **options)
 
 
@@ -221,7 +221,7 @@ def test_grids(depth, dtype):
     "name, shape", [("t", (2,)), ("t", (3, 1)), ("noise", (3, 1)), ("noise_0", (1, 2))]
 )
 def test_draws_of_other_shapes_than_the_data_are_refused(name, shape, bound):
-    with as_users_run_it(), pytest.raises(ValueError, match=f"{name} has shape"):
+    with refused(ValueError, f"{name} has shape"):
         dc.elbo(REAL, X, bound, draws=dc.Draws(**{name: torch.zeros(shape, dtype=F64)}))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.schedules import alpha
-from tests.parts import as_users_run_it
+from tests.refusals import refused
 from tests.strategies import (
     SHAPES,
     RandomNetwork,
@@ -239,7 +239,7 @@ def test_decoders_are_values(decoder):
 @pytest.mark.parametrize("V", [8, None])
 def test_data_and_latents_of_different_shapes(V):
     x = torch.zeros(3, 1, dtype=torch.long if V else F64)
-    with as_users_run_it(), pytest.raises(ValueError, match="shape"):
+    with refused(ValueError, "shape"):
         model(V).decode_log_prob(x, torch.zeros(3, 2, dtype=F64), torch.tensor(-5.0, dtype=F64))
 
 

@@ -10,7 +10,7 @@ from diffenc_ct.model import Heads, read_error, regression_loss
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 from tests.conformance import check_heads
-from tests.parts import as_users_run_it
+from tests.refusals import refused
 from tests.strategies import (
     PREDICTIONS,
     HeadsNetwork,
@@ -261,7 +261,7 @@ def test_traces_are_known_where_the_network_knows_them():
 )
 @pytest.mark.parametrize("predicts", ["noise", "heads", "", None])
 def test_an_unknown_prediction_is_refused(kind, predicts):
-    with as_users_run_it(), pytest.raises(ValueError, match="predicts.*'v', 'x', 'eps'"):
+    with refused(ValueError, "predicts.*'v', 'x', 'eps'"):
         kind(RandomNetwork((2,), 0), predicts=predicts)
 
 

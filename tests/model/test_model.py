@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import diffenc_ct as dc
-from tests.parts import as_users_run_it
+from tests.refusals import refused
 from tests.strategies import (
     ENCODERS,
     HEADS,
@@ -44,7 +44,7 @@ def parts(**changed):
 def test_parts_of_another_kind_are_refused(part, wrong, instead):
     dc.DiffEnc(*parts())
     name = type(wrong).__name__
-    with as_users_run_it(), pytest.raises(TypeError, match=f"{part} is a {name}; give a {instead}"):
+    with refused(TypeError, f"{part} is a {name}; give a {instead}"):
         dc.DiffEnc(*parts(**{part: wrong}))
 
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_combined_has_no_place_to_be_written():
         lambda: dc.Reals(256),
         lambda: dc.DiffEnc(*parts(), prediction="v"),
     ):
-        with as_users_run_it(), pytest.raises(TypeError, match="argument"):
+        with refused(TypeError, "argument"):
             call()
 
 

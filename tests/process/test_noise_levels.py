@@ -12,7 +12,7 @@ import diffenc_ct as dc
 from diffenc_ct.process import as_noise_level
 from diffenc_ct.schedules import sigma2
 from tests.conformance import check_noise_level
-from tests.parts import as_users_run_it
+from tests.refusals import refused
 from tests.strategies import close, generator, noise_levels, normal, seeds
 
 F64 = torch.float64
@@ -78,7 +78,7 @@ def test_a_bad_number_is_refused(eta):
 
 @pytest.mark.parametrize("level", [None, "one", torch.ones(3)])
 def test_a_bad_noise_level_is_refused(level):
-    with as_users_run_it(), pytest.raises(TypeError, match="noise_level.*must be a number"):
+    with refused(TypeError, "noise_level.*must be a number"):
         as_noise_level(level)
 
 
@@ -105,7 +105,7 @@ def test_conformance_refuses(wrong):
                 return right - gamma_s
             return {"half": right / 2, "shape": right.sum()}.get(wrong, right)
 
-    with as_users_run_it(), pytest.raises(AssertionError):
+    with refused(AssertionError, "."):
         check_noise_level(Wrong())
 
 
