@@ -35,7 +35,14 @@ __all__ = ["Summary", "TrainingStopped", "learning_rate", "train", "training_ste
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run reports: steps done, last evaluation, steps skipped, training speed."""
+    """What a finished run reports.
+
+    Attributes:
+        steps: done in all.
+        metrics: of the last evaluation.
+        skipped: steps that were passed over because a number was not finite.
+        images_per_second: of training, without evaluations and saving.
+    """
 
     steps: int
     metrics: dict[str, float]
@@ -55,10 +62,19 @@ def train(
 ) -> Summary:
     """Train to config.training.steps in the folder `run`, and leave metrics and checkpoints there.
 
-    resume: go on with what the folder holds (or begin, where it holds nothing). data: instead of the named data
-    set. timeout: seconds that the processes of a launch wait for each other. Raises ValueError or OSError for what is
-    wrong before the start, TrainingStopped afterwards, and ConnectionError where another process is lost; the last
-    checkpoint is intact in every case.
+    Args:
+        config: of the run.
+        run: its folder.
+        resume: go on with what the folder holds (or begin, where it holds nothing).
+        device: "cpu", "cuda", or one GPU by number.
+        data: in the place of the data set that the configuration names.
+        progress: show a bar, and the evaluations.
+        timeout: seconds that the processes of a launch wait for each other.
+
+    Raises:
+        ValueError: for what is wrong before the start, as OSError.
+        TrainingStopped: for what ends training afterwards; the last checkpoint is intact in every case.
+        ConnectionError: where another process is lost.
     """
     settings = config.training
     if settings.tensorboard:
@@ -85,46 +101,32 @@ def train(
             )
         waits = processes.device.type == "cpu"  # there nothing is gained by fetching later
         speed = Meter(settings.batch_size, patience=1 if waits else 16)
-        bar = tqdm(
-            total=settings.steps,
-            initial=state.step,
-            unit="step",
-            disable=not (progress and processes.first),
-            dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 60,
-        )
-        stack.enter_context(bar)
+        bar = stack.enter_context(_bar(config, state, progress and processes.first))
         while state.step < settings.steps:
             values = training_step(state, config, data.train, processes.device, processes)
-            broken = speed.count(state.step - 1, values)
+            # All stop at the same step, whichever of them a signal reached.
+            stop, done = processes.largest(signals.received or 0), state.step == settings.steps
+            due = [done or state.step % every == 0 for every in _every(config)]
+            # Nothing that is not finite must reach a checkpoint.
+            broken = speed.count(state.step - 1, values, now=bool(stop) or any(due))
             bar.set_postfix_str(speed.text(), refresh=False)
             bar.update()
-            done = state.step == settings.steps
-            if done or any(state.step % n == 0 for n in _every(config)):
-                broken |= speed.fetch()
             if broken and settings.on_nan == "stop":
                 raise _not_finite(config, broken)
+            logging, evaluating, saving = due
             row: dict[str, Any] = {}
             evaluation = None
-            if done or state.step % settings.log_every == 0:
+            if logging:
                 row = speed.row() | {"learning_rate": learning_rate(config, state.step - 1)}
-            if done or state.step % settings.eval_every == 0:
-                evaluation = evaluate(
-                    state.averaged,
-                    data.test[: settings.eval_examples],
-                    InfiniteDepth(state.noise_level),
-                    work=Work(250, processes=processes),
-                )
+            if evaluating:
+                evaluation = _evaluate(config, state, data, processes)
                 metrics = evaluation.metrics()
                 row |= {f"test_{name}": value for name, value in metrics.items()}
                 if progress and processes.first:
                     bar.write(f"step {state.step}: test {metrics['bpd']:.4f} bits/dim")
-            # All stop at the same step, whichever of them a signal reached.
-            stop = processes.largest(signals.received or 0)
-            saving = done or stop or state.step % settings.save_every == 0
-            if row or saving:
+            if row or saving or stop:
                 fresh = metrics if evaluation else {}
-                sealed = state.checkpoint(config, data, fresh) if saving else None
+                sealed = state.checkpoint(config, data, fresh) if saving or stop else None
                 processes.on_first(_record, folder, events, state, row, evaluation, sealed)
                 speed.restart()
             if stop and not done:
@@ -136,8 +138,25 @@ def train(
         return Summary(state.step, metrics, state.skipped, speed.overall())
 
 
+def _bar(config: Config, state: State, shown: bool) -> tqdm:
+    return tqdm(
+        total=config.training.steps,
+        initial=state.step,
+        unit="step",
+        disable=not shown,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 60,
+    )
+
+
+def _evaluate(config: Config, state: State, data: Dataset, processes: Processes) -> Evaluation:
+    """The averaged model on test examples."""
+    images, level = data.test[: config.training.eval_examples], InfiniteDepth(state.noise_level)
+    return evaluate(state.averaged, images, level, work=Work(250, processes=processes))
+
+
 def _every(config: Config) -> tuple[int, ...]:
-    """After how many steps something is written or evaluated."""
+    """Steps from row to row, from evaluation to evaluation, from checkpoint to checkpoint."""
     settings = config.training
     return settings.log_every, settings.eval_every, settings.save_every
 
@@ -147,9 +166,9 @@ def _not_finite(config: Config, broken: dict[int, dict[str, float]]) -> Training
     name, value = next((n, v) for n, v in terms.items() if not math.isfinite(v))
     seed = config.training.seed
     return TrainingStopped(
-        f"step {step}: {name} is {value} (seed {seed}, batch seed {derived_seed(seed, NOISE, step)}); lower "
-        "optimizer.learning_rate, set optimizer.clip, or pass over such steps with --on-nan skip. The last checkpoint is "
-        "intact.",
+        f"step {step}: {name} is {value} (seed {seed}, batch seed {derived_seed(seed, NOISE, step)}); "
+        "lower optimizer.learning_rate, set optimizer.clip, or pass over such steps with --on-nan skip. "
+        "The last checkpoint is intact.",
         exit_code=1,
     )
 

@@ -4,6 +4,7 @@ import math
 import time
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # What a step reports; the first three make the ELBO.
@@ -30,32 +31,39 @@ class Meter:
         """Do not count the time since the last step."""
         self.since = time.perf_counter()
 
-    def count(self, step: int, values: Tensor) -> dict[int, dict[str, float]]:
-        """Take in what step number `step` reported, on its device; the steps found broken, as `fetch`."""
-        now = time.perf_counter()
-        self.seconds += now - self.since
-        self.since = now
+    def count(
+        self, step: int, values: Float[Tensor, " terms"], *, now: bool = False
+    ) -> dict[int, dict[str, float]]:
+        """Take in what a step reported.
+
+        Args:
+            step: its number.
+            values: of TERMS, on their device.
+            now: fetch what waits there, whatever the patience.
+
+        Returns:
+            Of the steps that were fetched, those whose numbers are not all finite.
+        """
+        passed = time.perf_counter()
+        self.seconds += passed - self.since
+        self.since = passed
         self.images += self.batch_size
         self._waiting.append((step, values))
-        return self.fetch() if len(self._waiting) >= self.patience else {}
+        return self._fetch() if now or len(self._waiting) >= self.patience else {}
 
-    def fetch(self) -> dict[int, dict[str, float]]:
-        """Bring what waits on the device; the steps whose numbers are not finite, with them."""
-        if not self._waiting:
-            return {}
+    def _fetch(self) -> dict[int, dict[str, float]]:
         rows = torch.stack([values for _, values in self._waiting]).tolist()
-        fetched = [
-            (step, dict(zip(TERMS, row, strict=True)))
-            for (step, _), row in zip(self._waiting, rows, strict=True)
-        ]
-        self._waiting = []
-        for _, terms in fetched:
+        steps = [step for step, _ in self._waiting]
+        self._waiting, broken = [], {}
+        for step, row in zip(steps, rows, strict=True):
+            terms = dict(zip(TERMS, row, strict=True))
             self.recent.append(terms)
-            bpd = sum(terms[name] for name in TERMS[:3])
-            self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
-        return {
-            step: terms for step, terms in fetched if not all(map(math.isfinite, terms.values()))
-        }
+            bpd = sum(row[:3])
+            if not all(map(math.isfinite, row)):
+                broken[step] = terms
+            else:
+                self.shown = bpd if math.isnan(self.shown) else 0.95 * self.shown + 0.05 * bpd
+        return broken
 
     def overall(self) -> float:
         """Images a second since the start."""

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 import os
 import resource
 import shutil
@@ -22,6 +23,7 @@ from diffenc_ct.training.checkpoints import (
 )
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.loop import TrainingStopped, train, training_step
+from diffenc_ct.training.meter import Meter
 from diffenc_ct.training.randomness import derived_seed
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.training.state import State
@@ -217,6 +219,46 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_seed(tmp_path, data):
         assert word in str(stopped.value)
     assert stopped.value.exit_code == 1
     assert open_run(tmp_path / "run").step == 2
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_what_is_fetched_late_reaches_no_checkpoint(tmp_path, data, monkeypatch, signalled):
+    """As on a GPU, whose numbers are fetched every 16 steps: before a checkpoint at a save, or at a signal, too."""
+    import diffenc_ct.training.loop as loop
+
+    def step(state, *rest):
+        if signalled and state.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return training_step(state, *rest)
+
+    monkeypatch.setattr(loop, "training_step", step)
+    monkeypatch.setattr(loop, "Meter", lambda batch_size, patience: Meter(batch_size, patience=16))
+    config = tiny(
+        network__kind="tests.tiny_runs:Breaking",
+        network__options={},
+        training__save_every=2 if not signalled else 6,
+        training__log_every=6,
+        training__eval_every=6,
+    )
+    with pytest.raises(TrainingStopped, match="step 2: diffusion is nan"):
+        train(config, tmp_path / "run", data=data)
+    found = latest(tmp_path / "run" / "checkpoints")
+    assert found is None if signalled else found[1].step == 2
+
+
+def test_the_meter_shows_and_averages_what_is_finite():
+    meter = Meter(4, patience=2)
+    good, bad = torch.tensor([1.0, 2, 3, 0, 1]), torch.tensor([1.0, math.nan, 3, 0, math.inf])
+    assert meter.count(7, good) == {} and meter.text().startswith("nan bits/dim")
+    broken = meter.count(8, bad)
+    assert list(broken) == [8] and math.isnan(broken[8]["diffusion"])
+    assert broken[8]["gradient_norm"] == math.inf and broken[8]["reconstruction"] == 1
+    assert meter.text().startswith("6.000 bits/dim")
+    assert meter.count(9, 2 * good, now=True) == {}
+    assert meter.text().startswith("6.300 bits/dim")
+    row = meter.row()
+    assert row["bpd"] == 9 and row["gradient_norm"] == 1.5 and row["images_per_second"] > 0
+    assert set(meter.row()) == {"images_per_second"}
 
 
 def test_skipped_steps_are_counted_and_change_nothing(tmp_path, data):
