@@ -65,9 +65,14 @@ class Adams(FlowSolver):
         """Whether results carry gradients."""
         return self.gradient != "none"
 
-    def convergence_order(self, stochastic: bool) -> float:
-        """How many nodes its polynomials go through."""
+    @property
+    def nodes(self) -> int:
+        """How many values of the past its polynomials go through."""
         return 6 if self.atol > 1e-8 else 8
+
+    def convergence_order(self, stochastic: bool) -> float:
+        """One less than its nodes: f is evaluated at points that are extrapolated through two nodes fewer."""
+        return self.nodes - 1
 
     def integrate(self, problem: FlowProblem) -> Solution:
         return solve_adams(
@@ -76,7 +81,7 @@ class Adams(FlowSolver):
             problem.start,
             problem.end,
             tolerance=self.atol * problem.z[0].numel(),
-            nodes=int(self.convergence_order(stochastic=False)),
+            nodes=self.nodes,
             max_steps=self.max_steps,
             progress=problem.progress,
         )
@@ -91,7 +96,7 @@ class Adams(FlowSolver):
             grid.gamma[0],
             grid.gamma[-1],
             tolerance=self.atol * z[0].numel(),
-            nodes=int(self.convergence_order(stochastic=False)),
+            nodes=self.nodes,
             max_steps=self.max_steps,
         )
         self.refuse_failures(solution.status)

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
+from diffenc_ct.cli.solvers import SOLVERS, make_solver
 from diffenc_ct.process import as_noise_level, posterior_std
-from diffenc_ct.sampling.adapters import TORCHSDE_METHODS
-from diffenc_ct.sampling.exponential import ExponentialMultistep, growth
+from diffenc_ct.sampling import TORCHSDE_METHODS, Grid, Problem
+from diffenc_ct.sampling.exponential import growth
 from diffenc_ct.sampling.linear import produced_gaussian
-from diffenc_ct.sampling.names import SOLVERS, make_solver
-from diffenc_ct.sampling.problem import Grid, Problem
 from diffenc_ct.schedules import alpha
 from diffenc_ct.worlds import GaussianWorld
 from tests.solver_worlds import (
@@ -71,7 +70,7 @@ def test_strong_order_of_torchsde(name: str) -> None:
 
 
 NOISY = [n for n in SOLVERS if n.startswith("exponential")] + ["ancestral"]
-PREDICTOR = ExponentialMultistep(2, corrector=False)
+PREDICTOR = dc.Exponential(order=2, corrector=False)
 
 
 @functools.cache
@@ -118,7 +117,8 @@ def test_weak_order_without_a_corrector() -> None:
         [float((weak("scale", name, n) - truth).norm()) for n in steps]
         for name in ("predictor alone", "exponential-2")
     )
-    assert PREDICTOR.order(True) == 2 and abs(slope(alone, steps) - 2) < 0.2, alone
+    assert PREDICTOR.convergence_order(stochastic=True) == 2
+    assert abs(slope(alone, steps) - 2) < 0.2, alone
     assert corrected[1] < alone[1]
 
 
@@ -167,7 +167,7 @@ def test_weak_order_of_samples(name: str) -> None:
 
 
 @functools.cache
-def produced(solver: str, steps: int) -> Tensor:
+def produced(name: str, steps: int) -> Tensor:
     """Mean and covariance that a solver produces in a Gaussian world with noise level 1, (2 + 4,)."""
     world = GaussianWorld(
         torch.tensor([0.3, -0.2], dtype=F64),
@@ -175,8 +175,8 @@ def produced(solver: str, steps: int) -> Tensor:
         ClosedScaleEncoder(),
     )
     model = world.model(dc.LinearSchedule(-1.0, 2.5))
-    grid = log_snr_grid(steps, model.schedule)
-    made, _ = produced_gaussian(model, 2, make_solver(solver), grid, 1.0)
+    solver = make_solver(name, steps=steps, placement="log-snr", noise_level=1.0)
+    made, _ = produced_gaussian(model, 2, solver)
     return torch.cat([made.mean, made.covariance_matrix.flatten()])
 
 
