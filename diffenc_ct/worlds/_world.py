@@ -10,6 +10,9 @@ from diffenc_ct.model import DiffEnc, Direct, Reals, Single
 from diffenc_ct.process import Estimates
 from diffenc_ct.schedules import Schedule, expand
 
+Data = Float[Tensor, "batch *data"]
+Gammas = Float[Tensor, " batch"] | Float[Tensor, ""]
+
 
 class World(nn.Module):
     """A data distribution with an encoder and its optimal `estimates(z, gamma)`.
@@ -22,11 +25,11 @@ class World(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def estimates(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, "..."]) -> Estimates:
-        """E[x_t | z] and E[x_t' | z]."""
+    def estimates(self, z: Data, gamma: Gammas) -> Estimates:
+        """E[x_t | z] and E[x_t' | z] at latents z of depths gamma, or of one depth."""
         raise NotImplementedError
 
-    def forward(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, "..."]) -> Estimates:
+    def forward(self, z: Data, gamma: Gammas) -> Estimates:
         """As `estimates`: a world is the network of its model."""
         return self.estimates(z, gamma)
 

@@ -18,18 +18,36 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.encoders import Encoder, IdentityEncoder
 from diffenc_ct.process import AnyNoiseLevel, Estimates, as_noise_level, normal_like
 from diffenc_ct.schedules import alpha, sigma2, snr
-from diffenc_ct.worlds._world import World
+from diffenc_ct.worlds._world import Data, Gammas, World
+
+Vectors = Float[Tensor, "batch d"]
+Depths = Float[Tensor, " n"]
+Matrices = Float[Tensor, "n d d"]
 
 
 def quadrature(
     low: float, high: float, *, panels: int = 64, nodes: int = 16
-) -> tuple[Tensor, Tensor]:
-    """Composite Gauss-Legendre nodes and weights on [low, high], float64, (panels nodes,)."""
+) -> tuple[Float[Tensor, " {panels}*{nodes}"], Float[Tensor, " {panels}*{nodes}"]]:
+    """Composite Gauss-Legendre quadrature, float64.
+
+    Args:
+        low: where the interval begins.
+        high: where it ends.
+        panels: its equal parts.
+        nodes: in each of them.
+    Returns:
+        Where to look, and with which weight.
+    Example:
+        >>> u, weight = quadrature(0.0, 1.0)
+        >>> float((weight * u**2).sum().round(decimals=12))
+        0.333333333333
+    """
     u, w = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(nodes))
     edges = torch.linspace(low, high, panels + 1, dtype=torch.float64)
     half = edges.diff()[:, None] / 2
@@ -37,23 +55,43 @@ def quadrature(
 
 
 class LinearEncoder(Encoder):
-    """x_t = A(gamma) x for a given function gamma (batch,) -> (batch, d, d); the rate by forward mode."""
+    """x_t = A(gamma) x; the rate by forward mode.
+
+    Args:
+        matrix: gamma (batch,) -> A (batch, d, d).
+    """
 
     def __init__(self, matrix: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.matrix = matrix
 
-    def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
+    def encode(self, x: Vectors, gamma: Float[Tensor, " batch"]) -> Vectors:
+        """A(gamma) x."""
         return (self.matrix(gamma) @ x.unsqueeze(-1)).squeeze(-1)
 
 
 class GaussianWorld(World):
     """x ~ N(mean, covariance) on vectors (batch, d), with a linear encoder.
 
-    mean (d,), covariance (d, d) or variances (d,). encoder: any encoder that is linear in x.
+    Args:
+        mean: (d,).
+        covariance: (d, d), or variances (d,).
+        encoder: any that is linear in x; the identity by default.
+    Raises:
+        ValueError: for a covariance that is not the mean's.
+    Example:
+        >>> world = GaussianWorld(torch.zeros(1), torch.ones(1))
+        >>> world.estimates(torch.ones(2, 1), torch.zeros(2)).x_hat  # alpha z at unit variance
+        tensor([[0.7071],
+                [0.7071]])
     """
 
-    def __init__(self, mean: Tensor, covariance: Tensor, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        mean: Float[Tensor, "..."],
+        covariance: Float[Tensor, "..."],
+        encoder: Encoder | None = None,
+    ) -> None:
         super().__init__(IdentityEncoder() if encoder is None else encoder)
         if covariance.ndim == 1:
             covariance = torch.diag(covariance)
@@ -68,21 +106,23 @@ class GaussianWorld(World):
 
     @property
     def dimensions(self) -> int:
+        """d."""
         return len(self.mean)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of x, (n, d)."""
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "{n} d"]:
+        """n draws of x."""
         noise = normal_like(self.mean.expand(n, -1), generator)
-        return self.mean + noise @ torch.linalg.cholesky(self.covariance).mT
+        root: Tensor = torch.linalg.cholesky(self.covariance)
+        return self.mean + noise @ root.mT
 
-    def maps(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """A and A' = dA/dlambda at gamma (n,): (n, d, d) each, read off the encoder's action on a basis."""
+    def maps(self, gamma: Depths) -> tuple[Matrices, Matrices]:
+        """A and A' = dA/dlambda, read off the encoder's action on a basis."""
         n, d = len(gamma), self.dimensions
         basis = torch.eye(d, dtype=gamma.dtype, device=gamma.device).repeat(n, 1)
         encoding = self.encoder(basis, gamma.repeat_interleave(d))
         return encoding.value.view(n, d, d).mT, encoding.rate.view(n, d, d).mT
 
-    def _moments(self, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _moments(self, gamma: Depths) -> tuple[Matrices, Matrices, Matrices, Matrices]:
         """A, A', C = Cov(z) and the gain alpha S A^T C^-1."""
         A, rate = self.maps(gamma)
         a, S = alpha(gamma)[:, None, None], self.covariance.to(gamma)
@@ -91,22 +131,25 @@ class GaussianWorld(World):
         )
         return A, rate, C, a * torch.linalg.solve(C, A @ S).mT
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) of the data in nats, (batch,)."""
+    def log_prob(self, x: Vectors) -> Float[Tensor, " batch"]:
+        """log p(x) of the data in nats."""
         normal = torch.distributions.MultivariateNormal(self.mean, self.covariance)
-        return normal.log_prob(x)
+        found: Tensor = normal.log_prob(x)  # type: ignore[no-untyped-call]
+        return found
 
-    def marginal(self, gamma: Tensor) -> torch.distributions.MultivariateNormal:
-        """q_t(z) at gamma (batch,). Theorem: worlds.gaussian_density."""
+    def marginal(self, gamma: Depths) -> torch.distributions.MultivariateNormal:
+        """q_t(z). Theorem: worlds.gaussian_density."""
         A, _, C, _ = self._moments(gamma)
         mean = alpha(gamma)[:, None] * (A @ self.mean.to(gamma))
         return torch.distributions.MultivariateNormal(mean, C)
 
-    def log_q(self, z: Tensor, gamma: Tensor) -> Tensor:
-        """log q_t(z) in nats, (batch,). Theorem: worlds.gaussian_density."""
-        return self.marginal(gamma.expand(len(z))).log_prob(z)
+    def log_q(self, z: Vectors, gamma: Gammas) -> Float[Tensor, " batch"]:
+        """log q_t(z) in nats. Theorem: worlds.gaussian_density."""
+        law = self.marginal(gamma.expand(len(z)))
+        found: Tensor = law.log_prob(z)  # type: ignore[no-untyped-call]
+        return found
 
-    def estimates(self, z: Tensor, gamma: Tensor) -> Estimates:
+    def estimates(self, z: Data, gamma: Gammas) -> Estimates:
         """E[x_t | z] and E[x_t' | z]. Theorem: worlds.gaussian_posterior."""
         gamma = gamma.expand(len(z))
         if gamma.stride() == (0,):
@@ -117,68 +160,78 @@ class GaussianWorld(World):
         x = mean + (gain @ residual.unsqueeze(-1)).squeeze(-1)
         return Estimates((A @ x.unsqueeze(-1)).squeeze(-1), (rate @ x.unsqueeze(-1)).squeeze(-1))
 
-    def traces(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """tr dx_hat/dz and tr dr_hat/dz, (batch,) each: both heads are linear. Theorem: worlds.gaussian_posterior."""
+    def traces(
+        self, z: Vectors, gamma: Gammas
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """tr dx_hat/dz and tr dr_hat/dz: both estimates are linear. Theorem: worlds.gaussian_posterior."""
         A, rate, _, gain = self._moments(gamma.expand(len(z)))
         return _trace(A @ gain), _trace(rate @ gain)
 
-    def posterior_covariance(self, gamma: Tensor) -> Tensor:
-        """P = Cov(x | z), (n, d, d). Theorem: worlds.gaussian_posterior."""
+    def posterior_covariance(self, gamma: Depths) -> Matrices:
+        """P = Cov(x | z). Theorem: worlds.gaussian_posterior."""
         # (S^-1 + SNR A^T A)^-1 through S = L L^T: where sigma is small, S - alpha^2 S A^T C^-1 A S loses all digits.
         A, _ = self.maps(gamma)
-        L = torch.linalg.cholesky(self.covariance.to(gamma))
+        L: Tensor = torch.linalg.cholesky(self.covariance.to(gamma))
         signal = A @ L
         precision = torch.eye(self.dimensions, dtype=gamma.dtype, device=gamma.device)
         precision = precision + snr(gamma)[:, None, None] * signal.mT @ signal
-        return L @ torch.linalg.solve(precision, L.mT.expand_as(precision))
+        inner: Tensor = torch.linalg.solve(precision, L.mT.expand_as(precision))
+        return L @ inner
 
-    def covariances(self, gamma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def covariances(self, gamma: Depths) -> tuple[Depths, Depths, Depths]:
         """a, b, c: traces of Cov(x_t), Cov(x_t') and Cov(x_t, x_t') given z. Theorem: worlds.gaussian_covariances."""
         (A, rate), P = self.maps(gamma), self.posterior_covariance(gamma)
         return _trace(A @ P @ A.mT), _trace(rate @ P @ rate.mT), _trace(rate @ P @ A.mT)
 
-    def optimal_noise_level_squared(self, gamma: Tensor) -> Tensor:
+    def optimal_noise_level_squared(self, gamma: Depths) -> Depths:
         """eta*^2 = sqrt(1 + 4 (b + c)/a). Theorem: calibration.optimal_noise_level."""
         a, b, c = self.covariances(gamma)
         return torch.sqrt(1 + 4 * (b + c) / a)
 
-    def infinite_depth_rate(self, gamma: Tensor, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
-        """L_inf,eta per unit of lambda with optimal estimates, (n,). Theorem: worlds.gaussian_integrand."""
+    def infinite_depth_rate(self, gamma: Depths, noise_level: AnyNoiseLevel = 1.0) -> Depths:
+        """L_inf,eta per unit of lambda with optimal estimates, nats. Theorem: worlds.gaussian_integrand."""
         a, b, c = self.covariances(gamma)
         eta_squared = as_noise_level(noise_level).squared(gamma)
         kappa = (1 + eta_squared) / 2
         return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
 
-    def gap_rate(self, gamma: Tensor, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
+    def gap_rate(self, gamma: Depths, noise_level: AnyNoiseLevel = 1.0) -> Depths:
         """The ELBO's excess per unit of lambda: rate of L_inf,eta - SNR (a/2 + c) >= 0. Theorem: calibration.gap."""
         a, _, c = self.covariances(gamma)
         return self.infinite_depth_rate(gamma, noise_level) - snr(gamma) * (a / 2 + c)
 
     def infinite_depth_loss(
         self, gamma_0: float, gamma_1: float, noise_level: AnyNoiseLevel = 1.0
-    ) -> Tensor:
+    ) -> Float[Tensor, ""]:
         """E[L_inf,eta] with optimal estimates in nats, by quadrature over gamma."""
         gamma, weight = quadrature(gamma_0, gamma_1)
         return (weight * self.infinite_depth_rate(gamma, noise_level)).sum()
 
-    def gap(self, gamma_0: float, gamma_1: float, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
+    def gap(
+        self, gamma_0: float, gamma_1: float, noise_level: AnyNoiseLevel = 1.0
+    ) -> Float[Tensor, ""]:
         """The ELBO's excess over L_0 + I(x; z_0) - I(x; z_1) + L_1 in nats, by quadrature. Theorem: calibration.gap."""
         gamma, weight = quadrature(gamma_0, gamma_1)
         return (weight * self.gap_rate(gamma, noise_level)).sum()
 
-    def mutual_information(self, gamma: Tensor) -> Tensor:
-        """I(x; z_t) = 1/2 ln det(I + SNR A S A^T) in nats, (n,). Theorem: worlds.gaussian_mutual_information."""
+    def mutual_information(self, gamma: Depths) -> Depths:
+        """I(x; z_t) = 1/2 ln det(I + SNR A S A^T) in nats. Theorem: worlds.gaussian_mutual_information."""
         A, _ = self.maps(gamma)
         signal = snr(gamma)[:, None, None] * A @ self.covariance.to(gamma) @ A.mT
-        return (
-            0.5
-            * torch.linalg.slogdet(torch.eye(self.dimensions, dtype=gamma.dtype) + signal).logabsdet
-        )
+        both = torch.eye(self.dimensions, dtype=gamma.dtype) + signal
+        log_det: Tensor = torch.linalg.slogdet(both).logabsdet
+        return 0.5 * log_det
 
     def step_excess(
-        self, gamma_s: Tensor, gamma_t: Tensor, noise_level: AnyNoiseLevel = 1.0
-    ) -> Tensor:
-        """E[Delta_i^2]/S^2 of every dimension for steps t -> s, (n, d): w_i* - 1. Theorem: worlds.gaussian_step."""
+        self, gamma_s: Depths, gamma_t: Depths, noise_level: AnyNoiseLevel = 1.0
+    ) -> Float[Tensor, "n d"]:
+        """E[Delta_i^2]/S^2 = w_i* - 1 of every dimension with optimal estimates. Theorem: worlds.gaussian_step.
+
+        Args:
+            gamma_s: gammas at the ends s of steps t -> s.
+            gamma_t: gammas at t.
+            noise_level: eta.
+        """
         level = as_noise_level(noise_level)
         (A_s, _), (A_t, rate) = self.maps(gamma_s), self.maps(gamma_t)
         P, m = self.posterior_covariance(gamma_t), self.mean.to(gamma_t)
@@ -194,11 +247,17 @@ class GaussianWorld(World):
 
     def finite_depth_loss(
         self,
-        gamma: Tensor,
+        gamma: Float[Tensor, " nodes"],
         noise_level: AnyNoiseLevel = 1.0,
         ratio: float | Literal["optimal", "per dimension"] = 1.0,
-    ) -> Tensor:
-        """E[L_T] with optimal estimates on the grid gamma (T + 1,), in nats. Theorem: worlds.gaussian_step."""
+    ) -> Float[Tensor, ""]:
+        """E[L_T] with optimal estimates, in nats. Theorem: worlds.gaussian_step.
+
+        Args:
+            gamma: the T + 1 gammas of the grid.
+            noise_level: eta.
+            ratio: w, or the best one of every step, or of every step and dimension.
+        """
         excess, d = self.step_excess(gamma[:-1], gamma[1:], noise_level), self.dimensions
         if ratio == "optimal":
             return (d / 2 * torch.log1p(excess.mean(1))).sum()
@@ -208,7 +267,7 @@ class GaussianWorld(World):
         mismatch = 1 / ratio - 1 + math.log(ratio)
         return 0.5 * (d * mismatch + excess.sum(1) / ratio).sum()
 
-    def reconstruction_loss(self, gamma_0: Tensor) -> Tensor:
+    def reconstruction_loss(self, gamma_0: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """E[L_0] of the continuous decoder in nats: d/2 (ln 2 pi + gamma_0 + 1) + E||x - x_0||^2 exp(-gamma_0)/2."""
         A, _ = self.maps(gamma_0.reshape(1))
         miss = torch.eye(self.dimensions, dtype=gamma_0.dtype) - A[0]
@@ -217,16 +276,16 @@ class GaussianWorld(World):
             self.dimensions * (math.log(2 * math.pi) + gamma_0 + 1) + moved * snr(gamma_0)
         )
 
-    def latent_loss(self, gamma_1: Tensor) -> Tensor:
+    def latent_loss(self, gamma_1: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """E[L_1] in nats: 1/2 (alpha_1^2 E||x_1||^2 + d (sigma_1^2 - 1 - ln sigma_1^2))."""
         A, _ = self.maps(gamma_1.reshape(1))
         signal = alpha(gamma_1) ** 2 * _trace(A[0] @ self._second_moment(gamma_1) @ A[0].mT)
         return 0.5 * (signal + self.dimensions * (sigma2(gamma_1) - 1 - F.logsigmoid(gamma_1)))
 
-    def _second_moment(self, like: Tensor) -> Tensor:
+    def _second_moment(self, like: Float[Tensor, "..."]) -> Float[Tensor, "d d"]:
         mean = self.mean.to(like)
         return self.covariance.to(like) + torch.outer(mean, mean)
 
 
-def _trace(matrix: Tensor) -> Tensor:
+def _trace(matrix: Float[Tensor, "*shape d d"]) -> Float[Tensor, "*shape"]:
     return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)

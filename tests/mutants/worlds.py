@@ -10,8 +10,8 @@ NORMAL = "tests/worlds/test_gaussian_world.py"
 MUTANTS = [
     Mutant(
         WORLD,
-        "return (heads.x_hat + heads.r_hat) / (1 +",
-        "return heads.x_hat / (1 +",
+        "return (found.x_hat + found.r_hat) / (1 +",
+        "return found.x_hat / (1 +",
         "the single head learns the sum of x_t and its rate",
         (f"{TESTS}::test_models_of_a_world",),
     ),
@@ -80,8 +80,8 @@ MUTANTS = [
     ),
     Mutant(
         MIXTURE,
-        "return Heads(expand(a, z) * x, expand(rate, z) * x)",
-        "return Heads(expand(a, z) * x, expand(sigma2(gamma.expand(len(z))) * a, z) * x)",
+        "return Estimates(expand(a, z) * x, expand(rate, z) * x)",
+        "return Estimates(expand(a, z) * x, expand(sigma2(gamma.expand(len(z))) * a, z) * x)",
         "right for DiffEnc-nt only",
         (f"{TESTS}::test_continuity",),
     ),

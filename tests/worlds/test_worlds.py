@@ -12,6 +12,7 @@ from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha, expand, sigma2
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld, World, quadrature
+from tests.conformance import check_heads
 from tests.strategies import (
     close,
     dtypes,
@@ -56,7 +57,7 @@ def test_tweedie(world, value, seed):
     z, gamma = latents(world, value, seed)
     z.requires_grad_()
     (score,) = torch.autograd.grad(world.log_q(z, gamma).sum(), z)
-    x_hat = world.heads(z, gamma).x_hat
+    x_hat = world.estimates(z, gamma).x_hat
     close(expand(alpha(gamma), z) * x_hat, z + expand(sigma2(gamma), z) * score, 1e-9)
 
 
@@ -89,7 +90,7 @@ def test_marginals_are_the_datas(world, value, seed):
         joint = weight * p * marginal(encoding.value, g).log_prob(z[i].expand(len(x), 1)).exp()
         close(world.log_q(z[i : i + 1], gamma[i : i + 1])[0], joint.sum().log(), 1e-8)
         posterior = (joint / joint.sum())[:, None]
-        heads = world.heads(z[i : i + 1], gamma[i : i + 1])
+        heads = world.estimates(z[i : i + 1], gamma[i : i + 1])
         close(heads.x_hat[0], (posterior * encoding.value).sum(0), 1e-8)
         close(heads.r_hat[0], (posterior * encoding.rate).sum(0), 1e-8)
     mass = (weight * world.log_q(x, gamma[:1].expand(len(x))).exp()).sum()
@@ -102,7 +103,8 @@ def test_models_of_a_world(world, value, seed):
     z, gamma = latents(world, value, seed)
     heads, schedule = world(z, gamma), dc.LinearSchedule()
     paired, single = world.model(schedule), world.model(schedule, heads="single")
-    assert paired.levels is None and paired.paired and not single.paired
+    assert paired.decoder == single.decoder == dc.Reals()
+    assert paired.heads.tells_apart and not single.heads.tells_apart
     assert paired.encoder is world.encoder and paired.schedule is schedule
     close(paired.predict(z, gamma).x_hat, heads.x_hat)
     close(paired.predict(z, gamma).r_hat, heads.r_hat)
@@ -111,14 +113,26 @@ def test_models_of_a_world(world, value, seed):
     close(single.predict(z, gamma).r_hat, factor * single.predict(z, gamma).x_hat)
 
 
+@given(worlds, seeds)
+def test_a_worlds_heads_pass_their_conformance(world, seed):
+    """Both models of it: estimates one example at a time, errors that they leave, traces of the Jacobian."""
+    x, noise = world.sample(3, generator(seed)), normal(seed + 1, 3, *world.sample(1).shape[1:])
+    for heads in ("paired", "single"):
+        model = world.model(dc.LinearSchedule(), heads=heads)
+        check_heads(model.heads, model.encoder, x, noise=noise, gammas=(-5.0, 0.5, 3.0))
+    z, gamma = latents(world, 0.5, seed)
+    known, own = world.model(dc.LinearSchedule()).heads.traces(z, gamma), world.traces(z, gamma)
+    assert all(torch.equal(a, b) for a, b in zip(known, own, strict=True))
+
+
 @given(worlds, depths, seeds)
 def test_one_depth_for_a_batch(world, value, seed):
     """A scalar gamma is every example's."""
     z, _ = latents(world, value, seed)
     scalar = torch.tensor(value, dtype=F64)
     close(world.log_q(z, scalar), world.log_q(z, scalar.expand(len(z))))
-    close(world.heads(z, scalar).x_hat, world.heads(z, scalar.expand(len(z))).x_hat)
-    close(world.heads(z, scalar).r_hat, world.heads(z, scalar.expand(len(z))).r_hat)
+    close(world.estimates(z, scalar).x_hat, world.estimates(z, scalar.expand(len(z))).x_hat)
+    close(world.estimates(z, scalar).r_hat, world.estimates(z, scalar.expand(len(z))).r_hat)
 
 
 @given(worlds, depths, seeds)
@@ -126,8 +140,8 @@ def test_traces(world, value, seed):
     """tr dx_hat/dz and tr dr_hat/dz against reverse mode."""
     z, gamma = latents(world, value, seed)
     of_x, of_r = world.traces(z, gamma)
-    close(of_x, divergence(lambda y: world.heads(y, gamma).x_hat, z), 1e-8)
-    close(of_r, divergence(lambda y: world.heads(y, gamma).r_hat, z), 1e-8)
+    close(of_x, divergence(lambda y: world.estimates(y, gamma).x_hat, z), 1e-8)
+    close(of_r, divergence(lambda y: world.estimates(y, gamma).r_hat, z), 1e-8)
 
 
 @given(dtypes, seeds)
@@ -137,15 +151,15 @@ def test_dtype(dtype, seed):
     mixture = MixtureWorld(normal(seed, 3, 2), 0.5, dc.NonTrainableEncoder())
     for world in (gaussian, mixture):
         z, gamma = latents(world, -1.0, seed)
-        heads = world.heads(z.to(dtype), gamma.to(dtype))
-        close(heads.x_hat, world.heads(z, gamma).x_hat.to(dtype), 1e-4)
-        close(heads.r_hat, world.heads(z, gamma).r_hat.to(dtype), 1e-4)
+        heads = world.estimates(z.to(dtype), gamma.to(dtype))
+        close(heads.x_hat, world.estimates(z, gamma).x_hat.to(dtype), 1e-4)
+        close(heads.r_hat, world.estimates(z, gamma).r_hat.to(dtype), 1e-4)
         close(world.log_q(z.to(dtype), gamma.to(dtype)), world.log_q(z, gamma).to(dtype), 1e-4)
 
 
 def test_the_base_class_says_what_to_implement():
     with pytest.raises(NotImplementedError):
-        World(dc.IdentityEncoder()).heads(torch.zeros(1, 1), torch.zeros(1))
+        World(dc.IdentityEncoder()).estimates(torch.zeros(1, 1), torch.zeros(1))
 
 
 # The mixture world --------------------------------------------------------------------------------
@@ -191,7 +205,7 @@ def test_a_mixture_of_one_is_the_gaussian_world():
     gaussian = GaussianWorld(mean[0], torch.full((3,), 0.36, dtype=F64), dc.NonTrainableEncoder())
     z, gamma = latents(mixture, -1.0, 4)
     close(mixture.log_q(z, gamma), gaussian.log_q(z, gamma), 1e-9)
-    close(mixture.heads(z, gamma).r_hat, gaussian.heads(z, gamma).r_hat, 1e-9)
+    close(mixture.estimates(z, gamma).r_hat, gaussian.estimates(z, gamma).r_hat, 1e-9)
     trace = gaussian.posterior_covariance(gamma).diagonal(dim1=1, dim2=2).sum(1)
     close(mixture.posterior_variance(z, gamma), trace, 1e-9)
 
