@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.distributed import Work
@@ -60,13 +60,13 @@ class Tightness:
         examples: how many it was measured on.
     """
 
-    gamma: Tensor
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    a_error: Tensor
-    b_error: Tensor
-    c_error: Tensor
+    gamma: Float[Tensor, " depths"]
+    a: Float[Tensor, " depths"]
+    b: Float[Tensor, " depths"]
+    c: Float[Tensor, " depths"]
+    a_error: Float[Tensor, " depths"]
+    b_error: Float[Tensor, " depths"]
+    c_error: Float[Tensor, " depths"]
     gap: float
     gap_error: float
     gain: float
@@ -75,8 +75,8 @@ class Tightness:
     examples: int
 
     @property
-    def eta_squared(self) -> Tensor:
-        """eta*^2 at every depth of the table, (J,). Theorem: calibration.optimal_noise_level."""
+    def eta_squared(self) -> Float[Tensor, " depths"]:
+        """eta*^2 at every depth of the table. Theorem: calibration.optimal_noise_level."""
         return optimal_eta_squared(self.a, self.b, self.c)
 
     @property
@@ -89,20 +89,37 @@ class Tightness:
         """The gap at eta*, nats: gap - gain."""
         return self.gap - self.gain
 
-    def rate(self, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
-        """The rate of L_inf,eta per unit of lambda at every depth, nats, (J,). Theorem: calibration.gap."""
+    def rate(self, noise_level: AnyNoiseLevel = 1.0) -> Float[Tensor, " depths"]:
+        """The rate of L_inf,eta per unit of lambda at every depth, nats.
+
+        Theorem: calibration.gap.
+
+        Args:
+            noise_level: eta.
+        """
         return _rate(
             self.a, self.b, self.c, self.gamma, as_noise_level(noise_level).squared(self.gamma)
         )
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, beside a checkpoint, where the command line finds it."""
+        """Write as JSON, beside a checkpoint, where the command line finds it.
+
+        Args:
+            path: of the file.
+        """
         plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
         Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: str | Path) -> "Tightness":
-        """Read what `save` wrote; ValueError where a field is missing."""
+        """Read what `save` wrote.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            ValueError: where it is something else.
+        """
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
         names = [f.name for f in fields(Tightness)]
         if not isinstance(plain, dict) or set(plain) != set(names):
@@ -114,8 +131,18 @@ class Tightness:
         return Tightness(**values)
 
 
-def optimal_eta_squared(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """eta*^2 = sqrt(1 + 4 (b + c)/a), the minimiser of the rate. Theorem: calibration.optimal_noise_level."""
+def optimal_eta_squared(
+    a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"], c: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """eta*^2 = sqrt(1 + 4 (b + c)/a), the minimiser of the rate.
+
+    Theorem: calibration.optimal_noise_level.
+
+    Args:
+        a: E||x_t - x_hat||^2.
+        b: E||x_t' - r_hat||^2.
+        c: E<x_t - x_hat, x_t' - r_hat>.
+    """
     return torch.sqrt((1 + 4 * (b + c) / a).clamp(min=1e-6))
 
 
@@ -124,8 +151,12 @@ def _rate(a: Tensor, b: Tensor, c: Tensor, gamma: Tensor, eta_squared: Tensor) -
     return 0.5 * snr(gamma) * (kappa**2 * a + 2 * kappa * c + b) / eta_squared
 
 
-def squares(errors: Errors) -> list[Tensor]:
-    """||x_t - x_hat||^2, ||x_t' - r_hat||^2, <x_t - x_hat, x_t' - r_hat> of each example, (batch,)."""
+def squares(errors: Errors) -> list[Float[Tensor, " batch"]]:
+    """||x_t - x_hat||^2, ||x_t' - r_hat||^2, <x_t - x_hat, x_t' - r_hat> of each example.
+
+    Args:
+        errors: x_t - x_hat and x_t' - r_hat.
+    """
     left, right = (e.detach().flatten(1).double() for e in (errors.x, errors.r))
     return [(left**2).sum(1), (right**2).sum(1), (left * right).sum(1)]
 
@@ -152,6 +183,12 @@ def tightness(
 
     Raises:
         ValueError: for fewer than 2 examples or depths.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> world = dc.worlds.GaussianWorld(torch.zeros(2).double(), torch.ones(2).double())
+        >>> found = dc.tightness(world.model(dc.LinearSchedule()), world.sample(100), depths=5)
+        >>> terms = dc.elbo(world.model(dc.LinearSchedule()), world.sample(8), dc.InfiniteDepth(found.noise_level))
     """
     if len(data) < 2 or depths < 2:
         raise ValueError(f"{len(data)} examples, depths={depths}: both must be at least 2")

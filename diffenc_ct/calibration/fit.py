@@ -13,13 +13,11 @@ The noise level at infinite depth is `tightness`.
 Reference: theory/calibration.py proves ratio, costs and grids.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.calibration.ratios import (
@@ -29,9 +27,10 @@ from diffenc_ct.calibration.ratios import (
     fit_values,
     step_excess,
 )
-from diffenc_ct.calibration.stepped import SteppedNoiseLevel
+from diffenc_ct.calibration.steps import Calibration
 from diffenc_ct.calibration.tables import Measurement, StepTables, measure_steps
 from diffenc_ct.distributed import Progress, silent
+from diffenc_ct.elbo.infinite import refuse_determinism
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel, as_noise_level
 
@@ -39,10 +38,21 @@ from diffenc_ct.process import AnyNoiseLevel, as_noise_level
 ETA_SQUARED = tuple(2 ** (k / 4) for k in range(-4, 9))
 
 
-def shortest_path(cost: Tensor, steps: int) -> list[int]:
-    """The nodes 0 = i_0 < i_1 < ... < i_steps = N of the cheapest path; cost (N + 1, N + 1), indexed (from, to).
+def shortest_path(cost: Float[Tensor, "nodes nodes"], steps: int) -> list[int]:
+    """The nodes 0 = i_0 < i_1 < ... < i_steps = N of the cheapest path.
 
-    Theorem: calibration.grid_cost. Raises ValueError where there are fewer than `steps` intervals.
+    Theorem: calibration.grid_cost.
+
+    Args:
+        cost: of each step, indexed (from, to).
+        steps: how many edges the path has, 1 to N.
+
+    Raises:
+        ValueError: where there are fewer intervals.
+
+    Example:
+        >>> shortest_path(torch.tensor([[0.0, 5.0, 1.0, 9.0], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]), 2)
+        [0, 2, 3]
     """
     n = len(cost) - 1
     if not 1 <= steps <= n:
@@ -60,99 +70,23 @@ def shortest_path(cost: Tensor, steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """A grid for `depth` steps with its ratio and noise level: FiniteDepth and Ancestral.of take it.
-
-    Attributes:
-        grid: depths from 0 to 1, (T + 1,).
-        gamma: there.
-        ratio: w*, (T,), counted from the data.
-        ratio_error: its standard errors.
-        eta_squared: eta*^2, (T,).
-        ratio_per_dimension: w_i*, (T, *data), or None.
-        ratio_per_value: w*(x_hat), or None.
-        loss: the fitted L_T in nats an example, with one ratio a step.
-        loss_error: its standard error.
-        examples: how many it was fitted to.
-    """
-
-    grid: Tensor
-    gamma: Tensor
-    ratio: Tensor
-    ratio_error: Tensor
-    eta_squared: Tensor
-    ratio_per_dimension: Tensor | None
-    ratio_per_value: RatioPerValue | None
-    loss: float
-    loss_error: float
-    examples: int
-
-    @property
-    def depth(self) -> int:
-        """T."""
-        return len(self.ratio)
-
-    @property
-    def finest_ratio(self) -> Tensor | RatioPerValue:
-        """w*(x_hat) where it was fitted, else w_i* (T, *data), else w* (T,)."""
-        fitted = (self.ratio_per_value, self.ratio_per_dimension, self.ratio)
-        return next(ratio for ratio in fitted if ratio is not None)
-
-    @property
-    def ratio_name(self) -> str:
-        """What finest_ratio is, in words."""
-        if self.ratio_per_value is not None:
-            return "w*(x_hat)"
-        return "w*" if self.ratio_per_dimension is None else "w* per dimension"
-
-    @property
-    def noise_level(self) -> SteppedNoiseLevel:
-        """eta*, constant on each step."""
-        return SteppedNoiseLevel(self.gamma, self.eta_squared)
-
-    def save(self, path: str | Path) -> None:
-        """Write as JSON, beside a checkpoint."""
-        text = json.dumps(asdict(self), default=Tensor.tolist)
-        Path(path).write_text(text + "\n", encoding="utf-8")
-
-    @staticmethod
-    def load(path: str | Path) -> "Calibration":
-        """Read what `save` wrote; ValueError where it is something else."""
-        try:
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no calibration: it is not JSON ({error})") from None
-        names = set(Calibration.__dataclass_fields__)
-        if not isinstance(plain, dict) or set(plain) != names:
-            raise ValueError(
-                f"{path} is no calibration: its fields must be {', '.join(sorted(names))}"
-            )
-        fields = _tensors(plain)
-        if fields["ratio_per_value"] is not None:
-            fields["ratio_per_value"] = RatioPerValue(**_tensors(fields["ratio_per_value"]))
-        return Calibration(**fields)
-
-
-def _tensors(plain: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
-        for k, v in plain.items()
-    }
-
-
-@dataclass(frozen=True)
 class CalibrationOptions:
     """What is fitted.
 
     Attributes:
         noise_level: eta of all steps; None to fit eta* of each.
-        ratio: w*, one number a "step"; one a step and "dimension"; or a function of the predicted "value" x_hat, with the
-            grid and eta* that are best for it, the best of the three. The last two take a second pass over the steps.
+        ratio: w*, one number a "step"; one a step and "dimension"; or a function of the predicted "value" x_hat, with
+            the grid and eta* that are best for it, the best of the three. The last two take a second pass.
         grid: "best", or "uniform" to keep every (candidates/depth)-th depth.
         candidates: depths to choose from.
 
     Raises:
-        ValueError: for unknown words.
+        ValueError: for unknown words, and for eta = 0, with which a step's bound is infinite.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> dc.CalibrationOptions(ratio="value", candidates=128).grid
+        'best'
     """
 
     noise_level: AnyNoiseLevel | None = None
@@ -165,20 +99,23 @@ class CalibrationOptions:
             raise ValueError(f'ratio={self.ratio!r}; choose "step", "dimension" or "value"')
         if self.grid not in ("best", "uniform"):
             raise ValueError(f'grid={self.grid!r}; choose "best" or "uniform"')
+        if self.noise_level is not None:
+            refuse_determinism(as_noise_level(self.noise_level))
 
 
 def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = None) -> Calibration:
     """The best grid of `depth` steps among the tables' candidates, with w* and eta* of each step.
 
-    Where ratios are per value, ratio_per_value has their edges, with w* of the step on all bins.
+    With ratio="value" the grid is the best for such ratios, and ratio_per_value has their bins, with w* of the step on all
+    of them: `calibrate` fits them, and ratios a dimension, by a second pass over the data.
 
     Args:
-        tables: of steps between candidates, with values kept where ratios are per value.
+        tables: of steps between candidates, with values kept where ratios are to be per value.
         depth: number of steps T.
         options: CalibrationOptions() by default; its candidates are the tables'.
 
     Raises:
-        ValueError: where depth does not fit.
+        ValueError: where depth does not fit, or no values were kept for ratios per value.
     """
     options = CalibrationOptions() if options is None else options
     given = options.noise_level
@@ -188,8 +125,12 @@ def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = No
     source = tables.smoothed() if options.grid == "best" else tables
     expected = torch.stack([source.excess(level) for level in levels])
     edges = None
-    if tables.kept is None:
+    if options.ratio != "value":
         costs = half * torch.log1p(expected)
+    elif tables.kept is None:
+        raise ValueError(
+            'ratio="value" needs single values: measure the steps with Measurement(keep=...)'
+        )
     else:
         errors = ErrorSample(tables.kept, tables.dimensions, tables.examples)
         costs, edges = errors.costs(tables.gamma, [as_noise_level(v) for v in levels], expected)
@@ -254,6 +195,15 @@ def calibrate(
 
     Raises:
         ValueError: as of Measurement, measure_steps and plan.
+
+    Example:
+        >>> import torch, diffenc_ct as dc
+        >>> world = dc.worlds.GaussianWorld(torch.zeros(2).double(), torch.ones(2).double())
+        >>> model = world.model(dc.LinearSchedule())
+        >>> found = dc.calibrate(model, world.sample(64), 4, dc.CalibrationOptions(candidates=8))
+        >>> terms = dc.elbo(model, world.sample(8), dc.FiniteDepth(found))
+        >>> found.depth, found.ratio_name
+        (4, 'w*')
     """
     options = CalibrationOptions() if options is None else options
     how = Measurement(

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from diffenc_ct.calibration.tables import Kept, Products, squared_difference
+from diffenc_ct.calibration.products import Products, squared_difference
+from diffenc_ct.calibration.tables import Kept
 from diffenc_ct.elbo import mean_difference
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
@@ -41,23 +43,39 @@ PRIOR = 4
 
 @dataclass(frozen=True)
 class RatioPerValue:
-    """w of T steps as a function of x_hat, constant on bins: edges (T, bins - 1) increasing, values (T, bins).
+    """w of T steps as a function of x_hat, constant on bins.
 
-    Called with the steps (batch,), counted from the data, and the estimates there, it gives w (batch, *data).
+    Attributes:
+        edges: of the bins, increasing, (T, bins - 1).
+        values: w in each, (T, bins).
     """
 
-    edges: Tensor
-    values: Tensor
+    edges: Float[Tensor, "steps edges"]
+    values: Float[Tensor, "steps bins"]
 
-    def __call__(self, step: Tensor, estimates: Estimates) -> Tensor:
+    def __call__(
+        self, step: Int[Tensor, " batch"], estimates: Estimates
+    ) -> Float[Tensor, "batch *data"]:
+        """w of every dimension.
+
+        Args:
+            step: of each example, 0 next to the data.
+            estimates: there, (batch, *data).
+        """
         x_hat = estimates.x_hat.flatten(1)
         edges, values = (v.to(x_hat)[step.to(x_hat.device)] for v in (self.edges, self.values))
         return values.gather(1, torch.searchsorted(edges, x_hat)).view_as(estimates.x_hat)
 
-    def fitted(self, sums: Tensor, counts: Tensor) -> "RatioPerValue":
-        """The same bins with 1 + sums/counts, of Delta_i^2/S^2 in each: (T, bins).
+    def fitted(
+        self, sums: Float[Tensor, "steps bins"], counts: Float[Tensor, "steps bins"]
+    ) -> "RatioPerValue":
+        """The same bins with 1 + sums/counts in each.
 
         A bin's mean counts its step's as PRIOR values, so that a bin that few visit is not believed.
+
+        Args:
+            sums: of Delta_i^2/S^2 in each bin.
+            counts: how many values that are.
         """
         mean = sums.sum(1, keepdim=True) / counts.sum(1, keepdim=True)
         return replace(self, values=1 + (sums + PRIOR * mean) / (counts + PRIOR))
@@ -76,8 +94,15 @@ class ErrorSample:
         self.kept, self.dimensions = kept, dimensions
         self.bins = max(1, min(BINS, dimensions * examples // VALUES_A_BIN))
 
-    def edges(self, x_hat: Tensor, e: Tensor) -> Tensor:
-        """Edges (bins - 1,) with the same mass in each bin, half of it for values and half for their errors |e|."""
+    def edges(
+        self, x_hat: Float[Tensor, " kept"], e: Float[Tensor, " kept"]
+    ) -> Float[Tensor, " edges"]:
+        """Edges with the same mass in each bin, half of it for values and half for their errors |e|.
+
+        Args:
+            x_hat: estimates at one depth.
+            e: x_t - x_hat of each.
+        """
         order = x_hat.argsort()
         error = e[order].abs().double()
         mass = (1 / len(e) + error / error.sum().clamp(min=1e-300)).cumsum(0)
@@ -86,11 +111,17 @@ class ErrorSample:
         return x_hat[order][at]
 
     def costs(
-        self, gamma: Tensor, levels: Sequence[NoiseLevel], excess: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """1/2 sum_i E ln w*(x_hat_i) of every step, (levels, N + 1, N + 1) by (s, t), and edges (N + 1, bins - 1).
+        self,
+        gamma: Float[Tensor, " nodes"],
+        levels: Sequence[NoiseLevel],
+        excess: Float[Tensor, "levels nodes nodes"],
+    ) -> tuple[Float[Tensor, "levels nodes nodes"], Float[Tensor, "nodes edges"]]:
+        """1/2 sum_i E ln w*(x_hat_i) of every step by (s, t), and the edges of the bins at every depth.
 
-        excess: w* - 1 by (s, t) for each level, from all of the data: the sample says how it spreads over values only.
+        Args:
+            gamma: of the candidate depths.
+            levels: eta, the noise levels tried.
+            excess: w* - 1 by (s, t) for each, from all of the data: the sample says how it spreads over values only.
         """
         e, r, x = self.kept.e, self.kept.r, self.kept.x
         found = torch.zeros_like(excess)
@@ -116,8 +147,13 @@ class ErrorSample:
         return found, edges
 
 
-def binning(cell: Tensor, bins: int) -> Callable[[Tensor], Tensor]:
-    """Sums over the last axis by bin, float64."""
+def binning(cell: Int[Tensor, " values"], bins: int) -> Callable[[Tensor], Tensor]:
+    """A function that sums over the last axis by bin, (..., values) to (..., bins), float64.
+
+    Args:
+        cell: the bin of each value.
+        bins: how many there are.
+    """
     return lambda v: torch.zeros(*v.shape[:-1], bins, dtype=torch.float64).index_add_(
         -1, cell, v.double()
     )
@@ -134,7 +170,7 @@ def _squares(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """For each batch and step: the step, x_hat and Delta_i^2/S^2 (batch, *data), float64."""
     level = as_noise_level(noise_level)
-    for part in data.split(batch_size):
+    for part in torch.split(data, batch_size):
         x = model.scale(part)
         gamma = model.schedule(grid.to(x)).gamma
         x_s = model.encoder.encode(x, gamma[0].expand(len(x)))
@@ -151,16 +187,24 @@ def _squares(
 
 def step_excess(
     model: DiffEnc,
-    data: Tensor,
-    grid: Tensor,
+    data: Shaped[Tensor, "examples *data"],
+    grid: Float[Tensor, " nodes"],
     noise_level: AnyNoiseLevel = 1.0,
     *,
     batch_size: int = 64,
     generator: torch.Generator | None = None,
-) -> Tensor:
-    """E[Delta_i^2]/S^2 of every step and dimension, (T, *data): w_i* - 1. One evaluation an example and step.
+) -> Float[Tensor, "steps *data"]:
+    """E[Delta_i^2]/S^2 = w_i* - 1 of every step and dimension. One evaluation an example and step.
 
     Theorem: elbo.optimal_ratio_per_dimension.
+
+    Args:
+        model: DiffEnc.
+        data: levels or reals.
+        grid: T + 1 depths.
+        noise_level: eta.
+        batch_size: examples at a time.
+        generator: of the noise.
     """
     sums = [torch.zeros(())] * (len(grid) - 1)
     for step, _, squares in _squares(model, data, grid, noise_level, batch_size, generator):
@@ -171,16 +215,25 @@ def step_excess(
 def fit_values(
     ratio: RatioPerValue,
     model: DiffEnc,
-    data: Tensor,
-    grid: Tensor,
+    data: Shaped[Tensor, "examples *data"],
+    grid: Float[Tensor, " nodes"],
     noise_level: AnyNoiseLevel = 1.0,
     *,
     batch_size: int = 64,
     generator: torch.Generator | None = None,
 ) -> RatioPerValue:
-    """w*(x_hat) = 1 + E[Delta_i^2 | x_hat]/S^2 on the bins of `ratio`. One evaluation an example and step.
+    """w*(x_hat) = 1 + E[Delta_i^2 | x_hat]/S^2 on given bins. One evaluation an example and step.
 
     Theorem: elbo.optimal_ratio_of_the_state.
+
+    Args:
+        ratio: whose bins they are.
+        model: DiffEnc.
+        data: levels or reals.
+        grid: T + 1 depths.
+        noise_level: eta.
+        batch_size: examples at a time.
+        generator: of the noise.
     """
     sums, counts = (torch.zeros_like(ratio.values) for _ in range(2))
     for step, x_hat, squares in _squares(model, data, grid, noise_level, batch_size, generator):

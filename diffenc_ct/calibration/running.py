@@ -40,18 +40,31 @@ class RunningNoiseLevel(NoiseLevel):
         self.moments = torch.zeros(bins, 3, dtype=torch.float64)
 
     def to(self, device: str | torch.device) -> "RunningNoiseLevel":
-        """Itself, with its numbers on that device."""
+        """Itself, with its numbers on that device.
+
+        Args:
+            device: of the tensors that `count` is to see.
+        """
         self.edges, self.moments = self.edges.to(device), self.moments.to(device)
         return self
 
     def count(self, gamma: Float[Tensor, " batch"], errors: Errors) -> Float[Tensor, "bins 3"]:
-        """Sums of ||x_t - x_hat||^2, ||x_t' - r_hat||^2 and their inner product over a batch, by bin."""
+        """Sums of ||x_t - x_hat||^2, ||x_t' - r_hat||^2 and their inner product over a batch, by bin.
+
+        Args:
+            gamma: of each example.
+            errors: there.
+        """
         cell = torch.bucketize(gamma.detach().double(), self.edges[1:-1])
         found = torch.stack([v.double() for v in squares(errors)], 1)
         return torch.zeros_like(self.moments).index_add_(0, cell, found)
 
     def update(self, counted: Float[Tensor, "bins 3"]) -> None:
-        """Take in what `count` returned, of one batch or summed over several."""
+        """Take in what was counted.
+
+        Args:
+            counted: what `count` returned, of one batch or summed over several.
+        """
         self.moments = self.decay * self.moments + counted
 
     def table(self) -> TabulatedNoiseLevel:

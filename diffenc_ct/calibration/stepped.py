@@ -2,15 +2,26 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.process import NoiseLevel
 
 
 class SteppedNoiseLevel(NoiseLevel):
-    """eta^2 constant on each interval of `gamma` (T + 1,), `eta_squared` (T,); its ends' values go on outside."""
+    """eta^2 constant on each step; the values of the first and the last go on outside.
 
-    def __init__(self, gamma: Tensor, eta_squared: Tensor) -> None:
+    Args:
+        gamma: of the grid, increasing, (T + 1,).
+        eta_squared: eta^2 of each step, positive, (T,).
+
+    Raises:
+        ValueError: for other shapes or values.
+    """
+
+    def __init__(
+        self, gamma: Float[Tensor, " nodes"], eta_squared: Float[Tensor, " steps"]
+    ) -> None:
         if gamma.ndim != 1 or eta_squared.shape != (len(gamma) - 1,):
             raise ValueError(
                 f"gamma {tuple(gamma.shape)} must be (T + 1,), eta_squared {tuple(eta_squared.shape)} (T,)"

@@ -1,6 +1,6 @@
 """E||Delta||^2 of every step between N + 1 candidate depths, from one network evaluation an example and depth.
 
-A step from t to s has, divided by alpha_s and with D = gamma_t - gamma_s, k = -expm1(-(int eta^2 + D)/2),
+A step from t to s has, divided by alpha_s and with D = gamma_t - gamma_s (see `products`),
 
     Delta = k e + (x_s - x_t) - D r,      e = x_t - x_hat,  r = r_hat
 
@@ -16,54 +16,16 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from diffenc_ct.calibration.products import Products, squared_difference
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import uniform_grid
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, as_noise_level, marginal, normal_like
+from diffenc_ct.process import AnyNoiseLevel, as_noise_level, marginal, normal_like
 from diffenc_ct.schedules import snr
-
-
-@dataclass(frozen=True)
-class Products:
-    """Inner products of e, r and m = x_s - x_t over any dimensions and examples, of one shape up to broadcasting.
-
-    Attributes:
-        ee: <e, e>.
-        er: <e, r>.
-        rr: <r, r>.
-        mm: <m, m>.
-        em: <e, m>.
-        rm: <r, m>.
-    """
-
-    ee: Tensor
-    er: Tensor
-    rr: Tensor
-    mm: Tensor
-    em: Tensor
-    rm: Tensor
-
-
-def squared_difference(
-    gamma_s: Tensor, gamma_t: Tensor, level: NoiseLevel, products: Products
-) -> Tensor:
-    """||Delta||^2 / S^2 from inner products. Theorems: elbo.step_kl, process.posterior_variance.
-
-    Args:
-        gamma_s: gamma at s, broadcastable to the products.
-        gamma_t: gamma at t, likewise.
-        level: eta.
-        products: of the step's errors and moves.
-    """
-    p, D, integral = products, gamma_t - gamma_s, level.integral(gamma_s, gamma_t)
-    k = -torch.expm1(-0.5 * (integral + D))
-    square = k**2 * p.ee + p.mm + D**2 * p.rr + 2 * k * p.em - 2 * k * D * p.er - 2 * D * p.rm
-    variance = -torch.expm1(-integral) / snr(gamma_s)
-    return square.clamp(min=0) / variance
 
 
 @dataclass(frozen=True)
@@ -86,29 +48,34 @@ class StepTables:
         kept: single values, where they were asked for.
     """
 
-    t: Tensor
-    gamma: Tensor
-    ee: Tensor
-    er: Tensor
-    rr: Tensor
-    rate_error: Tensor
-    error_rate: Tensor
-    ex: Tensor
-    rx: Tensor
-    xx: Tensor
+    t: Float[Tensor, " nodes"]
+    gamma: Float[Tensor, " nodes"]
+    ee: Float[Tensor, "groups nodes"]
+    er: Float[Tensor, "groups nodes"]
+    rr: Float[Tensor, "groups nodes"]
+    rate_error: Float[Tensor, "groups nodes"]
+    error_rate: Float[Tensor, "groups nodes"]
+    ex: Float[Tensor, "groups nodes nodes"]
+    rx: Float[Tensor, "groups nodes nodes"]
+    xx: Float[Tensor, "groups nodes nodes"]
     dimensions: int
     examples: int
     kept: "Kept | None" = None
 
-    def excess(self, noise_level: AnyNoiseLevel = 1.0, *, groups: bool = False) -> Tensor:
-        """E||Delta||^2 / (d S^2) = w* - 1 for all steps, indexed (s, t), (N + 1, N + 1); 0 unless s < t.
+    def excess(
+        self, noise_level: AnyNoiseLevel = 1.0, *, groups: bool = False
+    ) -> Float[Tensor, "*groups nodes nodes"]:
+        """E||Delta||^2 / (d S^2) = w* - 1 for all steps, indexed (s, t); 0 unless s < t.
 
-        groups: one table a group of examples, (groups, N + 1, N + 1). Theorem: elbo.optimal_ratio.
+        Theorem: elbo.optimal_ratio.
+
+        Args:
+            noise_level: eta.
+            groups: one table a group of examples, else their mean.
         """
-        level, gamma = as_noise_level(noise_level), self.gamma
-        gamma_s, gamma_t = (
-            g.contiguous() for g in torch.broadcast_tensors(gamma[:, None], gamma[None, :])
-        )
+        level, n = as_noise_level(noise_level), len(self.gamma)
+        gamma_t = self.gamma.expand(n, n).contiguous()
+        gamma_s = gamma_t.mT.contiguous()
         tables = (self.ee, self.er, self.rr, self.ex, self.rx, self.xx)
         ee, er, rr, ex, rx, xx = (v if groups else v.mean(0, keepdim=True) for v in tables)
         ex, rx = ex.mT, rx.mT  # to (s, t)
@@ -139,8 +106,14 @@ class StepTables:
         ee, er, rr = mean(self.ee), mean(self.er), mean(self.rr)
         return replace(self, ee=ee, er=er, rr=rr, ex=mean(self.ex), rx=mean(self.rx))
 
-    def infinite_depth_loss(self, noise_level: AnyNoiseLevel = 1.0) -> Tensor:
-        """L_inf,eta in nats by the trapezoidal rule over the candidates, (groups,). Theorem: elbo.girsanov."""
+    def infinite_depth_loss(self, noise_level: AnyNoiseLevel = 1.0) -> Float[Tensor, " groups"]:
+        """L_inf,eta in nats by the trapezoidal rule over the candidates.
+
+        Theorem: elbo.girsanov.
+
+        Args:
+            noise_level: eta.
+        """
         eta_squared = as_noise_level(noise_level).squared(self.gamma)
         kappa = (1 + eta_squared) / 2
         square = kappa**2 * self.ee + 2 * kappa * self.error_rate + self.rate_error
@@ -152,7 +125,7 @@ class Measurement:
     """How steps are measured.
 
     Attributes:
-        candidates: N; N + 1 uniform depths are looked at, at least 2.
+        candidates: N, at least 2; N + 1 uniform depths are looked at.
         examples_at_once: whose inner products are formed together.
         batch_size: rows of the network at a time.
         groups: of examples, whose spread is the standard error; at least 2.
@@ -180,11 +153,17 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Kept:
-    """e, r and x_t of some dimensions of the examples at all candidate depths, (N + 1, kept) each."""
+    """Single values, of some dimensions of the examples, at all candidate depths.
 
-    e: Tensor
-    r: Tensor
-    x: Tensor
+    Attributes:
+        e: x_t - x_hat, (N + 1, kept).
+        r: r_hat, likewise.
+        x: x_t, likewise.
+    """
+
+    e: Float[Tensor, "nodes kept"]
+    r: Float[Tensor, "nodes kept"]
+    x: Float[Tensor, "nodes kept"]
 
 
 @torch.no_grad()
@@ -222,7 +201,7 @@ def measure_steps(
     parts = [
         (g, part)
         for g in range(how.groups)
-        for part in data[g :: how.groups].split(how.examples_at_once)
+        for part in torch.split(data[g :: how.groups], how.examples_at_once)
     ]
     for g, part in parts:
         x = model.scale(part)
@@ -230,24 +209,16 @@ def measure_steps(
         each = gamma.repeat(len(x))
         noise = normal_like(x if how.shared_noise else rows, generator)
         noise = noise.repeat_interleave(len(t), 0) if how.shared_noise else noise
-        batches = zip(*(v.split(how.batch_size) for v in (rows, each, noise)), strict=True)
+        batches = zip(*(torch.split(v, how.batch_size) for v in (rows, each, noise)), strict=True)
         found_rows = [_evaluate(model, *batch) for batch in batches]
         e, r, x_t, rate = (
-            torch.cat(v).unflatten(0, (len(x), len(t))) for v in zip(*found_rows, strict=True)
+            torch.unflatten(torch.cat(v), 0, (len(x), len(t)))
+            for v in zip(*found_rows, strict=True)
         )
-        found = {
-            "ee": (e * e).sum((0, 2)),
-            "er": (e * r).sum((0, 2)),
-            "rr": (r * r).sum((0, 2)),
-            "rate_error": ((rate - r) ** 2).sum((0, 2)),
-            "error_rate": (e * (rate - r)).sum((0, 2)),
-            "ex": (e @ x_t.mT).sum(0),
-            "rx": (r @ x_t.mT).sum(0),
-            "xx": (x_t @ x_t.mT).sum(0),
-        }
         if how.keep:
             kept.append(_some((e, r, x_t), share, picked))
         counts[g] += len(x)
+        found = _inner_products(e, r, x_t, rate)
         sums[g] = {name: value + sums[g].get(name, 0) for name, value in found.items()}
         progress(len(x))
     means = {
@@ -262,6 +233,20 @@ def measure_steps(
         kept=Kept(*(torch.cat(v, 1) for v in zip(*kept, strict=True))) if kept else None,
         **means,
     )
+
+
+def _inner_products(e: Tensor, r: Tensor, x_t: Tensor, rate: Tensor) -> dict[str, Tensor]:
+    """The tables' sums over examples, of values (batch, N + 1, d)."""
+    return {
+        "ee": (e * e).sum((0, 2)),
+        "er": (e * r).sum((0, 2)),
+        "rr": (r * r).sum((0, 2)),
+        "rate_error": ((rate - r) ** 2).sum((0, 2)),
+        "error_rate": (e * (rate - r)).sum((0, 2)),
+        "ex": (e @ x_t.mT).sum(0),
+        "rx": (r @ x_t.mT).sum(0),
+        "xx": (x_t @ x_t.mT).sum(0),
+    }
 
 
 def _some(
