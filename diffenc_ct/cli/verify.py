@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from diffenc_ct._extras import require
 from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.schedules import LinearSchedule
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("give a run or --world, one of the two (or --theory alone)")
     if arguments.deepest < 16 or arguments.deepest % 16:
         raise ValueError(f"--deepest {arguments.deepest}; give a multiple of 16")
+    require("matplotlib", "figures")  # now, not after the work
     use_device(arguments)
     generator = torch.Generator().manual_seed(arguments.seed)
     exact, folder = None, Path()
@@ -93,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     path.write_text(
         json.dumps(vars(result) | {"checks": checks}, indent=1) + "\n", encoding="utf-8"
     )
-    result.figure(path.with_suffix(".png"))
+    from diffenc_ct.report.figures import identities
+
+    identities(result).savefig(path.with_suffix(".png"), dpi=150)
     failed = [c.name for c in result.checks if not c.passed]
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all identities hold'}; wrote {path}")
     return 1 if failed else 0

@@ -1,1 +1,5 @@
-"""Figures of runs and samples."""
+"""Figures and pictures: of evaluations, verifications, samples, encodings.
+
+figures needs matplotlib, pictures needs pillow (the extra `figures`): import them where something is drawn. values
+needs neither.
+"""

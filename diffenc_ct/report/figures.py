@@ -1,12 +1,21 @@
-"""Figures of an evaluation."""
+"""Figures, by matplotlib. Importing this module needs the extra `figures`: import it where a figure is drawn."""
 
-from matplotlib.figure import Figure
+from diffenc_ct._extras import require
 
-from diffenc_ct.training.evaluation import Evaluation
+require("matplotlib", "figures")
+
+from matplotlib.figure import Figure  # noqa: E402
+
+from diffenc_ct.training.evaluation import Evaluation  # noqa: E402
+from diffenc_ct.verification import Verification  # noqa: E402
 
 
 def loss_by_depth(evaluation: Evaluation) -> Figure:
-    """The integrand of the diffusion loss over depth, with standard errors."""
+    """The integrand of the diffusion loss over depth, with standard errors.
+
+    Args:
+        evaluation: whose estimates they are.
+    """
     rows = evaluation.by_depth()
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -25,4 +34,31 @@ def loss_by_depth(evaluation: Evaluation) -> Figure:
     )
     mean, error = evaluation.mean("diffusion"), evaluation.error("diffusion")
     axes.set_title(f"mean {mean:.4f} ± {error:.4f}", fontsize=10)
+    return figure
+
+
+def identities(found: Verification) -> Figure:
+    """L_T and L_T(w*) above L_inf against T, and every check in standard errors.
+
+    Args:
+        found: what `verify` found.
+    """
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for label, values in (("$w = 1$", found.loss), ("$w_*$", found.best_loss)):
+        left.loglog(found.depths, [abs(v - found.infinite) for v in values], "o-", label=label)
+    first = abs(found.loss[0] - found.infinite)
+    falling = [first * found.depths[0] / T for T in found.depths]
+    left.loglog(found.depths, falling, "k:", label="$1/T$")
+    left.set(xlabel="depth T", ylabel="$|L_T - L_\\infty|$, bits per dimension")
+    left.legend()
+    colours = ["tab:blue" if c.passed else "tab:red" for c in found.checks]
+    right.barh(
+        [c.name for c in found.checks],
+        [min(c.deviations, 8.0) for c in found.checks],
+        color=colours,
+    )
+    right.axvline(4, color="k", lw=0.8)
+    right.invert_yaxis()
+    right.set(xlabel="standard errors beyond the allowance")
     return figure

@@ -1,32 +1,50 @@
-"""Pictures of samples: grids of images, strips and animations of how they came about."""
+"""Pictures of samples: grids of images, strips and animations of how they came about.
+
+Importing this module needs the extra `figures`: import it where a picture is drawn.
+"""
 
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import Shaped
 from torch import Tensor
 
+from diffenc_ct._extras import require
+from diffenc_ct.report.values import as_values
 from diffenc_ct.sampling import Trajectory
+
+require("PIL", "figures")
+
+from PIL import Image  # noqa: E402
 
 
 def image_grid(
-    samples: Tensor, levels: int | None, *, scale: int | None = None, columns: int | None = None
+    samples: Shaped[Tensor, "images channels height width"],
+    levels: int | None,
+    *,
+    scale: int | None = None,
+    columns: int | None = None,
 ) -> Image.Image:
-    """Images (N, C, H, W), C = 1 or 3, side by side in a nearly square grid, or in rows of `columns`; reals are cut to
-    (-1, 1)."""
-    values = samples.double()
-    values = (values.clamp(-1, 1) + 1) / 2 if levels is None else values / (levels - 1)
-    pixels = (255 * values).round().to(torch.uint8)
+    """Images side by side.
+
+    Args:
+        samples: of 1 or 3 channels; levels, or reals, which are cut to (-1, 1).
+        levels: how many there are, None for reals.
+        scale: pixels a side for one of the data; enough for a width of 512 by default.
+        columns: a nearly square grid by default.
+    """
+    pixels = (255 * as_values(samples.double(), levels)).round().to(torch.uint8)
     count, channels, height, width = pixels.shape
     columns = math.ceil(math.sqrt(count)) if columns is None else columns
     rows = math.ceil(count / columns)
-    grid = torch.zeros(rows * columns, channels, height + 1, width + 1, dtype=torch.uint8)
-    grid[:count, :, :height, :width] = pixels
-    grid = grid.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3)
-    array = grid[0].numpy() if channels == 1 else grid.permute(1, 2, 0).numpy()
-    picture = Image.fromarray(np.ascontiguousarray(array))
+    grid = torch.zeros(rows, columns, channels, height + 1, width + 1, dtype=torch.uint8)
+    grid.flatten(0, 1)[:count, :, :height, :width] = pixels
+    # To height x width x channels: a cell's row and column come after the grid's.
+    joined = grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
+    array = joined[..., 0] if channels == 1 else joined
+    picture = Image.fromarray(np.ascontiguousarray(array.numpy()))
     factor = max(1, 512 // picture.width) if scale is None else scale
     return picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
@@ -35,7 +53,16 @@ def image_grid(
 
 def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -> list[Path]:
     """PATH-trajectory.png: for each image a row of z_t and one of x_hat, from noise to data; PATH-trajectory.gif: the
-    same in time. Latents are shown as z_t / 3, which keeps noise of three deviations in sight."""
+    same in time. Latents are shown as z_t / 3, which keeps noise of three deviations in sight.
+
+    Args:
+        trajectory: of images.
+        path: of their picture, beside which these go.
+        columns: of the strip at most.
+
+    Returns:
+        Both paths.
+    """
     frames = (
         torch.linspace(0, len(trajectory.z) - 1, min(columns, len(trajectory.z))).round().long()
     )

@@ -17,7 +17,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -36,6 +36,8 @@ from diffenc_ct.schedules import (
 )
 from diffenc_ct.training.config import Config, NetworkConfig
 from diffenc_ct.training.settings import suggest
+
+T = TypeVar("T")
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": LinearSchedule,
@@ -61,20 +63,33 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 def build_model(config: Config, data: Dataset) -> DiffEnc:
     """The untrained model of a configuration, with weights drawn from its seed.
 
-    Raises ValueError where a name, an option or a combination is not possible, naming it.
+    Args:
+        config: whose parts they are.
+        data: what they must fit.
+
+    Raises:
+        ValueError: where a name, an option or a combination is not possible, naming it.
     """
     return build_model_for(config, data.shape, data.levels)
 
 
 def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) -> DiffEnc:
-    """As build_model, from the shape of one example and the number of levels (None for reals)."""
+    """As build_model, without the data.
+
+    Args:
+        config: whose parts they are.
+        shape: of one example.
+        levels: of integers, None for reals.
+
+    Raises:
+        ValueError: as build_model.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         start = {} if levels is None else {"gamma_min": round(-2 * math.log(3 * levels), 1)}
-        schedule = _build(
-            "schedule", config.schedule.kind, SCHEDULES, config.schedule.options, start
-        )
-        _check("schedule", schedule, Schedule)
+        named = config.schedule
+        schedule = _build("schedule", named.kind, SCHEDULES, named.options, start)
+        schedule = _checked("schedule", schedule, Schedule)
         dimensions = torch.Size(shape).numel()
         facts: dict[str, Any] = {
             "shape": shape,
@@ -95,10 +110,17 @@ def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) 
 
 
 def named_noise_level(value: AnyNoiseLevel | str) -> NoiseLevel:
-    """A noise level from a number (also as text), "tight" (eta^2 = 1 + 2 sigma^2), or what `as_noise_level` takes.
+    """A noise level by its name in a configuration.
+
+    Args:
+        value: a number (also as text), "tight" (eta^2 = 1 + 2 sigma^2), or what `as_noise_level` takes.
 
     Raises:
         ValueError: for another word.
+
+    Example:
+        >>> named_noise_level("0.8").eta
+        0.8
     """
     if not isinstance(value, str):
         return as_noise_level(value)
@@ -130,8 +152,7 @@ def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
     elif part.network != NetworkConfig():
         raise ValueError(f"encoder.network is set but encoder {part.kind!r} has none; remove it")
     encoder = _build("encoder", part.kind, ENCODERS, part.options, facts)
-    _check("encoder", encoder, Encoder)
-    return encoder
+    return _checked("encoder", encoder, Encoder)
 
 
 def _network(
@@ -141,8 +162,7 @@ def _network(
     if kind == "auto":
         kind = for_images if len(facts["shape"]) == 3 else "mlp"
     network = _build(where, kind, NETWORKS, part.options, facts)
-    _check(where, network, nn.Module)
-    return network
+    return _checked(where, network, nn.Module)
 
 
 def _named(where: str, kind: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -183,21 +203,22 @@ def _build(
         raise ValueError(f"{where} {kind!r}: {error}") from error
 
 
-def _import(where: str, path: str) -> Any:
+def _import(where: str, path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     try:
         part = getattr(importlib.import_module(module), name)
-        if not callable(part):
-            raise AttributeError(f"{name} is no class")
-        return part
+        if callable(part):
+            return cast(Callable[..., Any], part)
+        raise AttributeError(f"{name} is no class")
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{where} {path!r} cannot be imported ({error}); write package.module:Class of an importable module"
         ) from error
 
 
-def _check(where: str, part: Any, kind: type) -> None:
-    if not isinstance(part, kind):
-        raise ValueError(
-            f"{where}: {type(part).__name__} is no {kind.__name__}; derive it from {kind.__name__}"
-        )
+def _checked(where: str, part: Any, kind: type[T]) -> T:
+    if isinstance(part, kind):
+        return part
+    raise ValueError(
+        f"{where}: {type(part).__name__} is no {kind.__name__}; derive it from {kind.__name__}"
+    )

@@ -44,7 +44,17 @@ class CorruptCheckpoint(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name and what describes them. `metrics` is the evaluation made at this step, if any."""
+    """Tensors by name and what describes them.
+
+    Attributes:
+        tensors: see the module.
+        config: of the run, as plain values.
+        step: at which it was taken.
+        shape: of one example.
+        levels: of integer data, None for reals.
+        metrics: of the evaluation made at this step, if any.
+        skipped: steps passed over so far.
+    """
 
     tensors: dict[str, Tensor]
     config: dict[str, Any]
@@ -71,7 +81,15 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: to a temporary file, flushed to disk, then renamed. OSError leaves `path` as it was."""
+    """Write atomically: to a temporary file, flushed to disk, then renamed.
+
+    Args:
+        path: where it is to appear.
+        checkpoint: what is written.
+
+    Raises:
+        OSError: and `path` is as it was.
+    """
     description = {
         "config": checkpoint.config,
         "step": checkpoint.step,
@@ -89,7 +107,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def write_atomically(path: Path, data: bytes | bytearray) -> None:
-    """Replace `path` by a file with these bytes, or fail and leave it as it was."""
+    """Replace `path` by a file with these bytes.
+
+    Args:
+        path: of the file.
+        data: all of it.
+
+    Raises:
+        OSError: and `path` is as it was.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as file:
@@ -108,7 +134,15 @@ def write_atomically(path: Path, data: bytes | bytearray) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify; raises CorruptCheckpoint, or OSError where the file cannot be read at all."""
+    """Read and verify a file of this format or the one before.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        CorruptCheckpoint: where it is truncated, altered or something else.
+        OSError: where it cannot be read at all.
+    """
     data = bytearray(path.read_bytes())
     try:
         place = _digest_place(data)
@@ -181,7 +215,8 @@ def _score(path: Path) -> float | None:
         with open(path, "rb") as file:
             head = file.read(8)
             head += file.read(struct.unpack("<Q", head)[0])
-        return json.loads(_metadata(head)["description"])["metrics"].get("bpd")
+        bpd: float | None = json.loads(_metadata(head)["description"])["metrics"].get("bpd")
+        return bpd
     except (ValueError, KeyError, OSError, struct.error, OverflowError, MemoryError):
         return None  # a corrupt file is nobody's best
 
@@ -190,7 +225,8 @@ def _metadata(data: bytes | bytearray) -> dict[str, str]:
     (length,) = struct.unpack("<Q", data[:8])
     if length > len(data) - 8:
         raise ValueError("its header is cut off")
-    return json.loads(data[8 : 8 + length])["__metadata__"]
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
 
 
 def _digest_place(data: bytes | bytearray) -> int:

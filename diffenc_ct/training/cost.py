@@ -24,8 +24,14 @@ ATTENTION = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a step on the configured batch: parameters by part, FLOPs (matrix products and convolutions,
-    forward and backward), bytes of state (weights, averages, optimiser) and of what a backward pass keeps."""
+    """Of a step on the configured batch.
+
+    Attributes:
+        parameters: numbers that are trained, by part.
+        flops: of matrix products, convolutions and attention, forward and backward.
+        state_bytes: of weights, averages and the optimiser.
+        activation_bytes: of what a backward pass keeps.
+    """
 
     parameters: dict[str, int]
     flops: int
@@ -34,7 +40,12 @@ class Cost:
 
 
 def measure_cost(config: Config, data: Dataset) -> Cost:
-    """Run a step of few examples on the CPU, as many as have a part (see ends_fraction), and scale it to the batch."""
+    """Run a step of few examples on the CPU, as many as have a part (see ends_fraction), and scale it to the batch.
+
+    Args:
+        config: whose step it is.
+        data: to train on.
+    """
     settings = config.training
     few = math.ceil(1 / min(settings.ends_fraction, settings.rate_fraction))
     few = min(few, settings.batch_size // settings.accumulate)

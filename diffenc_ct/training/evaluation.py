@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.data import Dataset
@@ -25,11 +25,17 @@ TERMS = ("total", "reconstruction", "diffusion", "latent")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Terms per image in bits per dimension, (N,), and the diffusion estimates with their depths, (draws N,)."""
+    """What was found of each image.
 
-    terms: dict[str, Tensor]
-    t: Tensor = field(repr=False)
-    integrand: Tensor = field(repr=False)
+    Attributes:
+        terms: of TERMS, in bits per dimension.
+        t: depths that were looked at.
+        integrand: diffusion loss there, in bits per dimension per unit of t.
+    """
+
+    terms: dict[str, Float[Tensor, " images"]]
+    t: Float[Tensor, " estimates"] = field(repr=False)
+    integrand: Float[Tensor, " estimates"] = field(repr=False)
 
     def mean(self, term: str) -> float:
         """Mean over images, in bits per dimension."""
@@ -125,6 +131,9 @@ def baselines(data: Dataset) -> dict[str, float]:
 
     uniform: log2(levels). independent: each dimension's own histogram over the training set, one added to every
     count.
+
+    Args:
+        data: both parts of which are counted.
     """
     if data.levels is None:
         return {}
@@ -137,7 +146,12 @@ def baselines(data: Dataset) -> dict[str, float]:
 
 
 def report(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:
-    """The evaluation as plain values, for JSON; `facts` say how it was made."""
+    """The evaluation as plain values, for JSON.
+
+    Args:
+        evaluation: whose numbers they are.
+        facts: how it was made.
+    """
     return {
         **facts,
         "images": len(evaluation.terms["total"]),

@@ -28,8 +28,15 @@ COLUMNS = (
 class RunFolder:
     """A run's folder, locked while the context lasts.
 
-    Raises ValueError where the folder holds a run and resume is False, where its configuration differs in
-    what matters, or where another process trains in it; OSError where it cannot be written.
+    Args:
+        path: of the folder.
+        config: of the run.
+        resume: whether it may hold one already.
+
+    Raises:
+        ValueError: on entering, where the folder holds a run and resume is False, where its configuration differs in
+            what matters, or where another process trains in it.
+        OSError: on entering, where it cannot be written.
     """
 
     def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
@@ -69,7 +76,11 @@ class RunFolder:
         write_atomically(self.path / "config.json", self.config.to_json().encode())
 
     def check(self) -> None:
-        """Refuse a folder that this run may not use; touches nothing."""
+        """Refuse a folder that this run may not use; touches nothing.
+
+        Raises:
+            ValueError: as entering it.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
         if not (self.path / "config.json").exists():

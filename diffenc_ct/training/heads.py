@@ -132,7 +132,7 @@ def fit_head(
         )
         loss = _loss(model, head, single.predicts, data[index].to(device), generator)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
@@ -149,8 +149,8 @@ def fit_head(
 def _single(model: DiffEnc) -> Single:
     if not isinstance(model.heads, Single):
         raise ValueError(
-            f"the model's heads are {type(model.heads).__name__}; a head is fitted beside Single heads, which estimate one "
-            "sum only"
+            f"the model's heads are {type(model.heads).__name__}; a head is fitted beside Single heads, "
+            "which estimate one sum only"
         )
     return model.heads
 

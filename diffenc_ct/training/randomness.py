@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 # Streams of one step that must not share numbers.
@@ -11,18 +12,36 @@ DEPTH, NOISE, DROPOUT, ORDER, EVALUATION = range(5)
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """A 63-bit seed for the place `path` (stream, step, ...) of a run with that seed."""
+    """A 63-bit seed for a place of a run.
+
+    Args:
+        seed: of the run.
+        path: stream, step, ...
+    """
     words = np.random.SeedSequence([seed, *path]).generate_state(2, np.uint32)
     return (int(words[0]) << 31) ^ int(words[1])
 
 
 def generator_for(seed: int, *path: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device` at the start of that place's stream."""
+    """A generator at the start of a place's stream.
+
+    Args:
+        seed: of the run.
+        path: stream, step, ...
+        device: where it draws.
+    """
     return torch.Generator(device).manual_seed(derived_seed(seed, *path))
 
 
-def batch_indices(seed: int, step: int, batch_size: int, count: int) -> Tensor:
-    """Examples of a step: the steps cut the endless sequence of epochs' permutations into batches."""
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> Int[Tensor, " batch_size"]:
+    """Examples of a step: the steps cut the endless sequence of epochs' permutations into batches.
+
+    Args:
+        seed: of the run.
+        step: its number.
+        batch_size: how many.
+        count: of all examples.
+    """
     first, last = step * batch_size, (step + 1) * batch_size
     epochs = range(first // count, (last - 1) // count + 1)
     order = torch.cat([_permutation(seed, epoch, count) for epoch in epochs])

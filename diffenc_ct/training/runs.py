@@ -32,7 +32,8 @@ class OpenedRun:
         step: of the checkpoint.
         shape: of one example.
         folder: where results belong.
-        optimal_noise_level: eta*, as `tightness` fitted it (tightness.json of the folder) or training at it estimated it.
+        optimal_noise_level: eta*, as `tightness` fitted it (tightness.json of the folder), or as training at it
+            estimated it last.
     """
 
     model: DiffEnc
@@ -43,10 +44,18 @@ class OpenedRun:
     optimal_noise_level: NoiseLevel | None = None
 
     def check(self, data: Dataset) -> None:
-        """Raise ValueError where data are not of the kind that the model was trained on."""
+        """Refuse data of another kind than the model was trained on.
+
+        Args:
+            data: to be given to it.
+
+        Raises:
+            ValueError: for another shape or other levels.
+        """
         if data.shape != self.shape or data.levels != self.model.decoder.levels:
+            levels = self.model.decoder.levels
             raise ValueError(
-                f"the model was trained on examples of shape {self.shape} and {self.model.decoder.levels or 'no'} levels, but "
+                f"the model was trained on examples of shape {self.shape} and {levels or 'no'} levels, but "
                 f"data {data.name!r} have shape {data.shape} and {data.levels or 'no'} levels; give it data of its kind"
             )
 
@@ -59,10 +68,22 @@ def pretrained_names() -> list[str]:
 def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> DiffEnc:
     """The model of a run, in evaluation mode on the CPU.
 
-    run: a run's folder, a checkpoint file, or a name of pretrained_names(). weights: "ema", "raw", or the rate of an
-    average as text. checkpoint: "latest", "best" or a step. Nothing in the files is executed, except that a
-    configuration with plug-ins imports the modules it names.
-    Raises FileNotFoundError or ValueError (CorruptCheckpoint) naming cause and remedy.
+    Nothing in the files is executed, except that a configuration with plug-ins imports the modules it names.
+
+    Args:
+        run: a run's folder, a checkpoint file, or a name of pretrained_names().
+        weights: "ema", "raw", or the rate of an average as text.
+        checkpoint: "latest", "best" or a step.
+
+    Raises:
+        FileNotFoundError: where there is nothing, naming the remedy.
+        ValueError: for weights or a step that are not there; CorruptCheckpoint for a file that was altered.
+
+    Example:
+        >>> import diffenc_ct as dc
+        >>> model = dc.load(dc.pretrained_names()[0])
+        >>> model.shape
+        (1, 28, 28)
     """
     return open_run(run, weights=weights, checkpoint=checkpoint).model
 
@@ -70,7 +91,17 @@ def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "late
 def open_run(
     run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest"
 ) -> OpenedRun:
-    """As `load`, with what else is known about the model."""
+    """As `load`, with what else is known about the model.
+
+    Args:
+        run: as in `load`.
+        weights: as in `load`.
+        checkpoint: as in `load`.
+
+    Raises:
+        FileNotFoundError: as `load`.
+        ValueError: as `load`.
+    """
     saved, folder = _find(run, str(checkpoint))
     config = Config.from_dict(saved.config, where=f"configuration of {run}")
     model = restore_model(saved, weights)
@@ -90,8 +121,20 @@ def export(
 ) -> Path:
     """Write one set of weights of a run, without optimiser, to FOLDER/weights.safetensors; also its config.json.
 
-    half: rounded to 16 bits (11 of precision), half the size; they are float32 again when loaded. The folder where this
-    machine keeps its data sets is not written.
+    The folder where this machine keeps its data sets is not written.
+
+    Args:
+        run: as in `load`.
+        folder: for both files.
+        weights: as in `load`.
+        checkpoint: as in `load`.
+        half: rounded to 16 bits (11 of precision), half the size; they are float32 again when loaded.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        ValueError: where the file exists.
     """
     saved, _ = _find(run, str(checkpoint))
     tensors = {

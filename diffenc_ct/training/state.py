@@ -24,7 +24,16 @@ MOMENTS = "noise_level/moments"
 
 @dataclass
 class State:
-    """What a step changes. `averages` maps a rate to a model of averaged weights."""
+    """What a step changes.
+
+    Attributes:
+        model: that is trained.
+        averages: a model of averaged weights for each rate.
+        optimizer: AdamW.
+        noise_level: eta, a running estimate of eta* where training is at it.
+        step: how many were done.
+        skipped: how many of them were passed over.
+    """
 
     model: DiffEnc
     averages: dict[float, DiffEnc]
@@ -36,7 +45,13 @@ class State:
 
     @classmethod
     def fresh(cls, config: Config, data: Dataset, device: torch.device) -> "State":
-        """The state before the first step."""
+        """The state before the first step.
+
+        Args:
+            config: of the run.
+            data: that the model must fit.
+            device: of everything.
+        """
         model = build_model(config, data).to(device)
         if config.training.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -84,14 +99,20 @@ class State:
         with torch.no_grad():
             for rate, averaged in self.averages.items():
                 now = min(rate, (1 + self.step) / (10 + self.step))
-                get_ema_multi_avg_fn(now)(
+                get_ema_multi_avg_fn(now)(  # type: ignore[no-untyped-call]
                     list(averaged.parameters()), list(self.model.parameters()), None
                 )
                 for mine, theirs in zip(averaged.buffers(), self.model.buffers(), strict=True):
                     mine.copy_(theirs)
 
     def checkpoint(self, config: Config, data: Dataset, metrics: dict[str, float]) -> Checkpoint:
-        """Everything that `restore` needs."""
+        """Everything that `restore` needs.
+
+        Args:
+            config: of the run.
+            data: that it is trained on.
+            metrics: of an evaluation at this step, or none.
+        """
         tensors = _prefixed("model", self.model.state_dict())
         for rate, averaged in self.averages.items():
             tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())
@@ -130,9 +151,14 @@ class State:
 def compile_networks(model: DiffEnc, backend: str = "inductor", *, encoder: bool = False) -> None:
     """Have torch.compile do the forward and backward passes of the score network.
 
-    In place; names of the parameters do not change. Every batch size is compiled by itself. encoder: also the encoder's
-    network, if it takes jets (PyTorch cannot compile forward-mode differentiation that a backward pass follows). That
-    is traced without breaks and gives equal numbers, but PyTorch 2.14's inductor needs many minutes for it.
+    In place; names of the parameters do not change. Every batch size is compiled by itself.
+
+    Args:
+        model: whose heads' networks they are.
+        backend: of torch.compile.
+        encoder: also the encoder's network, if it takes jets (PyTorch cannot compile forward-mode differentiation that
+            a backward pass follows). That is traced without breaks and gives equal numbers, but PyTorch 2.14's inductor
+            needs many minutes for it.
     """
     for network in model.heads.children():
         network.compile(backend=backend, dynamic=False)
@@ -176,7 +202,15 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
 
 
 def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
-    """The model of a checkpoint, in evaluation mode. weights: "ema" (its first average), "raw", or a rate as text."""
+    """The model of a checkpoint, in evaluation mode.
+
+    Args:
+        saved: the checkpoint.
+        weights: "ema" (its first average), "raw", or a rate as text.
+
+    Raises:
+        ValueError: where it has no such weights, or they do not fit the model of its configuration.
+    """
     rates = saved.ema_rates()
     choices = {"raw": "model/", **{rate: f"ema/{rate}/" for rate in rates}}
     if rates:

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -71,28 +70,3 @@ class Verification:
                 f"{check.deviations:>8.1f} se  {verdict}"
             )
         return "\n".join(lines)
-
-    def figure(self, path: str | Path) -> None:
-        """L_T and L_T(w*) above L_inf against T, and every check in standard errors."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-        for label, values in (("$w = 1$", self.loss), ("$w_*$", self.best_loss)):
-            left.loglog(self.depths, [abs(v - self.infinite) for v in values], "o-", label=label)
-        first = abs(self.loss[0] - self.infinite)
-        left.loglog(
-            self.depths, [first * self.depths[0] / T for T in self.depths], "k:", label="$1/T$"
-        )
-        left.set(xlabel="depth T", ylabel="$|L_T - L_\\infty|$, bits per dimension")
-        left.legend()
-        colours = ["tab:blue" if c.passed else "tab:red" for c in self.checks]
-        deviations = [min(c.deviations, 8.0) for c in self.checks]
-        right.barh([c.name for c in self.checks], deviations, color=colours)
-        right.axvline(4, color="k", lw=0.8)
-        right.invert_yaxis()
-        right.set(xlabel="standard errors beyond the allowance")
-        figure.savefig(path, dpi=150)
-        pyplot.close(figure)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from diffenc_ct._extras import MissingExtra
 from diffenc_ct.data import Dataset
+from diffenc_ct.report.values import as_values, encodings
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.loop import train
 from diffenc_ct.training.runs import load
-from diffenc_ct.training.tensorboard import DEPTHS, ENCODED, SAMPLES, as_pictures, encodings
+from diffenc_ct.training.tensorboard import DEPTHS, ENCODED, SAMPLES
 from tests.tiny_runs import assert_same, tensors_of, tiny
 
 PICTURES = {
@@ -77,7 +80,7 @@ def test_pictures_are_shown_at_evaluations(seen, data):
     assert grids["samples"].shape == (8 * SAMPLES // 8, 8 * 8, 3)
     assert grids["encodings"].shape == (8 * ENCODED, 8 * DEPTHS, 3)
     # A row is an image, from its data at the left to its deepest encoding.
-    shown = as_pictures(encodings(load(run), data.test[:ENCODED]), None)[2, -1, 0]
+    shown = as_values(encodings(load(run), data.test[:ENCODED], DEPTHS), None)[2, -1, 0]
     tile = grids["encodings"][2 * 8 : 3 * 8, -8:, 0] / 255
     assert np.abs(tile - shown.numpy()).max() < 1 / 128
 
@@ -92,11 +95,6 @@ def test_encodings_go_from_data_to_the_deepest_encoding(seen, data):
         torch.testing.assert_close(found[:, i], alpha2 * x, rtol=1e-4, atol=1e-4)
 
 
-def test_pictures_are_grey_values():
-    assert as_pictures(torch.tensor([0, 2, 4]), 5).tolist() == [0, 0.5, 1]
-    assert as_pictures(torch.tensor([-3.0, -1.0, 0.0, 1.0]), None).tolist() == [0, 0, 0.5, 1]
-
-
 def test_watching_changes_no_weight(seen, tmp_path, data):
     train(
         replace(Config(), PICTURES | {"training.tensorboard": False}), tmp_path / "run", data=data
@@ -105,8 +103,12 @@ def test_watching_changes_no_weight(seen, tmp_path, data):
     assert_same(tensors_of(tmp_path / "run"), tensors_of(seen[0]))
 
 
-def test_without_the_package_it_says_so_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install 'diffenc-ct.tensorboard.'"):
+@pytest.mark.parametrize("package", ["tensorboard", "matplotlib", "pillow"])
+def test_without_the_package_it_says_so_before_anything_is_written(tmp_path, monkeypatch, package):
+    name = {"pillow": "PIL"}.get(package, package)
+    for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)  # importing it fails, as where it is not installed
+    with pytest.raises(MissingExtra, match=f"{package} is needed.*diffenc-ct.tensorboard."):
         train(tiny(training__tensorboard=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import torch
 
 import diffenc_ct as dc
 from diffenc_ct.verification import Check, richardson, verify
-from diffenc_ct.verification.identities import _path_kl
+from diffenc_ct.verification.losses import path_kl
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 from tests.strategies import generator, normal
 
@@ -21,15 +21,13 @@ def gaussian() -> GaussianWorld:
     return GaussianWorld(torch.full_like(variances, 0.3), variances, dc.NonTrainableEncoder())
 
 
-def test_a_gaussian_world_passes(tmp_path) -> None:
+def test_a_gaussian_world_passes() -> None:
     world = gaussian()
     exact = float(world.infinite_depth_loss(SCHEDULE.gamma_min, SCHEDULE.gamma_max))
     x = world.sample(300, generator(0))
     result = verify(world.model(SCHEDULE), x, exact=exact, generator=generator(1), **OPTIONS)
     assert result.passed, result.table()
     assert len(result.checks) == 9 and "FAILED" not in result.table()
-    result.figure(tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_a_mixture_of_images_passes() -> None:
@@ -44,7 +42,7 @@ def test_path_kl_is_unbiased() -> None:
     world = gaussian()
     exact = float(world.infinite_depth_loss(SCHEDULE.gamma_min, SCHEDULE.gamma_max))
     with torch.no_grad():
-        found = _path_kl(world.model(SCHEDULE), world.sample(8000, generator(0)), 48, generator(1))
+        found = path_kl(world.model(SCHEDULE), world.sample(8000, generator(0)), 48, generator(1))
     assert abs(float(found.mean()) - exact) < 4 * float(found.std()) / 8000**0.5 + 0.005 * exact
 
 
@@ -53,19 +51,19 @@ class WrongRate(dc.DiffEnc):
 
     def predict(self, z, gamma):
         heads = super().predict(z, gamma)
-        return dc.Heads(heads.x_hat, 3 * heads.r_hat)
+        return dc.Estimates(heads.x_hat, 3 * heads.r_hat)
 
 
 class WrongEstimate(dc.DiffEnc):
     def predict(self, z, gamma):
         heads = super().predict(z, gamma)
-        return dc.Heads(1.3 * heads.x_hat, heads.r_hat)
+        return dc.Estimates(1.3 * heads.x_hat, heads.r_hat)
 
 
 @pytest.mark.parametrize("wrong,examples", [(WrongRate, 2000), (WrongEstimate, 300)])
 def test_a_wrong_drift_fails(wrong, examples) -> None:
     world = gaussian()
-    model = wrong(SCHEDULE, world.encoder, world, levels=None, prediction="heads")
+    model = wrong(SCHEDULE, world.encoder, dc.Direct(world), dc.Reals())
     x = world.sample(examples, generator(0))
     result = verify(model, x, generator=generator(1), **OPTIONS)
     failed = [check.name for check in result.checks if not check.passed]
