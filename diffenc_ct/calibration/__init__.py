@@ -1,8 +1,8 @@
 """What is fitted to a trained model: the noise level that makes its bound tight, and steps of finite depth.
 
 _tightness: a, b, c, eta* and the gap at infinite depth. running: eta* during training. products, tables: E||Delta||^2
-of every step. ratios: variance ratios finer than one a step. stepped: a noise level by steps. fit: grids, ratios and noise
-levels of T steps. steps: what was fitted.
+of every step. ratios: variance ratios finer than one a step. stepped: a noise level by steps. fit: grids, ratios and
+noise levels of T steps. steps: what was fitted.
 """
 
 from diffenc_ct.calibration._tightness import Tightness, optimal_eta_squared, tightness

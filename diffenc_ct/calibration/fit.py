@@ -106,8 +106,8 @@ class CalibrationOptions:
 def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = None) -> Calibration:
     """The best grid of `depth` steps among the tables' candidates, with w* and eta* of each step.
 
-    With ratio="value" the grid is the best for such ratios, and ratio_per_value has their bins, with w* of the step on all
-    of them: `calibrate` fits them, and ratios a dimension, by a second pass over the data.
+    With ratio="value" the grid is the best for such ratios, and ratio_per_value has their bins, with w* of the step on
+    all of them: `calibrate` fits them, and ratios a dimension, by a second pass over the data.
 
     Args:
         tables: of steps between candidates, with values kept where ratios are to be per value.

@@ -134,7 +134,11 @@ class Measurement:
         keep: how many single values, of all examples' dimensions together, are kept at every depth (see Kept).
 
     Raises:
-        ValueError: for fewer than 2 candidates or groups.
+        ValueError: for fewer than 2 candidates or groups, and for sizes below 1.
+
+    Example:
+        >>> Measurement(candidates=128, keep=1000).groups
+        16
     """
 
     candidates: int = 256
@@ -149,6 +153,9 @@ class Measurement:
             raise ValueError(f"candidates={self.candidates}; at least 2 depths are needed")
         if self.groups < 2:
             raise ValueError(f"groups={self.groups} must be at least 2")
+        for name, least in (("examples_at_once", 1), ("batch_size", 1), ("keep", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
 
 
 @dataclass(frozen=True)
