@@ -7,10 +7,18 @@ import pytest
 import torch
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import Calibration, calibrate, measure_steps, plan
+from diffenc_ct.calibration import (
+    Calibration,
+    CalibrationOptions,
+    Measurement,
+    calibrate,
+    measure_steps,
+    plan,
+)
 from diffenc_ct.calibration.ratios import ErrorSample, RatioPerValue, fit_values
 from diffenc_ct.elbo import elbo, uniform_grid
 from diffenc_ct.worlds import MixtureWorld
+from tests.refusals import refused
 from tests.strategies import close, generator, make_gaussian_world
 
 F64 = torch.float64
@@ -78,45 +86,33 @@ def test_fitted_values_are_the_posterior_variance(levels) -> None:
 def test_calibrated_per_value_the_loss_is_that_of_the_best_gaussian_steps(levels) -> None:
     """Sum over the steps of E 1/2 ln(1 + gain Var[x | z_t]) on data it has not seen, far below that of w*."""
     x = levels.world.sample(8000, generator(1))
-    found = calibrate(
-        levels.model,
-        x,
-        depth=4,
-        candidates=32,
-        noise_level=1.0,
-        per_value=True,
-        generator=generator(2),
-    )
+    options = CalibrationOptions(noise_level=1.0, ratio="value", candidates=32)
+    found = calibrate(levels.model, x, 4, options, generator=generator(2))
     new, steps = levels.world.sample(40000, generator(3)), list(itertools.pairwise(found.gamma))
     means = {}
-    for ratio in ("per value", "optimal"):
-        each = elbo(
-            levels.model, new, ratio=ratio, calibration=found, generator=generator(4)
-        ).diffusion
-        means[ratio] = float(each.mean()), float(each.std()) / len(new) ** 0.5
+    for name, bound in (
+        ("value", dc.FiniteDepth(found)),
+        ("step", dc.FiniteDepth(found, ratio=found.ratio)),
+    ):
+        each = elbo(levels.model, new, bound, generator=generator(4)).diffusion
+        means[name] = float(each.mean()), float(each.std()) / len(new) ** 0.5
     exact = constant = 0.0
     for s, t in ((float(s), float(t)) for s, t in steps):
         chance, _, variance = levels.posterior(t)
         exact += float((chance * torch.log1p(levels.gain(s, t) * variance)).sum()) / 2
         constant += math.log1p(levels.gain(s, t) * float((chance * variance).sum())) / 2
-    mean, error = means["per value"]
+    mean, error = means["value"]
     assert abs(mean - exact) < 4 * error + 0.01 * exact
-    assert abs(means["optimal"][0] - constant) < 4 * means["optimal"][1] + 0.01 * constant
+    assert abs(means["step"][0] - constant) < 4 * means["step"][1] + 0.01 * constant
     assert exact < 0.9 * constant
 
 
 def test_the_grid_is_chosen_for_the_ratio(levels) -> None:
     """With ratios per value the exact cost of the plan's grid is lower than that of the grid for w*."""
     x = levels.world.sample(4000, generator(1))
-    sample = ErrorSample(1, len(x))
-    tables = measure_steps(
-        levels.model,
-        x,
-        candidates=64,
-        shared_noise=True,
-        observe=sample.observe,
-        generator=generator(2),
-    )
+    how = Measurement(candidates=64, shared_noise=True, keep=len(x))
+    tables = measure_steps(levels.model, x, how, generator=generator(2))
+    sample = ErrorSample(tables.kept, 1, len(x))
 
     def exact(grid: torch.Tensor) -> float:
         total = 0.0
@@ -126,7 +122,9 @@ def test_the_grid_is_chosen_for_the_ratio(levels) -> None:
         return total
 
     for depth in (3, 6):
-        own, other = plan(tables, depth, errors=sample), plan(tables, depth)
+        own, other = (
+            plan(tables, depth, CalibrationOptions(1.0, ratio)) for ratio in ("value", "step")
+        )
         assert exact(own.grid) < exact(other.grid)
         assert own.ratio_per_value is not None and other.ratio_per_value is None
         # The bins are those of x_hat at the noisy end of each step.
@@ -146,44 +144,36 @@ def test_few_values_are_not_believed() -> None:
     found = fit_values(start, model, x, uniform_grid(1, x), generator=generator(0))
     low, high, empty = (float(v) - 1 for v in found.values[0])
     assert min(low, high) < empty < max(low, high)
-    assert ErrorSample(2, 64).bins == 1 and ErrorSample(784, 10**4).bins == 128
-    few = calibrate(
-        model, x, depth=2, candidates=4, noise_level=1.0, per_value=True, generator=generator(0)
-    )
+    kept = measure_steps(model, x, Measurement(4, keep=64), generator=generator(0)).kept
+    assert ErrorSample(kept, 2, 64).bins == 1 and ErrorSample(kept, 784, 10**4).bins == 128
+    options = CalibrationOptions(1.0, "value", candidates=4)
+    few = calibrate(model, x, 2, options, generator=generator(0))
     close(few.ratio_per_value.values.flatten(), few.ratio, 0.2)
 
 
 def test_save_and_load_with_values(tmp_path, levels) -> None:
     x = levels.world.sample(600, generator(1))
-    found = calibrate(
-        levels.model, x, depth=2, candidates=8, per_value=True, generator=generator(2)
-    )
+    options = CalibrationOptions(ratio="value", candidates=8)
+    found = calibrate(levels.model, x, 2, options, generator=generator(2))
     found.save(tmp_path / "c.json")
     again = Calibration.load(tmp_path / "c.json")
     assert torch.equal(again.ratio_per_value.edges, found.ratio_per_value.edges)
     assert torch.equal(again.ratio_per_value.values, found.ratio_per_value.values)
     assert found.finest_ratio is found.ratio_per_value and found.ratio_name == "w*(x_hat)"
     drawn = [
-        dc.sample(
-            levels.model,
-            3,
-            shape=(1,),
-            solver="ancestral",
-            calibration=c,
-            generator=generator(3),
-        ).z_0
+        dc.sample(levels.model, 3, shape=(1,), solver=dc.Ancestral.of(c), generator=generator(3))
         for c in (found, again)
     ]
-    assert torch.equal(*drawn)
-    with pytest.raises(ValueError, match="per_value=True"):
-        elbo(levels.model, x, ratio="per value", calibration=plan_without_values(levels, x))
-    with pytest.raises(ValueError, match="at infinite depth"):
-        elbo(levels.model, x, ratio=found.ratio_per_value)
-    with pytest.raises(ValueError, match="has no steps of that form"):
-        dc.sample(
-            levels.model, 2, shape=(1,), solver="exponential", steps=2, ratio=found.ratio_per_value
-        )
+    assert torch.equal(drawn[0].z_0, drawn[1].z_0)
+    losses = [
+        elbo(levels.model, x, dc.FiniteDepth(c), generator=generator(4)).diffusion
+        for c in (found, again)
+    ]
+    assert torch.equal(*losses)
 
 
-def plan_without_values(levels, x) -> Calibration:
-    return plan(measure_steps(levels.model, x, candidates=8, generator=generator(2)), 2)
+def test_a_ratio_of_the_state_belongs_to_steps() -> None:
+    """Infinite depth has no ratio to give, nor has a solver of equations without steps of that form."""
+    for made in (dc.InfiniteDepth, dc.Exponential, dc.TorchSDE):
+        with refused(TypeError, "unexpected keyword argument 'ratio'"):
+            made(ratio=lambda step, estimates: estimates.x_hat)
