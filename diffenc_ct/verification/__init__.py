@@ -1,6 +1,7 @@
 """Identities between finite and infinite depth, checked on a model or a world."""
 
 from diffenc_ct.verification.checks import Check, Verification
-from diffenc_ct.verification.identities import LADDER, richardson, verify
+from diffenc_ct.verification.identities import LADDER, verify
+from diffenc_ct.verification.losses import richardson
 
 __all__ = ["LADDER", "Check", "Verification", "richardson", "verify"]

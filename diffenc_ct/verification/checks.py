@@ -6,7 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """value against expected; error: the standard error of their difference; allowance: known truncation error."""
+    """One identity: two numbers that must agree.
+
+    Attributes:
+        name: what is compared.
+        value: the one.
+        expected: the other.
+        error: the standard error of their difference.
+        allowance: the truncation error that is known beforehand.
+    Example:
+        >>> Check("a sum", 1.0, 0.9, error=0.02, allowance=0.04).passed  # three standard errors beyond
+        True
+    """
 
     name: str
     value: float
@@ -23,12 +34,23 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether the two agree within four standard errors."""
         return self.deviations <= 4
 
 
 @dataclass(frozen=True)
 class Verification:
-    """All checks, and per depth of the ladder L_T and L_T(w*) with standard errors, bits per dimension."""
+    """All checks, and the losses of every depth of the ladder, bits per dimension.
+
+    Attributes:
+        checks: one for each identity.
+        depths: T.
+        loss: L_T at w = 1.
+        loss_error: its standard error.
+        best_loss: L_T at w*.
+        best_loss_error: its standard error.
+        infinite: L_inf, extrapolated.
+    """
 
     checks: tuple[Check, ...]
     depths: tuple[int, ...]
@@ -40,10 +62,11 @@ class Verification:
 
     @property
     def passed(self) -> bool:
+        """Whether every check is."""
         return all(check.passed for check in self.checks)
 
     def table(self) -> str:
-        """Both tables as text, losses in bits per dimension."""
+        """Losses (bits per dimension) and checks as text."""
         lines = [
             f"{'T':>6}{'L_T':>12}{'± s.e.':>10}{'L_T(w*)':>12}{'± s.e.':>10}{'L_T - L_inf':>14}"
         ]

@@ -1,10 +1,9 @@
-"""Mutants of sampling and verification."""
+"""Mutants of sampling."""
 
 from tests.mutants import Mutant
 
-FILE, VERIFY = "diffenc_ct/sampling/samples.py", "diffenc_ct/verification/identities.py"
+FILE = "diffenc_ct/sampling/samples.py"
 PROBLEM, TESTS = "diffenc_ct/sampling/problem.py", "tests/sampling/test_sampling.py"
-VERIFY_TESTS = "tests/verification/test_verification.py"
 
 MUTANTS = [
     Mutant(
@@ -48,19 +47,5 @@ MUTANTS = [
         "p.std * w.to(z)",
         "w scales the variance, not the standard deviation",
         (f"{TESTS}::test_ancestral_is_the_models_own_reverse",),
-    ),
-    Mutant(
-        VERIFY,
-        'method="heun", dt=1 / steps',
-        'method="midpoint", dt=4 / steps',
-        "a method that sees half a step's noise",
-        (f"{VERIFY_TESTS}::test_path_kl_is_unbiased",),
-    ),
-    Mutant(
-        VERIFY,
-        "(8 * four_times - 6 * twice + once) / 3",
-        "(8 * four_times - 4 * twice - once) / 3",
-        "weights that sum to one but extrapolate nothing",
-        (f"{VERIFY_TESTS}::test_richardson_is_exact_to_second_order",),
     ),
 ]
