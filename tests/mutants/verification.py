@@ -2,11 +2,10 @@
 
 from tests.mutants import Mutant
 
-LOSSES, CHECKS, TESTS = (
-    "diffenc_ct/verification/losses.py",
-    "diffenc_ct/verification/checks.py",
-    "tests/verification/test_verification.py",
+LOSSES, CHECKS, IDENTITIES = (
+    f"diffenc_ct/verification/{name}.py" for name in ("losses", "checks", "identities")
 )
+TESTS = "tests/verification/test_verification.py"
 
 MUTANTS = [
     Mutant(
@@ -29,5 +28,26 @@ MUTANTS = [
         "return not self.deviations > 40",
         "a check that nothing fails",
         (f"{TESTS}::test_check_arithmetic",),
+    ),
+    Mutant(
+        CHECKS,
+        "return math.inf if math.isnan(result)",
+        "return 0.0 if math.isnan(result)",
+        "a number that is none passes",
+        (f"{TESTS}::test_check_arithmetic",),
+    ),
+    Mutant(
+        IDENTITIES,
+        "limit = 2 * math.log(2) * infinite",
+        "limit = math.log(2) * infinite",
+        "T (w* - 1) tends to L_inf / d",
+        (f"{TESTS}::test_a_gaussian_world_passes",),
+    ),
+    Mutant(
+        IDENTITIES,
+        "expected = (1 / ratio - 1 + math.log(ratio)) / (2 * math.log(2))",
+        "expected = (1 / ratio - 1 - math.log(ratio)) / (2 * math.log(2))",
+        "ln w with the wrong sign",
+        (f"{TESTS}::test_a_gaussian_world_passes",),
     ),
 ]
