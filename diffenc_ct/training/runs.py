@@ -81,8 +81,7 @@ def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "late
 
     Example:
         >>> import diffenc_ct as dc
-        >>> model = dc.load(dc.pretrained_names()[0])
-        >>> model.shape
+        >>> dc.load("mnist-diffenc-small").shape
         (1, 28, 28)
     """
     return open_run(run, weights=weights, checkpoint=checkpoint).model

@@ -21,6 +21,7 @@ from diffenc_ct.adapters.jax import flax_msgpack
 from diffenc_ct.adapters.jax.models import build, describe
 from diffenc_ct.adapters.jax.options import read_options
 from tests.jax_examples import configuration, example, load, models, network, write_example
+from tests.refusals import refused
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = Path(os.environ.get("DIFFENC_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -47,7 +48,7 @@ def first(a):
 def outputs(model, given):
     """Every output of the reference, by its key."""
     t, x = torch.from_numpy(given["t"]), first(given["images"])
-    terms = dc.elbo(model, x, t=t, noise=first(given["eps"]), noise_0=first(given["eps_0"]))
+    terms = dc.elbo(model, x, draws=dc.Draws(t, first(given["eps"]), first(given["eps_0"])))
     gamma = model.schedule(t).gamma
     encoding = model.encoder(model.scale(x), gamma)
     depth, step = int(given["step_T"]), int(given["step_i"])
@@ -62,7 +63,7 @@ def outputs(model, given):
         "loss_klz": terms.latent,
         "loss_diff": terms.diffusion,
         "bpd": terms.bits_per_dimension().total.mean(),
-        "v_hat": model.network(first(given["z_t"]), gamma),
+        "v_hat": model.heads.network(first(given["z_t"]), gamma),
         "z_s": z_s.sample(noise=first(given["step_eps"])),
         "decoded": model.decode(first(given["decoder_input"]), model.schedule.at(0.0, t).gamma),
     }
@@ -128,12 +129,12 @@ def unturned(model):
 
 
 def other_groups(model):
-    model.network.norm_out.num_groups //= 2
+    model.heads.network.norm_out.num_groups //= 2
     return model
 
 
 def other_prediction(model):
-    model.prediction = "v" if model.prediction == "eps" else "eps"
+    model.heads.predicts = "v" if model.heads.predicts == "eps" else "eps"
     return model
 
 
@@ -199,11 +200,10 @@ def test_save_then_load_is_bitwise(tmp_path_factory, drawn):
     if config["ddpm_type"] == "S3VA":
         for name in ("m1_to_1", "k", "gamma_reg", "end_reg"):
             assert described["encoder_config"][name] == config["encoder_config"][name]
-    shape = (2, model.network.channels, 4, 4)
-    x, eps = torch.randint(model.levels, shape), torch.randn(shape)
-    a, b = (
-        dc.elbo(m, x, t=torch.tensor([0.1, 0.8]), noise=eps, noise_0=eps) for m in (model, loaded)
-    )
+    shape = (2, model.heads.network.channels, 4, 4)
+    x, eps = torch.randint(model.decoder.levels, shape), torch.randn(shape)
+    draws = dc.Draws(torch.tensor([0.1, 0.8]), eps, eps)
+    a, b = (dc.elbo(m, x, draws=draws) for m in (model, loaded))
     assert torch.equal(a.total, b.total)
     state = flax_msgpack.unpack((folder / "w").read_bytes())
     assert state["step"] == 7 and set(state["opt_state"]) == {"0", "1", "2"}
@@ -211,10 +211,13 @@ def test_save_then_load_is_bitwise(tmp_path_factory, drawn):
 
 def test_image_shape_is_checked(tmp_path):
     write_example(tmp_path)
-    assert load(tmp_path, image_shape=(2, 8, 8)).network.channels == 2
+    assert load(tmp_path).shape is None
+    model = load(tmp_path, image_shape=(2, 8, 8))
+    assert model.heads.network.channels == 2 and model.shape == (2, 8, 8)
+    jax_checkpoints.save(model, tmp_path / "c.json", tmp_path / "w")  # the shape is not in the way
     with pytest.raises(ValueError, match="2 channels"):
         load(tmp_path, image_shape=(1, 8, 8))
-    with pytest.raises(ValueError, match="which"):
+    with refused(ValueError, "which"):
         load(tmp_path, which="average")
 
 
@@ -230,8 +233,8 @@ def test_which_weights(tmp_path):
     (tmp_path / "w").write_bytes(flax_msgpack.pack(trees))
     bias = flat["score_model/conv_in/bias"]
     last, average = load(tmp_path, which="params"), load(tmp_path)
-    assert np.array_equal(last.network.conv_in.bias.detach(), bias + np.float32(1))
-    assert np.array_equal(average.network.conv_in.bias.detach(), bias + np.float32(2))
+    assert np.array_equal(last.heads.network.conv_in.bias.detach(), bias + np.float32(1))
+    assert np.array_equal(average.heads.network.conv_in.bias.detach(), bias + np.float32(2))
 
 
 def test_multi_resolution_height(tmp_path):
@@ -256,19 +259,27 @@ class Custom(dc.NonTrainableEncoder):
 
 def variants():
     unet = functools.partial(dc.networks.ScoreUNet, 1, groups=16)
-    linear, nt = dc.LinearSchedule, dc.NonTrainableEncoder
-    yield "levels|vocab_size", dc.DiffEnc(linear(), nt(), unet(), levels=None)
-    yield "prediction", dc.DiffEnc(linear(), nt(), unet(), prediction="x")
-    yield "heads|channels", dc.DiffEnc(linear(), nt(), unet(out_channels=2), heads="paired")
-    yield "head", dc.DiffEnc(linear(), nt(), unet(), head=unet())
-    yield "Custom", dc.DiffEnc(linear(), Custom(), unet())
-    yield "Monotone", dc.DiffEnc(dc.MonotoneSchedule(), nt(), unet())
-    yield "weight", dc.DiffEnc(dc.PolynomialSchedule(weight=0.5), nt(), unet())
-    yield "MLP", dc.DiffEnc(linear(), nt(), dc.networks.MLP(4))
-    yield "MLP", dc.DiffEnc(linear(), dc.TrainableEncoder(dc.networks.MLP(4)), unet())
-    yield "groups", dc.DiffEnc(linear(), nt(), unet(block_groups=8))
-    yield "gamma", dc.DiffEnc(linear(-12.0, 5.0), nt(), unet())
-    yield "float64", dc.DiffEnc(linear(), nt(), unet()).double()
+
+    def model(schedule=None, encoder=None, heads=None, decoder=None):
+        return dc.DiffEnc(
+            schedule or dc.LinearSchedule(),
+            encoder or dc.NonTrainableEncoder(),
+            heads or dc.Single(unet()),
+            decoder or dc.Levels(256),
+        )
+
+    yield "decoder Reals", model(decoder=dc.Reals())
+    yield "predicts", model(heads=dc.Single(unet(), predicts="x"))
+    yield "heads Paired", model(heads=dc.Paired(unet(out_channels=2)))
+    yield "heads Separate", model(heads=dc.Separate(unet(), unet()))
+    yield "Custom", model(encoder=Custom())
+    yield "Monotone", model(dc.MonotoneSchedule())
+    yield "weight", model(dc.PolynomialSchedule(weight=0.5))
+    yield "MLP", model(heads=dc.Single(dc.networks.MLP(4)))
+    yield "MLP", model(encoder=dc.TrainableEncoder(dc.networks.MLP(4)))
+    yield "groups", model(heads=dc.Single(unet(block_groups=8)))
+    yield "gamma", model(dc.LinearSchedule(-12.0, 5.0))
+    yield "float64", model().double()
 
 
 @pytest.mark.parametrize(("message", "model"), list(variants()))
@@ -291,14 +302,14 @@ def test_a_failed_save_loses_nothing(tmp_path):
 
 
 def test_a_head_fitted_to_an_authors_checkpoint_leaves_its_elbo_alone(tmp_path):
-    """Their weights, a head of ours: paired, fitted, and every term at eta = 1 as before."""
+    """Their weights, a head of ours: separate, fitted, and every term at eta = 1 as before."""
     write_example(tmp_path)
     model = load(tmp_path)
     x = torch.randint(0, 256, (6, 2, 8, 8), generator=torch.Generator().manual_seed(0))
     fitted = dc.fit_head(
-        model, x, steps=3, batch_size=4, generator=torch.Generator().manual_seed(1)
+        model, x, dc.HeadFitting(steps=3, batch_size=4), generator=torch.Generator().manual_seed(1)
     ).model
-    assert fitted.paired and not model.paired
+    assert isinstance(fitted.heads, dc.Separate) and isinstance(model.heads, dc.Single)
     before, after = (
         dc.elbo(m, x, generator=torch.Generator().manual_seed(2)) for m in (model, fitted)
     )

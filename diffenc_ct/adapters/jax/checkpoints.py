@@ -38,12 +38,18 @@ def load(
 ) -> DiffEnc:
     """The model of an authors' configuration and checkpoint, float32, in evaluation mode.
 
-    which: the averaged weights, or the last ones ("params"). The number of channels is taken from the weights;
-    image_shape, (channels, height, width), is checked against them where given.
+    The number of channels is taken from the weights.
 
-    Raises ValueError for an option that is not implemented, missing or unknown (by name), for a parameter that is
-    missing, left over, of another shape or dtype (by path), and for a file that is corrupt or truncated; OSError
-    for one that cannot be read.
+    Args:
+        config_json: path of the configuration.
+        weights_msgpack: path of the checkpoint.
+        which: the averaged weights, or the last ones ("params").
+        image_shape: (channels, height, width), checked against the weights; then `sample` need not be told.
+
+    Raises:
+        ValueError: for an option that is not implemented, missing or unknown (by name), for a parameter that is
+            missing, left over, of another shape or dtype (by path), and for a file that is corrupt or truncated.
+        OSError: for a file that cannot be read.
     """
     if which not in ("ema", "params"):
         raise ValueError(f'which={which!r}; choose "ema" or "params"')
@@ -62,6 +68,7 @@ def load(
     except ValueError as error:
         raise ValueError(f"{weights_msgpack}: {error}") from error
     model.load_state_dict(weights, assign=True)
+    model.shape = image_shape
     return model.eval()
 
 
@@ -77,12 +84,20 @@ def save(
     Both params and ema_params are the model's weights; the state of the optimiser (AdamW as optax lays it out) is
     that of a fresh start. Each file appears complete or not at all.
 
-    Raises ValueError naming what their format cannot hold: real data, paired heads, another encoder, network or
-    schedule, other group counts than theirs, weights that are not float32.
+    Args:
+        model: to be written.
+        config_json: path of the configuration.
+        weights_msgpack: path of the checkpoint.
+        step: that the state says.
+
+    Raises:
+        ValueError: naming what their format cannot hold: real data, paired heads, another encoder, network or schedule,
+            other group counts than theirs, weights that are not float32.
     """
     options = read_options(describe(model))
     with torch.device("meta"):
         twin = build(options, _channels(model), _levels_of(model))
+    twin.shape = model.shape  # which their format does not say
     found = difference(model, twin)
     if found is not None:
         raise ValueError(f"the authors' format cannot hold this model: {found}")

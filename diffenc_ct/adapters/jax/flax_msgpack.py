@@ -15,10 +15,12 @@ Reference: flax.serialization (msgpack_serialize, msgpack_restore).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-import msgpack
 import numpy as np
+
+from diffenc_ct._extras import require
 
 _CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
@@ -30,20 +32,33 @@ _MALFORMED = (
     RecursionError,
     TypeError,
     ValueError,
-    msgpack.UnpackException,
 )
+
+
+def _msgpack() -> ModuleType:
+    return require("msgpack", "jax")
 
 
 @dataclass(frozen=True)
 class Array:
-    """An array as the file holds it, not yet decoded: shape, name of the dtype, bytes."""
+    """An array as the file holds it, not yet decoded.
+
+    Attributes:
+        shape: of the array.
+        dtype: its name.
+        data: bytes in C order, little endian.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     data: bytes
 
     def numpy(self) -> np.ndarray:
-        """The array, a copy. ValueError where the dtype is unknown to numpy or the bytes do not fill the shape."""
+        """The array, a copy.
+
+        Raises:
+            ValueError: where the dtype is unknown to numpy or the bytes do not fill the shape.
+        """
         try:
             dtype = np.dtype(self.dtype).newbyteorder("<")
         except TypeError:
@@ -58,18 +73,32 @@ class Array:
 def unpack(data: bytes) -> Any:
     """The tree in `data`: nested dicts with strings as keys, leaves Array or plain numbers and strings.
 
-    Raises ValueError where the bytes are truncated, corrupt or of another format.
+    Args:
+        data: a whole file.
+
+    Raises:
+        ValueError: where the bytes are truncated, corrupt or of another format.
+        MissingExtra: without msgpack.
     """
     try:
-        tree = msgpack.unpackb(data, ext_hook=_extension, raw=False, strict_map_key=False)
+        tree = _msgpack().unpackb(data, ext_hook=_extension, raw=False, strict_map_key=False)
         return _joined(tree)
     except _MALFORMED as error:
         raise ValueError(f"not a readable Flax msgpack: {error}") from error
 
 
 def pack(tree: Mapping[str, Any]) -> bytes:
-    """The bytes that Flax would write for a tree of dicts, numpy arrays, numpy scalars and plain numbers."""
-    return msgpack.packb(tree, default=_packed, strict_types=True)
+    """The bytes that Flax would write.
+
+    Args:
+        tree: of dicts, numpy arrays, numpy scalars and plain numbers.
+
+    Raises:
+        TypeError: for another leaf.
+        MissingExtra: without msgpack.
+    """
+    packed: bytes = _msgpack().packb(tree, default=_packed, strict_types=True)
+    return packed
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -95,10 +124,10 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _extension(code: int, data: bytes) -> Any:
     if code == _COMPLEX:
-        return complex(*msgpack.unpackb(data))
+        return complex(*_msgpack().unpackb(data))
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"extension type {code} is none of Flax's")
-    shape, dtype, content = msgpack.unpackb(data, raw=True)
+    shape, dtype, content = _msgpack().unpackb(data, raw=True)
     if not all(isinstance(n, int) and n >= 0 for n in shape) or not isinstance(content, bytes):
         raise ValueError(f"an array of shape {shape} and {type(content).__name__} content")
     return Array(tuple(shape), dtype.decode("ascii"), content)
@@ -126,5 +155,6 @@ def _packed(leaf: Any) -> Any:
         array = np.asarray(leaf)
         little = array.astype(array.dtype.newbyteorder("<"))
         content = (array.shape, array.dtype.name, little.tobytes("C"))
-        return msgpack.ExtType(code, msgpack.packb(content, use_bin_type=True))
+        packed = _msgpack().packb(content, use_bin_type=True)
+        return _msgpack().ExtType(code, packed)
     raise TypeError(f"Flax's msgpack has no form for {type(leaf).__name__}")

@@ -39,8 +39,14 @@ def build(
 ) -> DiffEnc:
     """The untrained model of `options` (as read_options returns them) for images of so many channels.
 
-    encoder_levels: levels and blocks a level, which a multi-resolution encoder derives from the images' height
-    and a checkpoint shows. Raises ValueError where widths, groups and schedule do not fit together.
+    Args:
+        options: checked.
+        channels: of the images.
+        encoder_levels: levels and blocks a level, which a multi-resolution encoder derives from the images' height and
+            a checkpoint shows.
+
+    Raises:
+        ValueError: where widths, groups and schedule do not fit together.
     """
     ends = float(options["gamma_min"]), float(options["gamma_max"])
     score, encoder = options["score_model_config"], options["encoder_config"]
@@ -106,8 +112,13 @@ def _common(network: Mapping[str, Any]) -> dict[str, Any]:
 def describe(model: DiffEnc) -> dict[str, Any]:
     """The configuration that `build` turns into this model, if there is one.
 
-    Raises ValueError where a part has no counterpart among the authors'. Whatever this overlooks shows when
-    `difference` compares the model with what `build` makes of the description.
+    Whatever this overlooks shows when `difference` compares the model with what `build` makes of the description.
+
+    Args:
+        model: to be described.
+
+    Raises:
+        ValueError: where a part has no counterpart among the authors'.
     """
     gamma_types = {schedule: name for name, schedule in SCHEDULES.items()}
     heads = _one_of(model.heads, {Single: model.heads}, "heads")
@@ -125,10 +136,8 @@ def describe(model: DiffEnc) -> dict[str, Any]:
         inner = _one_of(
             model.encoder.network, {EncoderUNet: model.encoder.network}, "encoder network"
         )
-    if kind in (
-        "S3VA",
-        "S4V_NT",
-    ):  # DiffEnc-nt has no such network, but the authors' code wants a section
+    # DiffEnc-nt has no such network, but the authors' code wants a section.
+    if kind in ("S3VA", "S4V_NT"):
         nn_config = _describe_network(inner or network, ENCODER_BODIES, fourier=False)
     low, high = network.embed.gamma_range
     return {

@@ -38,7 +38,17 @@ ENCODER_NETWORKS = ("unet", "vdm_unet", "unet_mult_res")
 
 @dataclass(frozen=True)
 class Option:
-    """A value's kind (bool, int, float, str, or the options of a section), its choices or range, its default."""
+    """What a value may be.
+
+    Attributes:
+        of: its kind: bool, int, float, str, or the options of a section.
+        choices: where only these are implemented.
+        least: the smallest number.
+        most: the largest number.
+        default: where the option may be missing.
+        nullable: whether it may be null.
+        why: other choices are refused.
+    """
 
     of: Any
     choices: tuple[Any, ...] | None = None
@@ -49,7 +59,15 @@ class Option:
     why: str = ""
 
     def read(self, value: Any, where: str) -> Any:
-        """`value`, checked; `where` is the option's name in the error. Raises ValueError."""
+        """The value, checked.
+
+        Args:
+            value: as JSON has it.
+            where: the option's name.
+
+        Raises:
+            ValueError: for a value that is not allowed.
+        """
         if value is None and self.nullable:
             return None
         if isinstance(self.of, dict):
@@ -126,7 +144,16 @@ MODEL: dict[str, Option] = {
 
 
 def read_section(values: Any, options: Mapping[str, Option], where: str = "") -> dict[str, Any]:
-    """A section's values with defaults filled in. Raises ValueError naming the option that is wrong."""
+    """A section's values with defaults filled in.
+
+    Args:
+        values: as JSON has them.
+        options: of the section.
+        where: its name.
+
+    Raises:
+        ValueError: naming the option that is wrong.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where or 'the configuration'} must be a JSON object, not {values!r}")
     prefix = f"{where}." if where else ""
@@ -147,8 +174,12 @@ def read_section(values: Any, options: Mapping[str, Option], where: str = "") ->
 def read_options(values: Any) -> dict[str, Any]:
     """A whole configuration, checked, with defaults filled in.
 
-    Raises ValueError naming an option that is unknown, missing, of the wrong kind, not supported, or at odds
-    with another.
+    Args:
+        values: as JSON has them.
+
+    Raises:
+        ValueError: naming an option that is unknown, missing, of the wrong kind, not supported, or at odds with
+            another.
     """
     options = read_section(values, MODEL)
     encoder = options["encoder_config"]

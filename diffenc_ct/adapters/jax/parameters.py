@@ -27,7 +27,13 @@ from diffenc_ct.model import DiffEnc
 
 @dataclass(frozen=True)
 class Layout:
-    """Their name of a parameter within its layer, and the maps between the layouts, one the other's inverse."""
+    """Where a parameter is theirs.
+
+    Attributes:
+        name: of the parameter within its layer.
+        to_ours: from their layout to ours.
+        to_theirs: the inverse.
+    """
 
     name: str
     to_ours: Callable[[Tensor], Tensor]
@@ -126,7 +132,14 @@ _SCHEDULE = {"schedule.start": "gamma/b", "schedule.slope": "gamma/w"}
 
 @dataclass(frozen=True)
 class Pair:
-    """A parameter of ours, its name, and the path and layout of theirs."""
+    """A parameter of ours and its counterpart.
+
+    Attributes:
+        name: ours.
+        parameter: ours.
+        path: of theirs.
+        layout: of theirs.
+    """
 
     name: str
     parameter: Tensor
@@ -135,7 +148,12 @@ class Pair:
 
 
 def pairs(model: DiffEnc, options: Mapping[str, Any]) -> Iterator[Pair]:
-    """Every parameter of the model that `options` describe, with its counterpart."""
+    """Every parameter of a model with its counterpart.
+
+    Args:
+        model: ours.
+        options: that describe it.
+    """
     table = SCORE_PATHS[options["score_model_config"]["m_type"]]
     if options["ddpm_type"] == "S3VA":
         table = table | ENCODER_PATHS[options["encoder_config"]["nn_config"]["m_type"]]
@@ -182,9 +200,15 @@ def _layout(module: nn.Module, owner: str, kind: str) -> Layout:
 def to_ours(
     model: DiffEnc, options: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """Their parameters by path as a state dict of `model`, each checked, all of them used.
+    """Their parameters as a state dict of `model`, each checked, all of them used.
 
-    Raises ValueError for a parameter that is missing, left over, no array, or of another shape or dtype.
+    Args:
+        model: ours.
+        options: that describe it.
+        theirs: by path.
+
+    Raises:
+        ValueError: for a parameter that is missing, left over, no array, or of another shape or dtype.
     """
     left, weights = dict(theirs), {}
     for pair in pairs(model, options):
@@ -217,7 +241,15 @@ def _tensor(array: Any, pair: Pair) -> Tensor:
 
 
 def to_theirs(model: DiffEnc, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The model's parameters by their path. Raises ValueError where one is not float32."""
+    """The model's parameters by their path.
+
+    Args:
+        model: ours.
+        options: that describe it.
+
+    Raises:
+        ValueError: where one is not float32.
+    """
     flat = {}
     for pair in pairs(model, options):
         if pair.parameter.dtype != torch.float32:
