@@ -38,7 +38,8 @@ BOTH = pytest.mark.parametrize(
     [
         ({"noise_level": 0.0}, ValueError, "noise_level=0 .* use eta > 0"),
         ({"noise_level": -1.0}, ValueError, "noise_level=-1.0 must be a finite number >= 0"),
-        ({"noise_level": None}, TypeError, "noise_level"),
+        ({"noise_level": None}, TypeError, "noise_level=None must be a number, a NoiseLevel"),
+        ({"noise_level": "optimal"}, TypeError, "noise_level='optimal' must be a number"),
         ({"ends_fraction": 0.0}, ValueError, r"ends_fraction=0.0 must lie in \(0, 1\]"),
         ({"ends_fraction": 1.1}, ValueError, "ends_fraction"),
         ({"rate_fraction": 0.0}, ValueError, "rate_fraction"),
