@@ -2,12 +2,14 @@
 
 from tests.mutants import Mutant
 
-FILE, TABLES = "diffenc_ct/calibration/plan.py", "diffenc_ct/calibration/tables.py"
-RATIOS = "diffenc_ct/calibration/ratios.py"
+FILE, TABLES, PRODUCTS, RATIOS, STEPPED, STEPS = (
+    f"diffenc_ct/calibration/{name}.py"
+    for name in ("fit", "tables", "products", "ratios", "stepped", "steps")
+)
 TESTS, OF_VALUES = "tests/calibration/test_calibration.py", "tests/calibration/test_ratios.py"
-EXACTLY = "tests/calibration/test_ratios_exactly.py"
+OF_TABLES, EXACTLY = "tests/calibration/test_tables.py", "tests/calibration/test_ratios_exactly.py"
 COSTS = (f"{OF_VALUES}::test_costs_of_steps_by_brute_force",)
-DIFFERENCE = (f"{TESTS}::test_tables_hold_every_steps_difference",)
+DIFFERENCE = (f"{OF_TABLES}::test_tables_hold_every_steps_difference",)
 
 MUTANTS = [
     Mutant(
@@ -39,23 +41,23 @@ MUTANTS = [
         (f"{TESTS}::test_per_dimension_excess_in_closed_form",),
     ),
     Mutant(
-        FILE,
+        STEPPED,
         "return total + slope * (gamma.double() - start)",
         "return total - slope * (gamma.double() - start)",
         "a sign in the integral of eta^2",
         (f"{TESTS}::test_stepped_noise_level",),
     ),
     Mutant(
-        TABLES,
+        PRODUCTS,
         "k = -torch.expm1(-0.5 * (integral + D))",
         "k = -torch.expm1(-0.5 * (integral - D))",
         "the signal's part of the decay with the wrong sign",
         DIFFERENCE,
     ),
     Mutant(
-        TABLES,
-        "- 2 * k * D * er",
-        "+ 2 * k * D * er",
+        PRODUCTS,
+        "- 2 * k * D * p.er",
+        "+ 2 * k * D * p.er",
         "the sign of r_hat in the cross term",
         DIFFERENCE,
     ),
@@ -75,7 +77,7 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        'source = tables.smoothed() if grid == "best" else tables',
+        'source = tables.smoothed() if options.grid == "best" else tables',
         "source = tables",
         "a grid chosen on single depths, some of which were lucky",
         (f"{TESTS}::test_a_grid_is_not_fooled_by_rare_errors_that_were_missed",),
@@ -85,21 +87,64 @@ MUTANTS = [
         "rows = table.movedim(1, -1)",
         "rows = table",
         "the average taken over s, where the errors depend on t",
-        (f"{TESTS}::test_smoothed_tables_average_errors_over_depth",),
+        (f"{OF_TABLES}::test_smoothed_tables_average_errors_over_depth",),
     ),
     Mutant(
         "diffenc_ct/training/evaluation.py",
-        "loss / (steps * width)",
-        "loss * (steps * width)",
-        "the loss per unit of depth multiplied by a step's width",
+        "columns += bound.along(t, terms.diffusion)",
+        "columns += [t, terms.diffusion]",
+        "the loss of a step shown where the draw is, not where the step is",
         ("tests/cli/test_calibration_commands.py::test_evaluation_on_a_grid",),
     ),
     Mutant(
-        "diffenc_ct/elbo/named_steps.py",
-        '"optimal": calibration.ratio,',
-        '"optimal": calibration.ratio.flip(0),',
+        STEPS,
+        "fitted = (self.ratio_per_value, self.ratio_per_dimension, self.ratio)",
+        "fitted = (self.ratio, self.ratio_per_dimension, self.ratio_per_value)",
+        "the coarsest ratio for the finest",
+        ("tests/elbo/test_bounds.py::test_a_calibration_brings_grid_ratio_and_noise_level",),
+    ),
+    Mutant(
+        "diffenc_ct/elbo/finite.py",
+        "return expand(ratio.to(like)[step], like)",
+        "return expand(ratio.to(like).flip(0)[step], like)",
         "ratios counted from the noise",
-        (f"{TESTS}::test_elbo_takes_a_calibration",),
+        (f"{TESTS}::test_a_bound_takes_a_calibration",),
+    ),
+    Mutant(
+        FILE,
+        'if options.ratio != "value":',
+        "if tables.kept is None:",
+        "ratios per value whatever was asked for, where values were kept",
+        (f"{EXACTLY}::test_the_grid_is_chosen_for_the_ratio",),
+    ),
+    Mutant(
+        FILE,
+        "[e**0.5 for e in ETA_SQUARED] if given is None else [given]",
+        "[e**0.5 for e in ETA_SQUARED]",
+        "eta* fitted where a noise level is given",
+        (f"{TESTS}::test_what_is_calibrated_is_what_was_asked_for",),
+    ),
+    Mutant(
+        FILE,
+        "        if self.noise_level is not None:\n"
+        "            refuse_determinism(as_noise_level(self.noise_level))\n",
+        "",
+        "steps of infinite cost",
+        (f"{TESTS}::test_refusals_of_calibrations",),
+    ),
+    Mutant(
+        TABLES,
+        "some = order[: max(1, round(share * count))]",
+        "some = order",
+        "every value kept, whatever was asked for",
+        (f"{OF_TABLES}::test_single_values_are_kept_where_they_are_asked_for",),
+    ),
+    Mutant(
+        TABLES,
+        "kept.append(_some((e, r, x_t), share, picked))",
+        "kept.append(_some((e, x_t, r), share, picked))",
+        "r_hat and x_t exchanged in what is kept",
+        (f"{OF_TABLES}::test_single_values_are_kept_where_they_are_asked_for",),
     ),
     Mutant(
         RATIOS,
@@ -131,8 +176,8 @@ MUTANTS = [
     ),
     Mutant(
         RATIOS,
-        "yield step, x_t - errors.x_hat,",
-        "yield step, x_t + errors.x_hat,",
+        "yield step, x_t - errors.x,",
+        "yield step, x_t + errors.x,",
         "the error's sign in x_hat",
         (f"{EXACTLY}::test_fitted_values_are_the_posterior_variance",),
     ),
@@ -149,13 +194,6 @@ MUTANTS = [
         "torch.searchsorted(edges, -x_hat)",
         "values looked up from the other end",
         (f"{OF_VALUES}::test_a_ratio_per_value_is_looked_up_by_step_and_bin",),
-    ),
-    Mutant(
-        "diffenc_ct/elbo/terms.py",
-        "Heads(x_t - errors.x_hat, -errors.r_hat)",
-        "Heads(x_t - errors.x_hat, errors.r_hat)",
-        "the sign of the r_hat that a ratio sees",
-        (f"{OF_VALUES}::test_the_heads_that_a_ratio_sees",),
     ),
     Mutant(
         FILE,

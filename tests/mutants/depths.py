@@ -54,4 +54,11 @@ MUTANTS = [
         "the count does not forget, the sum does",
         (f"{TESTS}::test_importance_average_forgets",),
     ),
+    Mutant(
+        FILE,
+        "right = depth > 0 and grid.shape == (depth + 1,)",
+        "right = grid.shape == (depth + 1,)",
+        "a grid of one depth or none: no step",
+        ("tests/elbo/test_bounds.py::test_finite_depth_refuses",),
+    ),
 ]

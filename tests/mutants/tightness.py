@@ -1,9 +1,11 @@
-"""Mutants of tightness and of heads fitted afterwards."""
+"""Mutants of tightness, of running estimates and of heads fitted afterwards."""
 
 from tests.mutants import Mutant
 
-TIGHTNESS, HEADS = "diffenc_ct/calibration/_tightness.py", "diffenc_ct/training/heads.py"
-TESTS = "tests/calibration/test_tightness.py"
+TIGHTNESS, RUNNING = "diffenc_ct/calibration/_tightness.py", "diffenc_ct/calibration/running.py"
+HEADS = "diffenc_ct/training/heads.py"
+TESTS, OF_RUNNING = "tests/calibration/test_tightness.py", "tests/calibration/test_running.py"
+OF_HEADS = "tests/calibration/test_fitted_heads.py"
 
 MUTANTS = [
     Mutant(
@@ -42,17 +44,45 @@ MUTANTS = [
         (f"{TESTS}::test_covariances_of_a_world",),
     ),
     Mutant(
+        RUNNING,
+        "found = optimal_eta_squared(a, b, c).clamp(0.25, 16)",
+        "found = optimal_eta_squared(a, b, c)",
+        "a young model's eta without bounds",
+        (f"{OF_RUNNING}::test_running_estimates_by_hand",),
+    ),
+    Mutant(
+        RUNNING,
+        "torch.where((a > 0).all(), found, torch.ones_like(found))",
+        "torch.where(a > 0, found, torch.ones_like(found))",
+        "bins that were seen beside some that were not",
+        (f"{OF_RUNNING}::test_eta_is_one_until_every_bin_was_seen",),
+    ),
+    Mutant(
+        RUNNING,
+        "self.moments = self.decay * self.moments + counted",
+        "self.moments = self.decay * self.moments + (1 - self.decay) * counted",
+        "a mean for a sum: what is kept of old runs is of another size",
+        (f"{OF_RUNNING}::test_counts_of_parts_add_up_to_those_of_the_batch",),
+    ),
+    Mutant(
+        RUNNING,
+        "cell = torch.bucketize(gamma.detach().double(), self.edges[1:-1])",
+        "cell = torch.bucketize(gamma.detach().double().cpu(), self.edges[1:-1])",
+        "counted on the CPU",
+        (f"{OF_RUNNING}::test_its_numbers_stay_on_the_device_of_what_is_counted",),
+    ),
+    Mutant(
         HEADS,
         "data = model.scale(x)\n        t, _",
         "data = 0 * model.scale(x)\n        t, _",
         "a head fitted to nothing",
-        (f"{TESTS}::test_a_fitted_head_learns_the_posterior_mean_and_leaves_the_elbo",),
+        (f"{OF_HEADS}::test_a_fitted_head_learns_the_posterior_mean_and_leaves_the_elbo",),
     ),
     Mutant(
         HEADS,
-        "head = copy.deepcopy(model.network) if head is None else head\n    fitted",
-        "head = model.network if head is None else head\n    fitted",
+        "head = copy.deepcopy(single.network) if head is None else head\n    fitted",
+        "head = single.network if head is None else head\n    fitted",
         "the head shares the network it must not touch",
-        (f"{TESTS}::test_variants_fit_what_they_say",),
+        (f"{OF_HEADS}::test_variants_fit_what_they_say",),
     ),
 ]
