@@ -166,7 +166,11 @@ class FiniteDepth:
         return (self.steps if isinstance(self.steps, Tensor) else self.steps.grid).numel() - 1
 
     def grid(self, like: Tensor) -> Float[Tensor, "..."]:
-        """The T + 1 depths in `like`'s dtype and on its device."""
+        """The T + 1 depths.
+
+        Args:
+            like: a tensor whose dtype and device they have.
+        """
         if isinstance(self.steps, int):
             return uniform_grid(self.steps, like)
         return (self.steps if isinstance(self.steps, Tensor) else self.steps.grid).to(like)
@@ -203,7 +207,8 @@ class FiniteDepth:
             generator: of the rest.
 
         Raises:
-            ValueError: for a ratio a dimension that is not of the data's shape.
+            TypeError: for data of the wrong kind.
+            ValueError: for shapes that do not fit, that of a ratio a dimension among them.
         """
         data = scaled(model, x)
         drawn = (draws or Draws()).complete(data, self.depths, generator)
@@ -235,7 +240,12 @@ class FiniteDepth:
     def along(
         self, t: Float[Tensor, " batch"], loss: Float[Tensor, " batch"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Where draws t look on the grid, and the loss there for each unit of depth."""
+        """Where draws look on the grid, and the loss there for each unit of depth.
+
+        Args:
+            t: depths that were drawn.
+            loss: the diffusion term of each.
+        """
         grid, step = self.grid(t), self._step(t)
         width = grid.diff()[step]
         return grid[step] + (t * self.depth - step) * width, loss / (self.depth * width)

@@ -96,6 +96,10 @@ class InfiniteDepth:
             x: levels or reals, as the model's decoder has it.
             draws: values in the place of random ones.
             generator: of the rest.
+
+        Raises:
+            TypeError: for data of the wrong kind.
+            ValueError: for shapes that do not fit.
         """
         data = scaled(model, x)
         drawn = (draws or Draws()).complete(data, self.depths, generator)
@@ -130,12 +134,24 @@ class InfiniteDepth:
     def along(
         self, t: Float[Tensor, " batch"], loss: Float[Tensor, " batch"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Where draws t look, and the loss there for each unit of depth: the same."""
+        """Where draws look, and the loss there for each unit of depth: the same.
+
+        Args:
+            t: depths that were drawn.
+            loss: the diffusion term of each.
+        """
         return t, loss
 
 
 def refuse_determinism(level: NoiseLevel) -> None:
-    """ValueError for eta = 0."""
+    """Refuse eta = 0.
+
+    Args:
+        level: eta.
+
+    Raises:
+        ValueError: where it is 0 at every depth.
+    """
     if level.deterministic:
         raise ValueError(
             "noise_level=0 makes both processes deterministic: the bound is infinite; use eta > 0"
