@@ -1,12 +1,17 @@
-"""Data sets by name or path."""
+"""Data sets by name or path: integers or reals in memory, with fixed splits.
 
-from diffenc_ct.data.named import (
-    NAMES,
-    Dataset,
-    check_values,
-    checkerboard_points,
-    load_dataset,
-    swirl_points,
-)
+named: the names. dataset: what a data set is. points: in the plane. files: one's own. readers: formats.
+"""
 
-__all__ = ["NAMES", "Dataset", "check_values", "checkerboard_points", "load_dataset", "swirl_points"]
+from diffenc_ct.data.dataset import Dataset, check_values
+from diffenc_ct.data.named import NAMES, load_dataset
+from diffenc_ct.data.points import checkerboard_points, swirl_points
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "check_values",
+    "checkerboard_points",
+    "load_dataset",
+    "swirl_points",
+]

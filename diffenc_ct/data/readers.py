@@ -10,15 +10,25 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from jaxtyping import Shaped, UInt8
+
+from diffenc_ct._extras import require
 
 __all__ = ["read_array_file", "read_idx", "read_image_folder", "read_imagenet_batches"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Unsigned bytes from an IDX file, plain or with .gz appended, in the shape its header states."""
+def read_idx(path: Path) -> UInt8[np.ndarray, "*shape"]:
+    """Unsigned bytes from an IDX file, in the shape its header states.
+
+    Args:
+        path: of the file, which may have .gz appended.
+
+    Raises:
+        FileNotFoundError: where there is neither.
+        ValueError: for another format or a truncated file.
+    """
     packed = path.with_name(path.name + ".gz")
     found = path if path.exists() else packed
     if not found.exists():
@@ -42,10 +52,19 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(bytearray(data), np.uint8, offset=header).reshape(shape)
 
 
-def read_imagenet_batches(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(train, test) images (N, 3, 32, 32) from train_data_batch_1..10.npz and val_data.npz.
+def read_imagenet_batches(
+    folder: Path,
+) -> tuple[UInt8[np.ndarray, "train 3 32 32"], UInt8[np.ndarray, "test 3 32 32"]]:
+    """Train and test images from train_data_batch_1..10.npz and val_data.npz.
 
     The published format: an array `data` of shape (N, 3072), unsigned bytes, channel first.
+
+    Args:
+        folder: of the files.
+
+    Raises:
+        FileNotFoundError: naming those that lack.
+        ValueError: for one of another format.
     """
     names = [f"train_data_batch_{i}" for i in range(1, 11)] + ["val_data"]
     missing = [name for name in names if not (folder / f"{name}.npz").exists()]
@@ -67,12 +86,20 @@ def read_imagenet_batches(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(parts[:-1]), parts[-1]
 
 
-def read_image_folder(folder: Path) -> dict[str, np.ndarray]:
-    """Every image below the folder by its relative path: (channels, height, width) bytes, 1 or 3 channels.
+def read_image_folder(folder: Path) -> dict[str, UInt8[np.ndarray, "channels height width"]]:
+    """Every image below a folder by its relative path, of 1 or 3 channels.
 
     All must have the size and mode of the first (in order of their paths). One-bit images become grey,
     palettes colour; transparency and 16-bit images are refused.
+
+    Args:
+        folder: of the images.
+
+    Raises:
+        ValueError: for none, and for one that does not fit, naming it.
+        MissingExtra: without pillow.
     """
+    require("PIL.Image", "data")  # before a folder is searched
     paths = sorted(
         (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES),
         key=lambda path: path.relative_to(folder).as_posix(),
@@ -94,7 +121,7 @@ def read_image_folder(folder: Path) -> dict[str, np.ndarray]:
 
 def _read_image(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with require("PIL.Image", "data").open(path) as image:
             if image.mode == "1":
                 image = image.convert("L")
             elif image.mode == "P" and "transparency" not in image.info:
@@ -114,8 +141,16 @@ def _describe(image: np.ndarray) -> str:
     return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
 
 
-def read_array_file(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file by name, or an .npy file's under the name `data`; object arrays are refused."""
+def read_array_file(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Arrays of an .npz file by name, or an .npy file's under the name `data`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for another format; an array of objects, which could execute code, is one.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give the path of an .npy or .npz file")
     try:

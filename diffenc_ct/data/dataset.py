@@ -1,0 +1,76 @@
+"""A data set: examples in memory, with a fixed split, whose values are checked once."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples in memory, looked at once, when it is made.
+
+    Attributes:
+        name: of the set.
+        train: integers in 0..levels-1, or reals where levels is None.
+        test: the same of examples that no training sees.
+        levels: of integers, None for reals.
+
+    Raises:
+        ValueError: for an empty part, parts of different shapes, and values that the decoder has no probability for.
+    """
+
+    name: str
+    train: Shaped[Tensor, "examples *data"]
+    test: Shaped[Tensor, "others *data_"]
+    levels: int | None
+
+    def __post_init__(self) -> None:
+        for split, values in (("train", self.train), ("test", self.test)):
+            if not len(values):
+                raise ValueError(f"data {self.name!r}: the {split} set is empty; add examples")
+            check_values(values, self.levels, f"data {self.name!r}, {split} set")
+        if self.train.shape[1:] != self.test.shape[1:]:
+            raise ValueError(
+                f"data {self.name!r}: training examples have shape {tuple(self.train.shape[1:])} and test "
+                f"examples {tuple(self.test.shape[1:])}; they must agree"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def dimensions(self) -> int:
+        """Number of data dimensions d of one example."""
+        return self.train[0].numel()
+
+
+def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: str) -> None:
+    """Refuse values that the decoder has no probability for.
+
+    Args:
+        values: to be looked at.
+        levels: of integers, None for reals.
+        where: what to call them in the error.
+
+    Raises:
+        ValueError: for integers out of range, NaN or infinite reals, and one where the other is meant.
+    """
+    if levels is None:
+        if not values.is_floating_point():
+            raise ValueError(f"{where}: {values.dtype} values need a number of levels; give levels")
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{where}: NaN or infinite values; remove them")
+        return
+    if values.is_floating_point():
+        raise ValueError(
+            f"{where}: levels={levels} given but values are {values.dtype}; store integers"
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= levels:
+        raise ValueError(
+            f"{where}: values {low}..{high} do not fit into {levels} levels (0..{levels - 1})"
+        )
