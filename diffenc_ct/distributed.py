@@ -74,7 +74,8 @@ class Processes:
             flat = torch.cat([tensor.reshape(-1) for tensor in group])
             with _answered():
                 dist.all_reduce(flat)
-            for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
+            parts = torch.split(flat, [t.numel() for t in group])
+            for tensor, part in zip(group, parts, strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
     def largest(self, value: int) -> int:
@@ -106,7 +107,8 @@ class Processes:
             raise failure
         if outcome[1] is not None:
             raise TrainingStopped(outcome[1][0], exit_code=outcome[1][1])
-        return outcome[0]
+        result: T = outcome[0]
+        return result
 
     def spread(self, function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """[function(item) for item in items] on every process, each having computed its share of the items.

@@ -2,5 +2,5 @@
 
 from beartype import BeartypeConf, beartype
 
-# How the types of the package are checked while the tests run: with integers where floats are asked for (PEP 484's tower).
+# How the package's types are checked while the tests run: with integers where floats are asked for (PEP 484's tower).
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -16,8 +16,8 @@ from diffenc_ct.worlds import GaussianWorld
 def check_solver(solver: dc.Solver, *, images: int = 2000) -> None:
     """The solver's samples of a two-dimensional Gaussian world with a moving encoder have its mean and covariance.
 
-    Also: it keeps shape and dtype, leaves its input alone, repeats itself, treats images apart from each other, and takes
-    its noise from the problem.
+    Also: it keeps shape and dtype, leaves its input alone, repeats itself, treats images apart from each other, and
+    takes its noise from the problem.
     """
     mean, variances = torch.tensor([0.4, -0.2]), torch.tensor([0.3, 0.05])
     world = GaussianWorld(mean.double(), variances.double(), dc.NonTrainableEncoder())

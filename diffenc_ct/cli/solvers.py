@@ -87,7 +87,7 @@ def make_flow_solver(name: str, **options: Any) -> FlowSolver:
     if not isinstance(solver, FlowSolver):
         flows = [full for full, make in SOLVERS.items() if isinstance(make(), FlowSolver)]
         raise ValueError(
-            f"solver={name!r} does not solve the probability flow, and the paths of stochastic solvers have no density by "
+            f"solver={name!r} does not solve the probability flow, and paths of stochastic solvers have no density by "
             f"change of variables; choose one of {', '.join(flows)}"
         )
     return solver

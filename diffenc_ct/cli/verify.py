@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from diffenc_ct._extras import require
 from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
+from diffenc_ct.model import DiffEnc
 from diffenc_ct.schedules import LinearSchedule
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.verification import LADDER, verify
@@ -103,7 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _world(name: str, encoder: str, examples: int, generator: torch.Generator):
+def _world(
+    name: str, encoder: str, examples: int, generator: torch.Generator
+) -> tuple[DiffEnc, Tensor, float | None]:
     """A model, data and, where it is known, L_inf in nats."""
     schedule = LinearSchedule(-8.0, 5.0)
     kind = NonTrainableEncoder() if encoder == "nontrainable" else IdentityEncoder()
@@ -121,10 +125,9 @@ def _prove(arguments: argparse.Namespace) -> int:
     """Every theorem and its controls, as `python -m theory`."""
     if arguments.run is not None or arguments.world is not None:
         raise ValueError("--theory stands alone; leave out the run and --world")
+    require("sympy", "theory")
     try:
         from diffenc_ct.theory.__main__ import main as prove
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"the theory cannot be imported ({error}); pip install 'diffenc-ct[theory]'"
-        ) from error
-    return prove([])
+        raise ValueError(f"{error}; install the package: pip install -e .") from error
+    return int(prove([]))
