@@ -77,8 +77,7 @@ def growth(
     a: Float[Tensor, "..."], b: Float[Tensor, "..."], level: NoiseLevel
 ) -> Float[Tensor, "..."]:
     """K(a, b) = int_a^b kappa dlambda = (b - a + int eta^2 dlambda)/2, negative for b < a."""
-    shape = torch.broadcast_shapes(a.shape, b.shape)
-    a, b = a.expand(shape), b.expand(shape)
+    a, b = torch.broadcast_tensors(a, b)  # type: ignore[no-untyped-call]
     return 0.5 * (b - a + level.integral(-b, -a))
 
 
