@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import diffenc_ct as dc
 from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.likelihood import log_density, sample_with_log_prob
-from diffenc_ct.likelihood.divergence import FlowField
+from diffenc_ct.likelihood.field import FlowField
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha, expand, sigma2
 from tests.strategies import (
@@ -27,7 +27,7 @@ from tests.strategies import (
     worlds,
 )
 
-TIGHT = 1e-10
+TIGHT = dc.Adams(atol=1e-10)
 
 
 def start(world, schedule: dc.Schedule, n: int, seed: int) -> Tensor:
@@ -47,7 +47,7 @@ def ends(world, schedule: dc.Schedule, z: Tensor):
 def test_density_of_a_world_is_analytic(world, schedule, seed):
     z = start(world, schedule, 3, seed)
     truth, prior = ends(world, schedule, z)
-    found = log_density(world.model(schedule), z, prior=prior, atol=TIGHT)
+    found = log_density(world.model(schedule), z, prior=prior, solver=TIGHT)
     assert (found.log_prob - truth).abs().max() < 1e-6
     # the estimate of the error is no lower than the error, to rounding
     assert ((found.log_prob - truth).abs() < found.solution.error + 1e-9).all()
@@ -67,55 +67,58 @@ def test_default_accuracy_and_cost(world, seed):
     assert torch.equal(found.solution.evaluations, total + 1)
 
 
+ALONE = {"estimate_error": False}
 SOLVERS = [
-    ("dopri5", {"rtol": 1e-8, "atol": 1e-8}, 1e-6),
-    ("dopri8", {"rtol": 1e-9, "atol": 1e-9}, 1e-5),
-    ("bosh3", {"rtol": 1e-7, "atol": 1e-7}, 1e-4),
-    ("fehlberg2", {"rtol": 1e-6, "atol": 1e-6}, 1e-2),
-    ("adaptive_heun", {"rtol": 1e-6, "atol": 1e-6}, 1e-2),
-    ("euler", {"steps": 2000}, 0.1),
-    ("midpoint", {"steps": 300}, 1e-2),
-    ("heun2", {"steps": 300}, 1e-2),
-    ("heun3", {"steps": 200}, 1e-3),
-    ("rk4", {"steps": 150}, 1e-5),
-    ("explicit_adams", {"steps": 600}, 1e-2),
-    ("implicit_adams", {"steps": 200}, 1e-2),
-    ("fixed_adams", {"steps": 200}, 1e-2),
-    ("scipy_solver", {"rtol": 1e-8, "atol": 1e-8}, 1e-5),
-    ("scipy_solver:LSODA", {"rtol": 1e-8, "atol": 1e-8}, 1e-5),
+    (dc.TorchDiffEq("dopri5", **ALONE, rtol=1e-8, atol=1e-8), 1e-6),
+    (dc.TorchDiffEq("dopri8", **ALONE, rtol=1e-9, atol=1e-9), 1e-5),
+    (dc.TorchDiffEq("bosh3", **ALONE, rtol=1e-7, atol=1e-7), 1e-4),
+    (dc.TorchDiffEq("fehlberg2", **ALONE, rtol=1e-6, atol=1e-6), 1e-2),
+    (dc.TorchDiffEq("adaptive_heun", **ALONE, rtol=1e-6, atol=1e-6), 1e-2),
+    (dc.TorchDiffEqFixed("euler", **ALONE, steps=2000), 0.1),
+    (dc.TorchDiffEqFixed("midpoint", **ALONE, steps=300), 1e-2),
+    (dc.TorchDiffEqFixed("heun2", **ALONE, steps=300), 1e-2),
+    (dc.TorchDiffEqFixed("heun3", **ALONE, steps=200), 1e-3),
+    (dc.TorchDiffEqFixed("rk4", **ALONE, steps=150), 1e-5),
+    (dc.TorchDiffEqFixed("explicit_adams", **ALONE, steps=600), 1e-2),
+    (dc.TorchDiffEqFixed("implicit_adams", **ALONE, steps=200), 1e-2),
+    (dc.TorchDiffEqFixed("fixed_adams", **ALONE, steps=200), 1e-2),
+    (dc.SciPy("RK45", **ALONE, rtol=1e-8, atol=1e-8), 1e-5),
+    (dc.SciPy("LSODA", **ALONE, rtol=1e-8, atol=1e-8), 1e-5),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("solver", "options", "tolerance"), SOLVERS)
-def test_every_solver(solver, options, tolerance):
+@pytest.mark.parametrize(("solver", "tolerance"), SOLVERS, ids=[s.name for s, _ in SOLVERS])
+def test_every_solver(solver, tolerance):
     world, schedule = make_gaussian_world(2, "nontrainable", 3), dc.LinearSchedule(-9.0, 5.0)
     z = start(world, schedule, 3, 1)
     truth, prior = ends(world, schedule, z)
-    found = log_density(world.model(schedule), z, prior=prior, solver=solver, **options)
+    found = log_density(world.model(schedule), z, prior=prior, solver=solver)
     assert (found.log_prob - truth).abs().max() < tolerance
     assert set(found.solution.status) == {"ok"} and (found.solution.evaluations > 20).all()
-    assert found.shared_steps == ("steps" not in options)
+    assert found.shared_steps == solver.adaptive
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
-def test_fixed_grid_has_its_order(solver, order):
+@pytest.mark.parametrize("method", ["euler", "midpoint", "rk4"])
+def test_fixed_grid_has_its_order(method):
     world, schedule = make_gaussian_world(2, "matrix", 5), dc.LinearSchedule(-6.0, 4.0)
     z = start(world, schedule, 4, 2)
     truth, prior = ends(world, schedule, z)
     model, errors = world.model(schedule), []
     for steps in (64, 128):
-        found = log_density(model, z, prior=prior, solver=solver, steps=steps)
-        errors.append((found.log_prob - truth).abs().mean())
-    assert abs(torch.log2(errors[0] / errors[1]) - order) < 0.25
+        solver = dc.TorchDiffEqFixed(method, steps=steps, estimate_error=False)
+        errors.append(
+            (log_density(model, z, prior=prior, solver=solver).log_prob - truth).abs().mean()
+        )
+    assert abs(torch.log2(errors[0] / errors[1]) - solver.convergence_order(False)) < 0.25
 
 
 @given(worlds, schedules(low=-9.0), seeds)
 @settings(max_examples=8)
 def test_there_and_back(world, schedule, seed):
     model, z = world.model(schedule), start(world, schedule, 2, seed)
-    there = log_density(model, z, atol=TIGHT)
-    back = sample_with_log_prob(model, tuple(z.shape), z_1=there.z_1, atol=TIGHT)
+    there = log_density(model, z, solver=TIGHT)
+    back = sample_with_log_prob(model, tuple(z.shape), z_1=there.z_1, solver=TIGHT)
     assert (back.z_0 - z).abs().max() < 1e-6
     assert (back.log_prob - there.log_prob).abs().max() < 1e-5
 
@@ -123,7 +126,8 @@ def test_there_and_back(world, schedule, seed):
 def test_samples_have_the_worlds_law():
     world, schedule = make_gaussian_world(2, "matrix", 7), dc.LinearSchedule(-8.0, 8.0)
     model = world.model(schedule)
-    drawn = sample_with_log_prob(model, (4000, 2), generator=generator(0), atol=1e-4)
+    loose = dc.Adams(atol=1e-4)
+    drawn = sample_with_log_prob(model, (4000, 2), generator=generator(0), solver=loose)
     gamma = schedule.at(0.0, drawn.z_0).gamma
     law = world.marginal(gamma.reshape(1))
     scale = law.covariance_matrix[0].diagonal().sqrt()
@@ -139,10 +143,10 @@ def test_tied_flow_is_off_by_what_theory_says(world, gamma, seed):
     g = torch.full((3,), gamma, dtype=torch.float64)
     tied = ProbabilityFlow(world.model(schedule, heads="single")).velocity(z, g)
     right = ProbabilityFlow(world.model(schedule)).velocity(z, g)
-    heads, s2 = world.heads(z, g), expand(sigma2(g), z)
+    found, s2 = world.estimates(z, g), expand(sigma2(g), z)
     close(
         tied - right,
-        expand(alpha(g), z) / (2 * (1 + s2)) * (heads.r_hat - s2 * heads.x_hat),
+        expand(alpha(g), z) / (2 * (1 + s2)) * (found.r_hat - s2 * found.x_hat),
         1e-9,
     )
 
@@ -153,7 +157,8 @@ def test_tied_likelihood_right_for_nontrainable_wrong_for_matrix():
         world = make_gaussian_world(2, kind, 11)
         z = start(world, schedule, 4, 3)
         truth, prior = ends(world, schedule, z)
-        found = log_density(world.model(schedule, heads="single"), z, prior=prior, atol=1e-8)
+        model = world.model(schedule, heads="single")
+        found = log_density(model, z, prior=prior, solver=dc.Adams(atol=1e-8))
         off[kind] = (found.log_prob - truth).abs().max()
     assert off["nontrainable"] < 1e-4 and off["identity"] < 1e-4 and off["matrix"] > 1e-2
 
@@ -223,17 +228,17 @@ class Counting(nn.Module):
         return self.inner(z, gamma)
 
 
-@pytest.mark.parametrize(("kind", "excess"), [("rademacher", 0.0), ("gaussian", 1.0)])
+@pytest.mark.parametrize(("kind", "excess"), [(dc.Rademacher, 0.0), (dc.GaussianProbes, 1.0)])
 def test_hutchinson_along_the_path(kind, excess):
     """Its standard error is right, its variance theory's, and K probes cost one batched pass a step."""
     world, schedule = make_gaussian_world(2, "identity", 4), dc.LinearSchedule(-6.0, 4.0)
     z, k = start(world, schedule, 2, 5), 3000
-    model = dc.DiffEnc(schedule, world.encoder, Counting(world), levels=None, prediction="heads")
-    options = {"solver": "rk4", "steps": 40}
-    exact = log_density(model, z, **options)
-    model.network.batches.clear()
-    found = log_density(model, z, divergence=kind, probes=k, generator=generator(1), **options)
-    assert model.network.batches == [2] * 160  # its linear part takes all probes at once
+    model = dc.DiffEnc(schedule, world.encoder, dc.Direct(Counting(world)), dc.Reals())
+    solver = dc.TorchDiffEqFixed("rk4", steps=40, estimate_error=False)
+    exact = log_density(model, z, solver=solver)
+    model.heads.network.batches.clear()
+    found = log_density(model, z, divergence=kind(probes=k), generator=generator(1), solver=solver)
+    assert model.heads.network.batches == [2] * 160  # its linear part takes all probes at once
     error = found.per_probe.std(1) / math.sqrt(k)
     assert ((found.log_prob - exact.log_prob).abs() < 4 * error).all()
     # a linear flow: the probe's integral is v^T (int J) v
