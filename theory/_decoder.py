@@ -39,7 +39,7 @@ THEOREMS: tuple[Theorem, ...] = (
             "sigma_0^2 for exp(gamma_0)": lambda: _decoder(sigma2(g)),
             "sign of gamma_0": lambda: _decoder(sp.exp(-g)),
         },
-        computed_by=("diffenc_ct.model.DiffEnc.decode_log_prob",),
+        computed_by=("diffenc_ct.model.Levels.log_prob",),
         formula=lambda: Formula((z, x, g), -((z / alpha(g) - x) ** 2) / (2 * sp.exp(g))),
     ),
     Theorem(
@@ -59,7 +59,7 @@ THEOREMS: tuple[Theorem, ...] = (
                 Density.normal(x, z / alpha(g), sp.exp(g))
             ),
         },
-        computed_by=("diffenc_ct.model.DiffEnc.decode_log_prob",),
+        computed_by=("diffenc_ct.model.Reals.log_prob",),
         formula=lambda: Formula(
             (z, x, g), -((z / alpha(g) - x) ** 2) / (2 * sp.exp(g)) - sp.log(2 * sp.pi) / 2 - g / 2
         ),

@@ -154,7 +154,7 @@ THEOREMS = (
             ),
             "the sum's correction with the other sign": lambda: _riemann(-sp.Rational(1, 2)),
         },
-        computed_by=("diffenc_ct.elbo.infinite_depth_integrand", "diffenc_ct.elbo.elbo"),
+        computed_by=("diffenc_ct.elbo.infinite_depth_integrand", "diffenc_ct.elbo.FiniteDepth"),
     ),
     Theorem(
         name="elbo.girsanov",

@@ -132,7 +132,7 @@ THEOREMS = (
         proof=r"$\hat s$ cancels.",
         residual=lambda: _split(1 + sp.Symbol("c", nonnegative=True)),
         controls={"1 + c forgotten": lambda: _split(sp.Integer(1))},
-        computed_by=("diffenc_ct.model.DiffEnc.predict",),
+        computed_by=("diffenc_ct.model.Separate",),
     ),
     Theorem(
         name="elbo.prediction_errors",
@@ -144,7 +144,7 @@ THEOREMS = (
         proof=r"Subtract $x_t = \alpha z - \sigma v = (z - \sigma\epsilon)/\alpha$.",
         residual=_errors,
         controls={"sign": lambda: _errors(-1)},
-        computed_by=("diffenc_ct.model.DiffEnc.errors",),
+        computed_by=("diffenc_ct.model.read_error",),
         formula=lambda: Formula(
             (xt, eps, _vhat, _epshat, g),
             sp.Tuple(sigma(g) * (_vhat - _velocity(xt)), sigma(g) / alpha(g) * (_epshat - eps)),

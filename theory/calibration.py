@@ -218,7 +218,7 @@ TIGHTNESS = (
             ),
         },
         computed_by=(
-            "diffenc_ct.calibration._tightness.optimal_eta_squared",
+            "diffenc_ct.calibration.optimal_eta_squared",
             "diffenc_ct.worlds.GaussianWorld.optimal_noise_level_squared",
         ),
         formula=lambda: Formula((snr, a, b, c), sp.Tuple(STAR, REMAINING)),

@@ -161,7 +161,7 @@ THEOREMS = (
         proof=r"$(x_t, \epsilon) \mapsto (z, v)$ is a rotation; apply its transpose.",
         residual=_conversions,
         controls={"sign in v": lambda: _conversions(-1)},
-        computed_by=("diffenc_ct.model.DiffEnc.predict",),
+        computed_by=("diffenc_ct.model.read_output",),
         formula=lambda: Formula(
             (z, _v, _e, g),
             sp.Tuple(alpha(g) * z - sigma(g) * _v, (z - sigma(g) * _e) / alpha(g)),

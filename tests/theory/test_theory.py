@@ -183,6 +183,17 @@ def test_the_page_has_every_theorem_and_its_links_lead_somewhere():
         assert (ROOT / "docs" / link).is_file(), link
 
 
+def test_the_page_leads_to_where_the_code_is_written():
+    """Not to a package's front door, which has a name from elsewhere."""
+    page = render(theory.sections())
+    links = set(re.findall(r"\[`([\w.]+)`\]\(([^)]+)\)", page))
+    assert len(links) > 30
+    for name, link in links:
+        text = (ROOT / "docs" / link).read_text(encoding="utf-8")
+        own = name.rpartition(".")[2]
+        assert re.search(rf"^ *(?:def|class) {own}\b", text, re.MULTILINE), (name, link)
+
+
 def test_the_page_is_markdown_that_a_code_host_shows():
     page = render(theory.sections())
     fences = [line for line in page.splitlines() if line.startswith("$$")]

@@ -17,7 +17,7 @@ from torch import Tensor
 import theory
 from diffenc_ct import encoders, schedules
 from diffenc_ct.elbo import latent_loss, step_kl
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, Levels, Single
 from tests.theory_cases import CASES, Points, points
 from tests.theory_cases.registry import Fixed
 from theory import Formula
@@ -131,8 +131,8 @@ def test_decoder_of_levels_is_the_softmax_of_the_logits(p, levels):
     z, gamma = p.data(1), p.gamma_t[0]
     k = torch.tensor([[0, levels - 1], [levels // 2, 1]])
     decoder = DiffEnc(
-        schedules.LinearSchedule(), encoders.IdentityEncoder(), Fixed(z), levels=levels
-    ).double()
+        schedules.LinearSchedule(), encoders.IdentityEncoder(), Single(Fixed(z)), Levels(levels)
+    )
     found = decoder.decode_log_prob(k, z, gamma)
     for example in range(2):
         wanted, size = mpmath.mpf(0), mpmath.mpf(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import diffenc_ct as dc
 import theory
-from diffenc_ct.calibration._tightness import optimal_eta_squared
+from diffenc_ct.calibration import optimal_eta_squared
 from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.likelihood.dequantisation import truncated_normal_constant
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
@@ -78,7 +78,7 @@ def test_density(case: Aligned) -> None:
 
 @given(aligned())
 def test_heads(case: Aligned) -> None:
-    heads = case.world.heads(case.z, case.gamma)
+    heads = case.world.estimates(case.z, case.gamma)
     for i, (x_hat, r_hat) in enumerate(case.each("worlds.gaussian_posterior", "zmSAr", case.gamma)):
         agree(heads.x_hat[0, i], x_hat, scale=1)
         agree(heads.r_hat[0, i], r_hat, scale=1)
@@ -133,7 +133,7 @@ def test_ends(case: Aligned) -> None:
 @given(aligned())
 def test_flow(case: Aligned) -> None:
     flow = ProbabilityFlow(case.world.model(dc.LinearSchedule(-13.3, 5.0)))
-    t = (case.gamma + 13.3) / 18.3
+    t = (case.gamma[0] + 13.3) / 18.3
     expected = case.each("worlds.linear_flow", "zmSAr", case.gamma, 18.3)
     for actual, drift in zip(flow(t, case.z)[0], expected, strict=True):
         agree(actual, drift, scale=18.3)
@@ -149,8 +149,8 @@ def test_rotation(case: Aligned, seed: int) -> None:
     encoder = LinearEncoder(lambda level: turn @ inner.matrix(level) @ turn.mT)
     turned = GaussianWorld(turn @ case.mean, turn @ torch.diag(case.variance) @ turn.mT, encoder)
     heads, expected = (
-        turned.heads(case.z @ turn.mT, case.gamma),
-        case.world.heads(case.z, case.gamma),
+        turned.estimates(case.z @ turn.mT, case.gamma),
+        case.world.estimates(case.z, case.gamma),
     )
     torch.testing.assert_close(heads.x_hat @ turn, expected.x_hat, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(heads.r_hat @ turn, expected.r_hat, rtol=1e-10, atol=1e-10)
@@ -189,7 +189,7 @@ def test_mixture(seed: int, gamma: float, deviation: float, kind: str) -> None:
     )
     agree(world.posterior_mean(z, level)[0, 0].detach(), mean, scale=1)
     agree(world.posterior_variance(z, level)[0].detach(), spread)
-    agree(world.heads(z, level).r_hat[0, 0].detach(), mean * float(rate), scale=1)
+    agree(world.estimates(z, level).r_hat[0, 0].detach(), mean * float(rate), scale=1)
 
 
 @given(st.floats(-20, 20))

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from diffenc_ct import encoders, process, schedules
 from diffenc_ct.dynamics import ProbabilityFlow
-from diffenc_ct.model import Heads, reverse_drift
+from diffenc_ct.model import read_output, reverse_drift
+from diffenc_ct.process import Estimates
 from diffenc_ct.sampling.exponential import data_frame
-from tests.theory_cases.registry import Fixed, Points, Result, case, fixed_heads, model
+from tests.theory_cases.registry import Fixed, Points, Result, case, knowing, single
 
 
 @case("schedules.drift")
@@ -54,11 +55,11 @@ def _(p: Points) -> Result:
 @case("encoders.v_identity")
 def _(p: Points) -> Result:
     z, v, e = p.data(1), p.data(2), p.data(3)
-    same = encoders.IdentityEncoder()
-    heads = [
-        model(Fixed(u), same, kind).predict(z, p.gamma_t) for u, kind in ((v, "v"), (e, "eps"))
-    ]
-    return tuple(each.x_hat for each in heads), (z, v, e, p.gamma_t)
+    found = tuple(read_output(kind, u, z, p.gamma_t) for u, kind in ((v, "v"), (e, "eps")))
+    for x_hat, u, kind in zip(found, (v, e), ("v", "eps"), strict=True):
+        whole = single(u, encoders.IdentityEncoder(), kind).predict(z, p.gamma_t)
+        assert torch.equal(whole.x_hat, x_hat)
+    return found, (z, v, e, p.gamma_t)
 
 
 @case("process.forward_sde")
@@ -119,14 +120,15 @@ def _(p: Points) -> Result:
 @case("model.reverse_mean")
 def _(p: Points) -> Result:
     z, x_hat, r_hat = p.data(1), p.data(2), p.data(3)
-    both = model(fixed_heads(x_hat, r_hat), encoders.IdentityEncoder(), "heads")
-    found = both.reverse(z, p.gamma_s, p.gamma_t, noise_level=p.level, ratio=p.ratio)
+    found = knowing(x_hat, r_hat).reverse(
+        z, p.gamma_s, p.gamma_t, noise_level=p.level, ratio=p.ratio
+    )
     arguments = (z, x_hat, r_hat, p.gamma_s, p.gamma_t, p.eta, p.ratio)
     return (found.mean, found.std), arguments
 
 
 def _drift(p: Points, eta2: Tensor) -> tuple[Tensor, ...]:
-    return (reverse_drift(p.data(1), Heads(p.data(2), p.data(3)), p.point, eta2),)
+    return (reverse_drift(p.data(1), Estimates(p.data(2), p.data(3)), p.point, eta2),)
 
 
 @case("model.reverse_limit")
@@ -140,14 +142,14 @@ def _(p: Points) -> Result:
 def _(p: Points) -> Result:
     z, x_hat = p.data(1), p.data(2)
     nontrainable = encoders.NonTrainableEncoder()
-    heads = model(Fixed(x_hat), nontrainable, "x").predict(z, p.gamma_t)
-    drift = reverse_drift(z, heads, p.point, torch.ones_like(p.gamma_t))
+    estimates = single(x_hat, nontrainable, "x").predict(z, p.gamma_t)
+    drift = reverse_drift(z, estimates, p.point, torch.ones_like(p.gamma_t))
     return (drift,), (z, x_hat, p.gamma_t, p.rate)
 
 
 @case("dynamics.probability_flow")
 def _(p: Points) -> Result:
-    both = model(fixed_heads(p.data(2), p.data(3)), encoders.IdentityEncoder(), "heads")
+    both = knowing(p.data(2), p.data(3))
     speed = ProbabilityFlow(both).velocity(p.data(1), p.gamma_t)
     return (speed,), (p.data(1), p.data(2), p.data(3), p.gamma_t, 1.0)
 
@@ -163,6 +165,6 @@ def _(p: Points) -> Result:
 
 @case("model.continuous_decoder")
 def _(p: Points) -> Result:
-    reals = model(Fixed(p.data(1)), encoders.IdentityEncoder(), "v")
+    reals = single(p.data(1), encoders.IdentityEncoder(), "v")
     gamma = p.gamma_t[0]
     return (reals.decode_log_prob(p.data(2), p.data(1), gamma),), (p.data(1), p.data(2), gamma)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from diffenc_ct import encoders, process, schedules
-from diffenc_ct.model import DiffEnc, Heads
+from diffenc_ct.model import DiffEnc, Direct, Heads, Reals, Single
+from diffenc_ct.model.heads import Predicts
 from diffenc_ct.schedules import SchedulePoint
 from tests.strategies import normal, seeds
 
@@ -77,11 +78,17 @@ class Fixed(nn.Module):
         return self.value + self.slope * (self.gamma - gamma)[:, None]
 
 
-def fixed_heads(x_hat: Tensor, r_hat: Tensor) -> nn.Module:
+def model(heads: Heads, encoder: encoders.Encoder) -> DiffEnc:
+    return DiffEnc(schedules.LinearSchedule(), encoder, heads, Reals())
+
+
+def single(output: Tensor, encoder: encoders.Encoder, predicts: Predicts) -> DiffEnc:
+    """A model whose network always says `output`."""
+    return model(Single(Fixed(output), predicts=predicts), encoder)
+
+
+def knowing(x_hat: Tensor, r_hat: Tensor) -> DiffEnc:
+    """A model whose estimates are given."""
     module = nn.Module()
-    module.forward = lambda z, gamma: Heads(x_hat, r_hat)  # type: ignore[method-assign]
-    return module
-
-
-def model(network: nn.Module, encoder: encoders.Encoder, prediction: str) -> DiffEnc:
-    return DiffEnc(schedules.LinearSchedule(), encoder, network, levels=None, prediction=prediction)
+    module.forward = lambda z, gamma: process.Estimates(x_hat, r_hat)  # type: ignore[method-assign]
+    return model(Direct(module), encoders.IdentityEncoder())
