@@ -17,6 +17,7 @@ samples).
 from diffenc_ct.likelihood.adams import Adams
 from diffenc_ct.likelihood.dequantisation import (
     Dequantisation,
+    Dequantised,
     ModelNoise,
     NoDequantisation,
     TruncatedNormal,
@@ -24,12 +25,14 @@ from diffenc_ct.likelihood.dequantisation import (
 )
 from diffenc_ct.likelihood.divergence import Divergence, Exact, GaussianProbes, Rademacher
 from diffenc_ct.likelihood.estimate import Likelihood, log_likelihood
+from diffenc_ct.likelihood.field import FlowField, FlowValue
 from diffenc_ct.likelihood.flow import FlowDensity, log_density, sample_with_log_prob
 from diffenc_ct.likelihood.libraries import SciPy, TorchDiffEq, TorchDiffEqFixed
 from diffenc_ct.likelihood.solver import FlowProblem, FlowSolver, Solution, SolverError
 
 __all__ = [
-    "Adams", "Dequantisation", "Divergence", "Exact", "FlowDensity", "FlowProblem", "FlowSolver", "GaussianProbes",
-    "Likelihood", "ModelNoise", "NoDequantisation", "Rademacher", "SciPy", "Solution", "SolverError", "TorchDiffEq",
-    "TorchDiffEqFixed", "TruncatedNormal", "UniformNoise", "log_density", "log_likelihood", "sample_with_log_prob",
+    "Adams", "Dequantisation", "Dequantised", "Divergence", "Exact", "FlowDensity", "FlowField", "FlowProblem",
+    "FlowSolver", "FlowValue", "GaussianProbes", "Likelihood", "ModelNoise", "NoDequantisation", "Rademacher", "SciPy",
+    "Solution", "SolverError", "TorchDiffEq", "TorchDiffEqFixed", "TruncatedNormal", "UniformNoise", "log_density",
+    "log_likelihood", "sample_with_log_prob",
 ]  # fmt: skip
