@@ -159,7 +159,6 @@ def binning(cell: Int[Tensor, " values"], bins: int) -> Callable[[Tensor], Tenso
     )
 
 
-@torch.no_grad()
 def _squares(
     model: DiffEnc,
     data: Tensor,
@@ -185,6 +184,7 @@ def _squares(
             x_s = x_t
 
 
+@torch.no_grad()
 def step_excess(
     model: DiffEnc,
     data: Shaped[Tensor, "examples *data"],
@@ -212,6 +212,7 @@ def step_excess(
     return torch.stack(sums) / len(data)
 
 
+@torch.no_grad()
 def fit_values(
     ratio: RatioPerValue,
     model: DiffEnc,

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import Measurement, measure_steps
+from diffenc_ct.calibration import Measurement, measure_steps, step_excess
 from diffenc_ct.calibration.ratios import ErrorSample, RatioPerValue
-from diffenc_ct.elbo import elbo
+from diffenc_ct.elbo import elbo, uniform_grid
 from tests.strategies import (
     close,
     generator,
@@ -123,3 +123,19 @@ def test_costs_of_steps_by_brute_force(kind, heads, level, seed) -> None:
             # A larger excess with the same spread over the values.
             doubled, _ = sample.costs(tables.gamma, [level], 2 * excess[None])
             close(doubled[0, s, t], 1.5 * torch.log1p(2 * each).mean(), 1e-4)
+
+
+def test_nothing_that_is_fitted_carries_a_graph() -> None:
+    """Of a model with parameters: what is kept in a file is numbers."""
+    model, x, grid = (
+        small_model("trainable", "paired"),
+        normal(1, 16, 3),
+        uniform_grid(2, normal(1, 1)),
+    )
+    assert not step_excess(model, x, grid).requires_grad
+    for ratio in ("step", "dimension", "value"):
+        found = dc.calibrate(model, x, 2, dc.CalibrationOptions(ratio=ratio, candidates=4))
+        tensors = [v for v in vars(found).values() if isinstance(v, torch.Tensor)]
+        if found.ratio_per_value is not None:
+            tensors += [found.ratio_per_value.edges, found.ratio_per_value.values]
+        assert not any(tensor.requires_grad for tensor in tensors)

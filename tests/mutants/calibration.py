@@ -133,6 +133,13 @@ MUTANTS = [
         (f"{TESTS}::test_refusals_of_calibrations",),
     ),
     Mutant(
+        RATIOS,
+        "@torch.no_grad()\ndef fit_values(",
+        "def fit_values(",
+        "ratios that carry the graph of all evaluations",
+        (f"{OF_VALUES}::test_nothing_that_is_fitted_carries_a_graph",),
+    ),
+    Mutant(
         TABLES,
         "some = order[: max(1, round(share * count))]",
         "some = order",
