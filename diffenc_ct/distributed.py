@@ -29,7 +29,11 @@ TIMEOUT = 1800.0
 
 
 class TrainingStopped(RuntimeError):
-    """Training ended early: a loss that is not finite, a signal, a full disk. The message says what to do."""
+    """Training ended early: a loss that is not finite, a signal, a full disk. The message says what to do.
+
+    Attributes:
+        exit_code: of the process.
+    """
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)
@@ -40,7 +44,13 @@ class TrainingStopped(RuntimeError):
 class Processes:
     """This process among those of the launch. Every method must be called by all of them, in the same order.
 
-    Raises ConnectionError where another one is gone or does not answer in time.
+    Attributes:
+        rank: its number.
+        size: how many there are.
+        device: of this one.
+
+    Raises:
+        ConnectionError: by any method, where another process is gone or does not answer in time.
     """
 
     rank: int = 0
@@ -57,7 +67,11 @@ class Processes:
         return _answered(every=False) if self.size > 1 else nullcontext()
 
     def rows(self, count: int) -> slice:
-        """This process's share of `count` rows; ValueError where they cannot be shared equally."""
+        """This process's share of `count` rows.
+
+        Raises:
+            ValueError: where they cannot be shared equally.
+        """
         if count % self.size:
             raise ValueError(f"{count} rows cannot be shared equally by {self.size} processes")
         share = count // self.size
@@ -90,7 +104,12 @@ class Processes:
     def on_first(self, action: Callable[..., T], *arguments: Any) -> T:
         """action(*arguments), called by the first process only; its result on all of them.
 
-        An exception is raised as it is on the first process, and as TrainingStopped on the others.
+        Args:
+            action: called with `arguments`.
+            arguments: of it.
+
+        Raises:
+            TrainingStopped: where the action raised something, which is raised as it is on the first process.
         """
         if self.size == 1:
             return action(*arguments)
@@ -113,7 +132,9 @@ class Processes:
     def spread(self, function: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """[function(item) for item in items] on every process, each having computed its share of the items.
 
-        Results may hold tensors; those of GPUs arrive on `device`.
+        Args:
+            function: whose results may hold tensors; those of GPUs arrive on `device`.
+            items: to be shared.
         """
         mine = [function(item) for item in items[self.rank :: self.size]]
         if self.size == 1:
@@ -176,9 +197,13 @@ def launched_rank() -> int:
 
 
 def own_device(device: str | torch.device) -> torch.device:
-    """`device`, where it is "cuda" this process's own GPU of the machine.
+    """A device, in the place of "cuda" this process's own GPU of the machine.
 
-    Raises ValueError for a GPU by number among several processes, which would share it.
+    Args:
+        device: that was asked for.
+
+    Raises:
+        ValueError: for a GPU by number among several processes, which would share it.
     """
     device = torch.device(device)
     if device.type != "cuda" or launched_size() == 1:
@@ -197,8 +222,15 @@ def launched(
 ) -> Iterator[Processes]:
     """The processes of this launch, connected while the context lasts; one alone where nothing launched several.
 
-    A process group that exists already is used and left as it is. timeout: seconds that a process waits for the
-    others before it takes them for lost.
+    A process group that exists already is used and left as it is.
+
+    Args:
+        device: of the processes.
+        timeout: seconds that a process waits for the others before it takes them for lost.
+
+    Raises:
+        ValueError: for a timeout that is not positive, and as own_device.
+        ConnectionError: where the others cannot be found.
     """
     device = own_device(device)
     if dist.is_initialized():

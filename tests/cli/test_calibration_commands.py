@@ -2,6 +2,7 @@
 
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -10,8 +11,8 @@ from PIL import Image
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.cli import main
 from diffenc_ct.data import load_dataset
-from diffenc_ct.elbo import elbo
-from diffenc_ct.sampling import sample
+from diffenc_ct.elbo import Draws, FiniteDepth, elbo
+from diffenc_ct.sampling import Ancestral, sample
 from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.runs import open_run
 from tests.cli.test_cli import TINY, fails
@@ -80,11 +81,10 @@ def test_evaluate_takes_grid_ratios_and_noise_levels(images, file, name, tmp_pat
         "each.json": found.ratio_per_dimension,
         "step.json": found.ratio,
     }[file]
-    own = evaluate(
-        opened.model, data.test, ratio=ratio, noise_level=found.noise_level, grid=found.grid
-    )
+    bound = FiniteDepth(found.grid, ratio=ratio, noise_level=found.noise_level)
+    own = evaluate(opened.model, data.test, bound)
     assert written["bits_per_dimension"]["total"]["mean"] == pytest.approx(own.mean("total"))
-    plain = evaluate(opened.model, data.test, depth=3)
+    plain = evaluate(opened.model, data.test, FiniteDepth(3))
     assert own.mean("diffusion") < plain.mean("diffusion")
 
 
@@ -92,14 +92,15 @@ def test_evaluation_on_a_grid(images) -> None:
     """Depths lie in the step that was visited, and the loss per unit of depth integrates to the diffusion loss."""
     opened = open_run(images)
     x, grid = load_dataset(str(images.parent / "data.npy")).test, torch.tensor([0.0, 0.1, 0.6, 1.0])
-    found = evaluate(opened.model, x, grid=grid, draws=40)
+    found = evaluate(opened.model, x, FiniteDepth(grid), draws=40)
     step = torch.bucketize(found.t.contiguous(), grid[1:-1].double())
     widths = grid.double().diff()
     counts = torch.bincount(step, minlength=3)
     assert ((counts - len(step) / 3).abs() <= 40).all()  # every step is visited as often
     each = torch.stack([found.integrand[step == k].mean() for k in range(3)])
     assert float((each * widths).sum()) == pytest.approx(found.mean("diffusion"), rel=0.02)
-    terms = elbo(opened.model, x, grid=grid, t=torch.full((len(x),), 0.5)).bits_per_dimension()
+    draws = Draws(t=torch.full((len(x),), 0.5))
+    terms = elbo(opened.model, x, FiniteDepth(grid), draws=draws).bits_per_dimension()
     # The second of three steps, half a unit of depth wide: its loss is a third of what elbo multiplies by three.
     assert float(each[1]) == pytest.approx(
         float(terms.diffusion.detach().mean()) / 3 / 0.5, rel=0.1
@@ -107,14 +108,13 @@ def test_evaluation_on_a_grid(images) -> None:
 
 
 def test_calibrated_samples(images, tmp_path) -> None:
-    """The command's images are those of sample(calibration=...), shape taken from the model."""
+    """The command's images are those of the calibration's ancestral steps, shape taken from the model."""
     out = tmp_path / "s.png"
     command = ["sample", str(images), "--count", "3", "--device", "cpu", "--out", str(out)]
     assert main([*command, "--schedule", "calibrated"]) == 0
     model, found = open_run(images).model, Calibration.load(images / "calibration.json")
-    own = sample(
-        model, 3, solver="ancestral", calibration=found, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    own = sample(model, 3, solver=Ancestral.of(found), generator=generator)
     assert np.array_equal(np.load(out.with_suffix(".npz"))["samples"], own.samples.numpy())
     for file in ("each.json", "step.json"):
         assert main([*command, "--schedule", f"calibrated:{images / file}"]) == 0
@@ -178,7 +178,10 @@ def test_latents_from_a_file(images, tmp_path, capsys) -> None:
         ("sample RUN --schedule calibrated --steps 3", "calibration"),
         ("sample RUN --schedule calibrated --solver rk4", "calibration"),
         ("sample RUN --solver nonsense", "not known"),
-        ("sample RUN --solver dopri5 --steps 4", "chooses its own steps"),
+        (
+            "sample RUN --solver dopri5 --steps 4",
+            "steps=4: solver 'torchdiffeq:dopri5' has no such option",
+        ),
         ("sample RUN --schedule cosine", "choose uniform"),
         ("sample RUN --steps 0", "at least 1"),
         ("calibrate RUN --depth 0 --candidates 8 --examples 16", "0 steps"),
@@ -190,6 +193,7 @@ def test_latents_from_a_file(images, tmp_path, capsys) -> None:
         ("verify RUN --world mixture", "one of the two"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(images, arguments, words, capsys) -> None:
+def test_nonsense_is_refused_in_one_line(images, arguments, words, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
     (images / "samples.npz").write_bytes(b"\x8e\x00")
     assert words in fails(capsys, *arguments.replace("RUN", str(images)).split())

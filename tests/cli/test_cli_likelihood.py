@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from diffenc_ct.calibration._tightness import Tightness
+from diffenc_ct.calibration import Tightness
 from diffenc_ct.cli import main
 
 TINY = (
