@@ -2,35 +2,48 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/training/interior.py", "tests/training/test_training_interior.py"
+STEP, SCHEDULES = "diffenc_ct/training/step.py", "diffenc_ct/schedules.py"
+TESTS = "tests/training/test_training_interior.py"
+BY_PARAMETER = (f"{TESTS}::test_gradients_by_parameter",)
 
 MUTANTS = [
     Mutant(
-        FILE,
-        "2 * diffusion.detach() * gradient",
-        "2 * diffusion.detach().mean() * gradient",
+        STEP,
+        "2 * terms.diffusion.detach()",
+        "2 * terms.diffusion.detach().mean()",
         "the mean loss in the place of each example's",
-        (f"{TESTS}::test_gradients_by_parameter",),
+        BY_PARAMETER,
     ),
     Mutant(
-        FILE,
-        "if point.gamma.ndim:  # not an end point",
-        "if not point.gamma.ndim:  # not an end point",
+        STEP,
+        "if point.gamma.ndim:",
+        "if not point.gamma.ndim:",
         "the end points taken for the depths",
-        (f"{TESTS}::test_gradients_by_parameter",),
+        BY_PARAMETER,
     ),
     Mutant(
-        "diffenc_ct/schedules.py",
-        "if id(parameter) not in ends",
-        "",
+        SCHEDULES,
+        "return SchedulePoint(self.gamma_min + width * share, width * slope, (share, slope))",
+        "gamma, rate = self.gamma_min + width * share, width * slope\n"
+        "        return SchedulePoint(gamma, rate, (gamma, rate))",
         "end points trained by the variance",
-        (f"{TESTS}::test_which_parameters_are_the_interior",),
+        BY_PARAMETER,
     ),
     Mutant(
-        FILE,
-        "gradient for gradient in found[:2]]",
-        "gradient for gradient in (found[0], 0 * found[1])]",
+        SCHEDULES,
+        "width * slope, (share, slope))",
+        "width * slope, (share,))",
         "the variance's part through gamma' forgotten",
-        (f"{TESTS}::test_gradients_by_parameter",),
+        BY_PARAMETER,
+    ),
+    Mutant(
+        STEP,
+        "for tensor in interior:",
+        "for tensor in residuals.point.interior:",
+        "taken behind the wrapper, where no gradient passes",
+        (
+            "tests/training/test_training_processes.py"
+            "::test_a_parameter_that_never_gets_a_gradient_does_not_hinder_two_processes",
+        ),
     ),
 ]

@@ -6,8 +6,13 @@ STEP, STATE = "diffenc_ct/training/step.py", "diffenc_ct/training/state.py"
 PROCESSES = "diffenc_ct/distributed.py"
 CHECKPOINTS, FOLDER = "diffenc_ct/training/checkpoints.py", "diffenc_ct/training/folder.py"
 PLAIN, FAULTS = "tests/training/test_training.py", "tests/training/test_training_faults.py"
-KEPT, SHARED = "tests/training/test_training_checkpoints.py", "tests/training/test_training_processes.py"
+KEPT, SHARED = (
+    "tests/training/test_training_checkpoints.py",
+    "tests/training/test_training_processes.py",
+)
 GRADIENTS = f"{SHARED}::test_gradients_of_two_processes_are_those_of_one"
+IDLE = f"{SHARED}::test_a_parameter_that_never_gets_a_gradient_does_not_hinder_two_processes"
+LOOP, METER = "diffenc_ct/training/loop.py", "diffenc_ct/training/meter.py"
 
 MUTANTS = [
     Mutant(
@@ -40,36 +45,36 @@ MUTANTS = [
     ),
     Mutant(
         STEP,
-        "t[rows], noise[rows]",
-        "t[rows], noise[: len(x)]",
+        "(v[rows].chunk(settings.accumulate) for v in",
+        "((v[rows] if v.ndim == 1 else v[: len(x)]).chunk(settings.accumulate) for v in",
         "all processes draw the first process's noise",
         (GRADIENTS,),
     ),
     Mutant(
         STEP,
-        "(x, t[rows],",
-        "(x, t[: len(x)],",
+        "(v[rows].chunk(settings.accumulate) for v in",
+        "((v[: len(x)] if v.ndim == 1 else v[rows]).chunk(settings.accumulate) for v in",
         "all processes see the first process's depths",
         (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
     ),
     Mutant(
         STEP,
-        "derived_seed(seed, DROPOUT, step, processes.rank)",
-        "derived_seed(seed, DROPOUT, step)",
+        "derived_seed(settings.seed, DROPOUT, state.step, processes.rank)",
+        "derived_seed(settings.seed, DROPOUT, state.step)",
         "all processes drop the same units",
         (f"{SHARED}::test_processes_share_depths_and_draw_their_own_dropout",),
     ),
     Mutant(
         STEP,
-        "processes.sum([*gradients, sums, *counted])",
-        "processes.sum([*gradients, sums])",
+        "processes.sum([sums, *counted])",
+        "processes.sum([sums])",
         "the noise level's moments differ between processes",
         (GRADIENTS,),
     ),
     Mutant(
         STEP,
-        "*(sums / batch).tolist()",
-        "*(sums / len(x)).tolist()",
+        "sums / settings.batch_size",
+        "sums / len(x)",
         "sums over all rows divided by this process's",
         (GRADIENTS,),
     ),
@@ -82,8 +87,64 @@ MUTANTS = [
     ),
     Mutant(
         STEP,
-        "if not math.isfinite(value)]:",
-        "if math.isinf(value)]:",
+        "share = settings.batch_size / size",
+        "share = settings.batch_size",
+        "the wrapper's mean over processes taken for their sum",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        STEP,
+        "_apart(parallel, number < len(parts))",
+        "_apart(parallel, number <= len(parts))",
+        "the processes never meet",
+        (GRADIENTS,),
+    ),
+    Mutant(
+        STEP,
+        "_add_regression(heads, regression.sum() / share)",
+        "(regression.sum() / share).backward(retain_graph=True)",
+        "the regression reaches the encoder",
+        ("tests/training/test_training_heads.py::test_the_regression_reaches_the_network_only",),
+    ),
+    Mutant(
+        STATE,
+        "find_unused_parameters=bool(unused)",
+        "find_unused_parameters=False",
+        "a plug-in's idle parameter is waited for",
+        (IDLE,),
+    ),
+    Mutant(
+        PROCESSES,
+        '"gloo|nccl|c10d"',
+        '"gloo|nccl|c10d|timed out|peer"',
+        "errors of networks told as lost processes",
+        (f"{SHARED}::test_an_error_of_the_network_is_not_taken_for_a_lost_process",),
+    ),
+    Mutant(
+        LOOP,
+        "now=bool(stop) or any(due)",
+        "now=any(due)",
+        "a signal saves weights that are not finite",
+        (f"{FAULTS}::test_what_is_fetched_late_reaches_no_checkpoint",),
+    ),
+    Mutant(
+        LOOP,
+        "now=bool(stop) or any(due)",
+        "now=bool(stop)",
+        "weights that are not finite are saved",
+        (f"{FAULTS}::test_what_is_fetched_late_reaches_no_checkpoint",),
+    ),
+    Mutant(
+        CHECKPOINTS,
+        'r"^(model|ema/[^/]+|optimizer)/network',
+        'r"^(model|ema/[^/]+)/network',
+        "the optimiser's moments of old checkpoints are lost",
+        ("tests/training/test_old_runs.py::test_a_run_goes_on_as_it_would_have",),
+    ),
+    Mutant(
+        METER,
+        "if not all(map(math.isfinite, row)):",
+        "if any(map(math.isinf, row)):",
         "infinite is caught, NaN is not",
         (f"{FAULTS}::test_a_loss_that_is_not_finite_stops_with_its_name_and_seed",),
     ),
