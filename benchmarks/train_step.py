@@ -43,11 +43,12 @@ Settings = argparse.Namespace
 
 def reference(kind: str, settings: Settings, **changes) -> Config:
     """The configuration of the module's text, of kind "vdm" or "diffenc"."""
-    encoder = EncoderConfig("identity")
+    encoder = EncoderConfig(kind="identity")
     if kind == "diffenc":
         options = {"width": settings.width, "layers": 2, "groups": settings.width // 2}
         options["block_groups"] = settings.width
-        encoder = EncoderConfig("trainable", network=NetworkConfig("encoder-unet", options))
+        network = NetworkConfig(kind="encoder-unet", options=options)
+        encoder = EncoderConfig(kind="trainable", network=network)
     options = {"width": settings.width, "layers": 2, "groups": settings.width}
     options["block_groups"] = settings.width
     training = {
@@ -60,7 +61,7 @@ def reference(kind: str, settings: Settings, **changes) -> Config:
     }
     return Config(
         encoder=encoder,
-        network=NetworkConfig("score-unet", options),
+        network=NetworkConfig(kind="score-unet", options=options),
         training=TrainingConfig(**training | changes),
     )
 
