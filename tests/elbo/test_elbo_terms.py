@@ -32,10 +32,10 @@ def square(error):
     return error.square().flatten(1).sum(1)
 
 
-@given(cases(), seeds)
-def test_reconstruction_and_latent(case, seed):
+@given(cases(), st.sampled_from([None, 3]), seeds)
+def test_reconstruction_and_latent(case, depth, seed):
     model, x, noise_0 = case.model, case.x, normal(seed, *case.x.shape)
-    terms = dc.elbo(model, x, draws=dc.Draws(case.t, case.noise, noise_0))
+    terms = dc.elbo(model, x, bounds(depth), draws=dc.Draws(case.t, case.noise, noise_0))
     gamma_0, gamma_1 = (model.schedule(torch.tensor(e, dtype=F64)).gamma for e in (0.0, 1.0))
     batch = gamma_0.expand(len(x))
     z_0 = marginal(model.encoder.encode(x, batch), batch).sample(noise=noise_0)
