@@ -1,6 +1,7 @@
 """Independence of the batch, seeds, gradients, a trained model's total mass, failures and refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import diffenc_ct as dc
+from diffenc_ct.distributed import Processes
 from diffenc_ct.likelihood import SolverError, log_density, log_likelihood, sample_with_log_prob
 from diffenc_ct.networks import MLP
 from diffenc_ct.schedules import alpha
+from tests.refusals import refused
 from tests.strategies import (
     close,
     generator,
@@ -31,10 +34,10 @@ def model_of(seed: int, *, levels: int | None = None, low: float = -5.0) -> dc.D
 
 OPTIONS = [
     {},
-    {"divergence": "rademacher", "probes": 2},
-    {"divergence": "gaussian", "probes": 2},
-    {"solver": "rk4", "steps": 12},
-    {"solver": "heun3", "steps": 20, "divergence": "rademacher"},
+    {"divergence": dc.Rademacher(probes=2)},
+    {"divergence": dc.GaussianProbes(probes=2)},
+    {"solver": dc.TorchDiffEqFixed("rk4", steps=12)},
+    {"solver": dc.TorchDiffEqFixed("heun3", steps=20), "divergence": dc.Rademacher()},
 ]
 
 
@@ -43,44 +46,48 @@ OPTIONS = [
 def test_results_do_not_depend_on_batch_mates(seed, options, batch_size):
     model = model_of(seed, levels=17)
     x = torch.randint(0, 17, (5, 3), generator=generator(seed))
-    whole = log_likelihood(model, x, generator=generator(3), importance_samples=2, **options)
-    parts = log_likelihood(
-        model, x, generator=generator(3), importance_samples=2, batch_size=batch_size, **options
-    )
-    fewer = log_likelihood(model, x[:2], generator=generator(3), importance_samples=2, **options)
+    options = {"dequantisation": dc.ModelNoise(samples=2), **options}
+    whole = log_likelihood(model, x, generator=generator(3), **options)
+    parts = log_likelihood(model, x, generator=generator(3), work=dc.Work(batch_size), **options)
+    fewer = log_likelihood(model, x[:2], generator=generator(3), **options)
     assert not whole.shared_steps
     close(parts.nats, whole.nats, 1e-9)
     close(fewer.nats, whole.nats[:2], 1e-9)
     assert torch.equal(parts.evaluations, whole.evaluations)
-    other = log_likelihood(model, x, generator=generator(4), importance_samples=2, **options)
+    other = log_likelihood(model, x, generator=generator(4), **options)
     assert (other.nats - whole.nats).abs().max() > 1e-6
 
 
 def test_adaptive_torchdiffeq_shares_steps_and_says_so():
-    found = log_density(model_of(1), normal(2, 3, 3), solver="dopri5")
+    found = log_density(model_of(1), normal(2, 3, 3), solver=dc.TorchDiffEq("dopri5"))
     assert found.shared_steps and len(set(found.solution.evaluations.tolist())) == 1
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("solver", "options", "most"),
+    ("solver", "most"),
     [
-        ("rk4", {"steps": 40}, 1.25),
-        ("midpoint", {"steps": 80}, 1.25),
-        ("euler", {"steps": 400}, 1.25),
-        ("explicit_adams", {"steps": 100}, 1e4),
-        ("dopri5", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
-        ("scipy_solver:RK45", {"rtol": 1e-5, "atol": 1e-5}, 1e3),
+        (dc.TorchDiffEqFixed("rk4", steps=40), 1.25),
+        (dc.TorchDiffEqFixed("midpoint", steps=80), 1.25),
+        (dc.TorchDiffEqFixed("euler", steps=400), 1.25),
+        (dc.TorchDiffEqFixed("explicit_adams", steps=100), 1e4),
+        (dc.TorchDiffEq("dopri5"), 1e3),
+        (dc.SciPy("RK45"), 1e3),
     ],
+    ids=lambda value: getattr(value, "name", ""),
 )
-def test_a_coarser_solve_tells_the_error(solver, options, most):
+def test_a_coarser_solve_tells_the_error(solver, most):
     """Within a factor of the truth on grids of one order; above it elsewhere."""
     world, schedule = make_gaussian_world(2, "nontrainable", 3), dc.LinearSchedule(-9.0, 5.0)
     model, x = world.model(schedule), world.sample(8, generator(1))
     gamma_0, gamma_1 = (schedule.at(t, x).gamma for t in (0.0, 1.0))
-    keywords = {"solver": solver, "prior": lambda z: world.log_q(z, gamma_1), **options}
-    found = log_likelihood(model, x, **keywords)
-    plain = log_likelihood(model, x, estimate_error=False, **keywords)
+
+    def prior(z: Tensor) -> Tensor:
+        return world.log_q(z, gamma_1)
+
+    found = log_likelihood(model, x, prior=prior, solver=solver)
+    alone = replace(solver, estimate_error=False)
+    plain = log_likelihood(model, x, prior=prior, solver=alone)
     z_0 = alpha(gamma_0) * x
     truth = world.log_q(z_0, gamma_0) + world.dimensions * alpha(gamma_0).log()
     ratio = found.solver_error.mean() / (found.nats - truth).abs().mean()
@@ -90,33 +97,48 @@ def test_a_coarser_solve_tells_the_error(solver, options, most):
     assert (found.evaluations <= 2 * plain.evaluations).all()
 
 
-@pytest.mark.parametrize(("solver", "steps"), [("rk4", 80), ("midpoint", 60)])
-def test_a_coarser_solve_tells_the_error_of_the_divergence(solver, steps):
+@pytest.mark.parametrize(("method", "steps"), [("rk4", 80), ("midpoint", 60)])
+def test_a_coarser_solve_tells_the_error_of_the_divergence(method, steps):
     """With a prior that does not see z_1, nothing but the integral is off."""
     world, schedule = make_gaussian_world(2, "nontrainable", 3), dc.LinearSchedule(-9.0, 5.0)
     model, x = world.model(schedule), world.sample(3, generator(1))
-    options = {"solver": solver, "prior": lambda z: torch.zeros(len(z), dtype=z.dtype)}
-    found = log_likelihood(model, x, steps=steps, **options)
-    finer = log_likelihood(model, x, steps=16 * steps, estimate_error=False, **options)
+
+    def prior(z: Tensor) -> Tensor:
+        return torch.zeros(len(z), dtype=z.dtype)
+
+    solver = dc.TorchDiffEqFixed(method, steps=steps)
+    found = log_likelihood(model, x, prior=prior, solver=solver)
+    finer = replace(solver, steps=16 * steps, estimate_error=False)
+    finer = log_likelihood(model, x, prior=prior, solver=finer)
     ratio = found.solver_error / (found.nats - finer.nats).abs()
     assert ((ratio > 0.8) & (ratio < 1.25)).all()
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("divergence", ["exact", "rademacher"])
+def test_one_step_has_no_coarser_one():
+    solver = dc.TorchDiffEqFixed("rk4", steps=1)
+    found = log_density(model_of(1), normal(2, 2, 3), solver=solver)
+    assert found.solution.error.isnan().all() and found.solution.evaluations.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("divergence", [dc.Exact(), dc.Rademacher(probes=2)])
 def test_gradients_through_the_solve_and_by_the_adjoint(divergence):
     model, z = model_of(5), normal(6, 2, 3)
     grads = {}
-    options = {"divergence": divergence, "probes": 2}
-    for name, kw in {
-        "adams": {"gradient": "solve", "atol": 1e-10},
-        "solve": {"gradient": "solve", "solver": "rk4", "steps": 160},
-        "adjoint": {"gradient": "adjoint", "solver": "rk4", "steps": 160},
-        "dopri5": {"gradient": "adjoint", "solver": "dopri5", "rtol": 1e-9, "atol": 1e-9},
-    }.items():
+    solvers = {
+        "adams": dc.Adams(gradient="solve", atol=1e-10),
+        "solve": dc.TorchDiffEqFixed("rk4", gradient="solve", steps=160),
+        "adjoint": dc.TorchDiffEqFixed("rk4", gradient="adjoint", steps=160),
+        "dopri5": dc.TorchDiffEq("dopri5", gradient="adjoint", rtol=1e-9, atol=1e-9),
+    }
+    for name, solver in solvers.items():
+        if name != "adams":
+            solver = replace(solver, estimate_error=False)
         start = z.clone().requires_grad_()
-        found = log_density(model, start, generator=generator(0), **kw, **options)
-        parameters = [p for p in model.network.parameters()]
+        found = log_density(
+            model, start, generator=generator(0), solver=solver, divergence=divergence
+        )
+        parameters = list(model.heads.network.parameters())
         grads[name] = torch.autograd.grad(found.log_prob.sum(), [start, *parameters])
     for name in ("adams", "adjoint", "dopri5"):
         for one, other in zip(grads["solve"], grads[name], strict=True):
@@ -126,11 +148,12 @@ def test_gradients_through_the_solve_and_by_the_adjoint(divergence):
 def test_gradient_is_the_derivative():
     model, z, direction = model_of(7), normal(8, 2, 3), normal(9, 2, 3)
     start = z.clone().requires_grad_()
-    found = log_density(model, start, gradient="solve", atol=1e-10)
+    found = log_density(model, start, solver=dc.Adams(gradient="solve", atol=1e-10))
     (grad,) = torch.autograd.grad(found.log_prob.sum(), start)
     step = 1e-4
+    tight = dc.Adams(atol=1e-10)
     up, down = (
-        log_density(model, z + s * direction, atol=1e-10).log_prob.sum() for s in (step, -step)
+        log_density(model, z + s * direction, solver=tight).log_prob.sum() for s in (step, -step)
     )
     assert abs((up - down) / (2 * step) - (grad * direction).sum()) < 1e-5
 
@@ -146,11 +169,11 @@ def trained_model() -> tuple[dc.DiffEnc, Tensor]:
     angle = 2 * math.pi * torch.rand(2000)
     x = torch.stack([angle.cos(), 0.6 * angle.sin()], 1) + 0.15 * torch.randn(2000, 2)
     encoder = dc.TrainableEncoder(MLP(2, width=32, layers=2, bounded=True))
-    network = MLP(2, width=64, layers=2, outputs=4)
-    model = dc.DiffEnc(dc.LinearSchedule(-5.0, 5.0), encoder, network, levels=None, heads="paired")
+    heads = dc.Paired(MLP(2, width=64, layers=2, outputs=4))
+    model = dc.DiffEnc(dc.LinearSchedule(-5.0, 5.0), encoder, heads, dc.Reals())
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(300):
-        loss = dc.elbo(model, x[torch.randint(len(x), (128,))]).total.mean()
+        loss = model(x[torch.randint(len(x), (128,))]).total.mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -161,12 +184,13 @@ def test_a_trained_models_density_integrates_to_one():
     model, x = trained_model()
     axis = torch.linspace(-4, 4, 72, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
-    found = log_likelihood(model, grid, atol=1e-4, batch_size=8192)
+    loose = dc.Adams(atol=1e-4)
+    found = log_likelihood(model, grid, solver=loose, work=dc.Work(8192))
     mass = found.nats.exp().sum() * (axis[1] - axis[0]) ** 2
     assert abs(mass - 1) < 1e-2
     # and it has learned: better than a Gaussian of the data's moments
     gaussian = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
-    on_data = log_likelihood(model, x[:500], atol=1e-4).nats.mean()
+    on_data = log_likelihood(model, x[:500], solver=loose).nats.mean()
     assert on_data > gaussian.log_prob(x[:500]).mean() + 0.05
 
 
@@ -181,7 +205,8 @@ def test_single_precision():
 def test_progress_counts_every_solve():
     model, ticks = model_of(1, levels=5), []
     x = torch.randint(0, 5, (7, 3), generator=generator(0))
-    log_likelihood(model, x, importance_samples=2, batch_size=3, progress=ticks.append)
+    work = dc.Work(3, progress=ticks.append)
+    log_likelihood(model, x, dequantisation=dc.ModelNoise(samples=2), work=work)
     assert sum(ticks) == 14
 
 
@@ -197,7 +222,8 @@ class Poisoned(nn.Module):
 
 
 def poisoned() -> tuple[dc.DiffEnc, Tensor]:
-    model = dc.DiffEnc(dc.LinearSchedule(-5.0, 4.0), dc.IdentityEncoder(), Poisoned(), levels=None)
+    heads = dc.Single(Poisoned())
+    model = dc.DiffEnc(dc.LinearSchedule(-5.0, 4.0), dc.IdentityEncoder(), heads, dc.Reals())
     return model, torch.tensor([[0.1, 0.2], [40.0, 0.0], [-0.3, 0.1]], dtype=torch.float64)
 
 
@@ -205,67 +231,124 @@ def test_a_nan_has_a_status_and_spares_the_others():
     model, x = poisoned()
     with pytest.raises(SolverError, match=r"1 of 3 examples.*1: non-finite"):
         log_likelihood(model, x)
-    found = log_likelihood(model, x, on_failure="nan")
+    found = log_likelihood(model, x, solver=dc.Adams(on_failure="nan"))
     assert found.status == ["ok", "non-finite", "ok"]
     assert found.nats.isnan().tolist() == [False, True, False]
     close(found.nats[:1], log_likelihood(model, x[:1]).nats, 1e-9)
 
 
-@pytest.mark.parametrize("solver", ["rk4", "dopri5", "scipy_solver:LSODA", "scipy_solver:BDF"])
-def test_torchdiffeq_failures_have_a_status(solver):
+FAILING = [
+    dc.TorchDiffEqFixed("rk4"),
+    dc.TorchDiffEq("dopri5"),
+    dc.SciPy("LSODA"),
+    dc.SciPy("BDF"),
+]
+
+
+@pytest.mark.parametrize("solver", FAILING, ids=lambda solver: solver.name)
+def test_failures_of_libraries_have_a_status(solver):
     model, x = poisoned()
-    found = log_likelihood(model, x, solver=solver, on_failure="nan")
+    found = log_likelihood(model, x, solver=replace(solver, on_failure="nan"))
     assert found.status[1] != "ok" and found.nats[1].isnan()
     with pytest.raises(SolverError):
         log_likelihood(model, x, solver=solver)
 
 
-@pytest.mark.parametrize("solver", ["adams", "dopri5"])
-def test_step_limit(solver):
+@pytest.mark.parametrize("kind", [dc.Adams, dc.TorchDiffEq, dc.SciPy])
+def test_step_limit(kind):
+    solver = kind(max_steps=1, atol=1e-12)
+    for call in (log_likelihood, log_density):
+        with pytest.raises(SolverError, match="2 of 2 examples could not be solved .*step limit"):
+            call(model_of(1), normal(2, 2, 3), solver=solver)
     with pytest.raises(SolverError, match="step limit"):
-        log_likelihood(model_of(1), normal(2, 2, 3), solver=solver, max_steps=1, atol=1e-12)
+        sample_with_log_prob(model_of(1), (2, 3), solver=solver)
 
 
 X = torch.zeros(2, 3, dtype=torch.long)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("make", "message"),
     [
-        ({"solver": "euler_maruyama"}, "stochastic"),
-        ({"solver": "ancestral"}, "stochastic"),
-        ({"solver": "rk5"}, "choose adams"),
-        ({"solver": "scipy_solver:XX"}, "LSODA"),
-        ({"divergence": "hutchinson"}, "rademacher"),
-        ({"dequantisation": "none"}, "undequantised"),
-        ({"dequantisation": "triangle"}, "uniform"),
-        ({"importance_samples": 0}, "at least 1"),
-        ({"probes": 0}, "probes=0"),
-        ({"steps": 5}, "fixed grid"),
-        ({"solver": "rk4", "atol": 1e-3}, "fixed"),
-        ({"rtol": 1e-3}, "atol alone"),
-        ({"atol": -1.0}, "positive"),
-        ({"gradient": "adjoint"}, "torchdiffeq"),
-        ({"solver": "scipy_solver", "gradient": "solve"}, "no gradients"),
-        ({"tau": 0.0}, "tau"),
-        ({"on_failure": "ignore"}, "on_failure"),
+        (lambda: dc.TorchDiffEq("rk5"), "torchdiffeq's adaptive methods are dopri8"),
+        (lambda: dc.TorchDiffEq("rk4"), "adaptive methods"),
+        (lambda: dc.TorchDiffEqFixed("dopri5"), "fixed grids are euler"),
+        (lambda: dc.SciPy("XX"), "LSODA"),
+        (lambda: dc.TorchDiffEqFixed("rk4", steps=0), "steps=0"),
+        (lambda: dc.Adams(atol=-1.0), "atol=-1.0 must be a positive number"),
+        (lambda: dc.TorchDiffEq("dopri5", rtol=0.0), "rtol=0.0 must be a positive number"),
+        (lambda: dc.SciPy("RK45", atol=math.inf), "atol=inf must be a positive number"),
+        (lambda: dc.Adams(max_steps=0), "max_steps=0 must be at least 1"),
+        (lambda: dc.TorchDiffEq("dopri5", max_steps=0), "max_steps=0"),
+        (lambda: dc.Adams(gradient="adjoint"), "the adjoint is torchdiffeq's"),
+        (lambda: dc.TorchDiffEq("dopri5", gradient="yes"), '"none", "solve" or "adjoint"'),
+        (lambda: dc.Adams(on_failure="ignore"), "on_failure='ignore'"),
+        (lambda: dc.SciPy("RK45", on_failure="ignore"), "on_failure='ignore'"),
+        (lambda: dc.Rademacher(probes=0), "probes=0"),
+        (lambda: dc.GaussianProbes(probes=0), "probes=0"),
+        (lambda: dc.Exact(chunk=0), "chunk=0"),
+        (lambda: dc.ModelNoise(samples=0), "samples=0 must be at least 1"),
+        (lambda: dc.NoDequantisation(samples=2), "nothing is drawn"),
+        (lambda: dc.TruncatedNormal(tau=0.0), "tau=0.0"),
     ],
 )
-def test_refusals(options, message):
-    with pytest.raises(ValueError, match=message):
-        log_likelihood(model_of(1, levels=5), X, **options)
+def test_bad_options_are_refused_when_they_are_made(make, message):
+    with refused(ValueError, message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda: dc.Adams(rtol=1e-3), "rtol"),
+        (lambda: dc.Adams(steps=5), "steps"),
+        (lambda: dc.TorchDiffEq("dopri5", steps=3), "steps"),
+        (lambda: dc.TorchDiffEqFixed("rk4", atol=1e-3), "atol"),
+        (lambda: dc.SciPy("LSODA", gradient="solve"), "gradient"),
+        (lambda: dc.Exact(probes=2), "probes"),
+        (lambda: dc.UniformNoise(tau=2.0), "tau"),
+    ],
+)
+def test_combinations_without_meaning_cannot_be_written(make, option):
+    with refused(TypeError, f"unexpected keyword argument '{option}'"):
+        make()
+
+
+STOCHASTIC = [dc.Ancestral(), dc.Exponential(), dc.TorchSDE("milstein"), "dopri5", dc.Adams]
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC)
+def test_a_solver_without_a_density_is_refused(solver):
+    """Paths of the reverse SDE have no density by change of variables; nor has what is no solver."""
+    message = r"no solver of the probability flow.* stochastic .*Adams\(\)"
+    with refused(TypeError, message):
+        log_likelihood(model_of(1, levels=5), X, solver=solver)
+    with refused(TypeError, message):
+        log_density(model_of(1), normal(2, 2, 3), solver=solver)
+    with refused(TypeError, message):
+        sample_with_log_prob(model_of(1), (2, 3), solver=solver)
 
 
 def test_kinds_of_data_are_refused_at_the_door():
-    with pytest.raises(TypeError, match="integers"):
-        log_density(model_of(1), X)
-    with pytest.raises(TypeError, match="real data"):
-        log_likelihood(model_of(1), X)
-    with pytest.raises(TypeError, match="integer data"):
-        log_likelihood(model_of(1, levels=5), X.double())
-    with pytest.raises(ValueError, match="real data"):
-        log_likelihood(model_of(1), X.double(), dequantisation="uniform")
-    with pytest.raises(ValueError, match="no examples"):
-        log_likelihood(model_of(1, levels=5), X[:0])
-    with pytest.raises(ValueError, match="stochastic"):
-        sample_with_log_prob(model_of(1), (2, 3), solver="milstein")
+    reals, levels = model_of(1), model_of(1, levels=5)
+    with refused(TypeError, "integers"):
+        log_density(reals, X)
+    with refused(TypeError, "real data"):
+        log_likelihood(reals, X)
+    with refused(TypeError, "integer data"):
+        log_likelihood(levels, X.double())
+    with refused(ValueError, "no examples"):
+        log_likelihood(levels, X[:0])
+    with refused(ValueError, "levels=5"):
+        log_likelihood(levels, X + 5)
+    for bins in (dc.UniformNoise(), dc.TruncatedNormal()):
+        with refused(ValueError, f"{type(bins).__name__} .* these are real data"):
+            log_likelihood(reals, X.double(), dequantisation=bins)
+    with refused(ValueError, "undequantised integers"):
+        log_likelihood(levels, X, dequantisation=dc.NoDequantisation())
+
+
+def test_gradients_do_not_cross_processes():
+    work = dc.Work(processes=Processes(rank=0, size=2))
+    with refused(ValueError, "gradients do not reach other processes"):
+        log_likelihood(model_of(1, levels=5), X, solver=dc.Adams(gradient="solve"), work=work)
