@@ -53,6 +53,10 @@ def make_solver(name: str, **options: Any) -> Solver:
 
     Raises:
         ValueError: for an unknown name, one that two libraries have, or an option that the solver does not have.
+
+    Example:
+        >>> make_solver("heun3", steps=20).name
+        'torchdiffeq:heun3'
     """
     if name not in SOLVERS:
         matches = [full for full in SOLVERS if full.partition(":")[2] == name]
@@ -79,6 +83,10 @@ def make_solver(name: str, **options: Any) -> Solver:
 
 def make_flow_solver(name: str, **options: Any) -> FlowSolver:
     """As make_solver, for likelihoods.
+
+    Args:
+        name: of SOLVERS, one of the flow's.
+        options: fields of the solver.
 
     Raises:
         ValueError: also for a solver whose paths have no density by change of variables.

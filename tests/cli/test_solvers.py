@@ -1,4 +1,4 @@
-"""Solvers by the names of the command line: every name resolves, near misses are answered, options are the solver's own."""
+"""Solvers by the names of the command line: all resolve, near misses are answered, options are the solver's own."""
 
 import dataclasses
 
