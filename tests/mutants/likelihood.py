@@ -2,12 +2,16 @@
 
 from tests.mutants import Mutant
 
-FOLDER = "diffenc_ct/likelihood"
-DIVERGENCE, ADAMS, FLOW = f"{FOLDER}/divergence.py", f"{FOLDER}/adams.py", f"{FOLDER}/flow.py"
-LEVELS, ESTIMATE = f"{FOLDER}/dequantisation.py", f"{FOLDER}/estimate.py"
-SOLVERS, RANDOM = f"{FOLDER}/solvers.py", f"{FOLDER}/randomness.py"
-WORLDS, OPTIONS = "tests/likelihood/test_likelihood.py", "tests/likelihood/test_likelihood_options.py"
-SUMS = "tests/likelihood/test_likelihood_levels.py"
+FOLDER, TESTS = "diffenc_ct/likelihood", "tests/likelihood"
+FIELD, DIVERGENCE, FLOW = (f"{FOLDER}/{name}.py" for name in ("field", "divergence", "flow"))
+LEVELS, ESTIMATE, RANDOM = (
+    f"{FOLDER}/{name}.py" for name in ("dequantisation", "estimate", "randomness")
+)
+STEPS, ADAMS, SOLVER = (f"{FOLDER}/{name}.py" for name in ("_adams", "adams", "solver"))
+LIBRARY, LIBRARIES = (f"{FOLDER}/{name}.py" for name in ("_library", "libraries"))
+WORLDS, OPTIONS = f"{TESTS}/test_likelihood.py", f"{TESTS}/test_likelihood_options.py"
+SUMS, FAILURES = f"{TESTS}/test_likelihood_levels.py", f"{TESTS}/test_likelihood_failures.py"
+SOLVERS, ORDERS = f"{TESTS}/test_flow_solvers.py", "tests/sampling/test_solver_orders.py"
 
 MUTANTS = [
     Mutant(
@@ -18,28 +22,28 @@ MUTANTS = [
         (f"{WORLDS}::test_density_of_a_world_is_analytic",),
     ),
     Mutant(
-        DIVERGENCE,
+        FIELD,
         "trace = trace + slope.sum(1)",
         "trace = trace + slope.mean(1)",
         "the divergence divided by the number of directions",
         (f"{WORLDS}::test_exact_divergence_and_score",),
     ),
     Mutant(
-        DIVERGENCE,
+        FIELD,
         "return velocity, score, (v * change).flatten(1).sum(1)",
         "return velocity, score, 10 * (v * change).flatten(1).sum(1)",
         "a divergence ten times too large, which passes other libraries' tests",
         (f"{WORLDS}::test_exact_divergence_and_score",),
     ),
     Mutant(
-        DIVERGENCE,
-        "return (expand(alpha(gamma), z) * heads.x_hat - z) / expand(sigma2(gamma), z)",
-        "return (z - expand(alpha(gamma), z) * heads.x_hat) / expand(sigma2(gamma), z)",
+        FIELD,
+        "(expand(alpha(gamma), z) * found.x_hat - z) / expand(sigma2(gamma), z)",
+        "(z - expand(alpha(gamma), z) * found.x_hat) / expand(sigma2(gamma), z)",
         "the score's sign",
         (f"{WORLDS}::test_exact_divergence_and_score",),
     ),
     Mutant(
-        DIVERGENCE,
+        FIELD,
         "(of_x / 2 + of_r)",
         "(of_x + of_r)",
         "the SDE's factor in the flow's divergence",
@@ -82,15 +86,15 @@ MUTANTS = [
     ),
     Mutant(
         LEVELS,
-        "jacobian = dimensions * scale.double().log()",
-        "jacobian = -dimensions * scale.double().log()",
+        "        jacobian = data[0].numel() * scale.double().log()",
+        "        jacobian = -data[0].numel() * scale.double().log()",
         "the sign of the scaling's Jacobian",
         (f"{SUMS}::test_real_data",),
     ),
     Mutant(
         LEVELS,
-        "width = 2 / model.levels",
-        "width = 1 / model.levels",
+        "return data, 2 / model.decoder.levels, scale",
+        "return data, 1 / model.decoder.levels, scale",
         "a bin's width on (-1, 1) is 2/V",
         (f"{SUMS}::test_probabilities_of_all_levels_sum_to_one_and_bounds_to_less",),
     ),
@@ -137,14 +141,14 @@ MUTANTS = [
         (f"{SUMS}::test_standard_error_of_probes",),
     ),
     Mutant(
-        DIVERGENCE,
+        FIELD,
         "probes = self.probes if rows is None else self.probes[rows]",
         "probes = torch.randn_like(self.probes if rows is None else self.probes[rows])",
         "probes drawn anew at every evaluation",
         (f"{OPTIONS}::test_results_do_not_depend_on_batch_mates",),
     ),
     Mutant(
-        DIVERGENCE,
+        FIELD,
         "probes = self.probes if rows is None else self.probes[rows]",
         "probes = self.probes[: len(z)]",
         "probes of the first examples, whichever are still under way",
@@ -158,30 +162,30 @@ MUTANTS = [
         (f"{OPTIONS}::test_results_do_not_depend_on_batch_mates",),
     ),
     Mutant(
-        ADAMS,
+        STEPS,
         "error = torch.maximum(quadrature, _MISS_WEIGHT * goal) / tolerance",
         "error = (torch.maximum(quadrature, _MISS_WEIGHT * goal) / tolerance).max().expand(len(goal))",
         "one step size for the whole batch",
         (f"{OPTIONS}::test_results_do_not_depend_on_batch_mates",),
     ),
     Mutant(
-        ADAMS,
+        STEPS,
         'settled = torch.where(done, history["nodes"][:, 0], behind)',
         "settled = behind",
         "the last steps never integrated for good",
         (f"{WORLDS}::test_density_of_a_world_is_analytic",),
     ),
     Mutant(
-        ADAMS,
+        STEPS,
         "finite = error.isfinite() & velocity.isfinite().all(1)",
         "finite = torch.ones_like(goal, dtype=torch.bool)",
         "NaNs that pass as small errors",
-        (f"{OPTIONS}::test_a_nan_has_a_status_and_spares_the_others",),
+        (f"{FAILURES}::test_a_nan_has_a_status_and_spares_the_others",),
     ),
     Mutant(
-        SOLVERS,
-        "(steps if method.fixed else 1) + 1",
-        "(steps - 1 if method.fixed else 1) + 1",
+        LIBRARIES,
+        "torch.linspace(0, 1, steps + 1, dtype=start.dtype",
+        "torch.linspace(0, 1, steps, dtype=start.dtype",
         "one step fewer than asked for",
         (f"{WORLDS}::test_hutchinson_along_the_path",),
     ),
@@ -193,17 +197,80 @@ MUTANTS = [
         (f"{SUMS}::test_estimates_are_of_the_bound_they_name",),
     ),
     Mutant(
-        SOLVERS,
-        "2**method.order - 1",
-        "2**method.order + 1",
+        LIBRARIES,
+        "2.0 ** FIXED[self.method] - 1",
+        "2.0 ** FIXED[self.method] + 1",
         "Richardson's factor",
         (f"{OPTIONS}::test_a_coarser_solve_tells_the_error",),
     ),
     Mutant(
-        SOLVERS,
-        "by_probe(last, integral) - by_probe(rough[0], rough[1])",
-        "by_probe(last, integral) - by_probe(rough[0], integral)",
+        LIBRARY,
+        "problem.log_density(*rough[:2])",
+        "problem.log_density(rough[0], integral)",
         "the coarse solve's divergence forgotten",
         (f"{OPTIONS}::test_a_coarser_solve_tells_the_error_of_the_divergence",),
+    ),
+    Mutant(
+        LEVELS,
+        "model.decoder.levels, scale, data[0].numel() * scale.double().log()",
+        "model.decoder.levels, scale, -data[0].numel() * scale.double().log()",
+        "the sign of the scaling's Jacobian, for bins",
+        (f"{SUMS}::test_bins_have_the_mass_of_the_density",),
+    ),
+    Mutant(
+        ADAMS,
+        "return self.nodes - 1",
+        "return self.nodes",
+        "the order of the corrected integral for that of the points where f is evaluated",
+        (f"{ORDERS}::test_order_of_the_default_flow_solver",),
+    ),
+    Mutant(
+        ADAMS,
+        "tolerance=self.atol * z[0].numel(),",
+        "tolerance=1e-3 * z[0].numel(),",
+        "samples at a tolerance of their own",
+        (f"{SOLVERS}::test_samples_of_adams_converge_with_its_tolerance",),
+    ),
+    Mutant(
+        ADAMS,
+        "self.refuse_failures(solution.status)",
+        "pass",
+        "samples that were given up come back as numbers that are none",
+        ("tests/sampling/test_sampling.py::test_images_that_could_not_be_solved",),
+    ),
+    Mutant(
+        SOLVER,
+        'if self.on_failure == "raise" and any(word != "ok" for word in status):',
+        'if self.on_failure == "raise" and all(word != "ok" for word in status):',
+        "one failure among many passes",
+        (f"{FAILURES}::test_a_nan_has_a_status_and_spares_the_others",),
+    ),
+    Mutant(
+        LIBRARY,
+        "if self.evaluations > self.most:",
+        "if False:",
+        "a limit that nobody enforces",
+        (f"{FAILURES}::test_step_limit",),
+    ),
+    Mutant(
+        LIBRARY,
+        "(z, zeros), gammas, 10.0 if coarse else 1.0)",
+        "(z, zeros), gammas, 1.0)",
+        "the coarse solve is as fine, and the error 0",
+        (f"{OPTIONS}::test_a_coarser_solve_tells_the_error",),
+    ),
+    Mutant(
+        LIBRARIES,
+        'SCIPY = {"RK45": 5, "RK23": 3,',
+        'SCIPY = {"RK45": 4, "RK23": 3,',
+        "the order of the error estimate for that of the method",
+        (f"{SOLVERS}::test_tables_of_methods_are_the_libraries_own",),
+    ),
+    Mutant(
+        LIBRARIES,
+        'tolerances = {name: self.options.get(name, 1e-5) for name in ("rtol", "atol")}',
+        'tolerances = {name: 1e-5 for name in ("rtol", "atol")}',
+        "the iteration's tolerance cannot be chosen",
+        (f"{ORDERS}::test_order_of_adams",),
     ),
 ]

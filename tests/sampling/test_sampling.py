@@ -66,6 +66,25 @@ def test_fewer_images_are_the_first_of_many() -> None:
     close(few.z_0, many.z_0[:2])
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Together(dc.GridSolver):
+    """Shifts its images by how many there are in their batch."""
+
+    @property
+    def batch_matters(self):
+        return True
+
+    def __call__(self, problem, z, grid):
+        return z + len(z)
+
+
+def test_a_batch_that_matters_is_the_one_asked_for() -> None:
+    """Where images share their steps."""
+    result = draw(5, 0, solver=Together(), work=dc.Work(3))
+    shift = torch.tensor([3.0, 3.0, 3.0, 2.0, 2.0], dtype=F64).reshape(5, 1, 1, 1)
+    close(result.z_0, result.z_1 + shift)
+
+
 @settings(max_examples=10)
 @given(st.sampled_from([0.0, 0.7, 1.0]), st.floats(0.5, 2), st.integers(0, 99))
 def test_ancestral_is_the_models_own_reverse(eta, w, seed) -> None:
