@@ -25,9 +25,18 @@ from independent_pixels import independent_pixels
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import ETA_SQUARED, Calibration, plan, shortest_path
-from diffenc_ct.calibration.ratios import ErrorSample, binning
-from diffenc_ct.calibration.tables import StepTables, measure_steps, squared_difference
+from diffenc_ct.calibration import (
+    ETA_SQUARED,
+    Calibration,
+    Measurement,
+    StepTables,
+    measure_steps,
+    plan,
+    shortest_path,
+)
+from diffenc_ct.calibration.products import Products, squared_difference
+from diffenc_ct.calibration.ratios import KEPT, binning
+from diffenc_ct.calibration.tables import Kept
 from diffenc_ct.data import load_dataset
 from diffenc_ct.process import ConstantNoiseLevel, NoiseLevel
 from diffenc_ct.training.runs import open_run
@@ -43,10 +52,9 @@ BOUNDS = {kind: f"bound of {kind}" for kind in ("w*", "w* per dimension")}
 
 @dataclass(frozen=True)
 class Measured:
-    """Tables, and what they were made of: e, r, x_t (N + 1, examples, d) and each example's group."""
+    """Tables with some values kept, and what they are made of: e, r, x_t (N + 1, examples, d), each example's group."""
 
     tables: StepTables
-    sample: ErrorSample
     e: Tensor
     r: Tensor
     x: Tensor
@@ -62,25 +70,25 @@ class Measured:
 
 
 def measured(model: dc.DiffEnc, data: Tensor, candidates: int, shared: bool, g) -> Measured:
-    parts: list[tuple[int, Tensor, Tensor, Tensor]] = []
-    sample = ErrorSample(data[0].numel(), len(data))
-
-    def observe(group: int, *values: Tensor) -> None:
-        sample.observe(group, *values)
-        parts.append((group, *(v.float() for v in values)))
-
-    tables = measure_steps(
-        model,
-        data,
-        candidates=candidates,
-        groups=GROUPS,
-        shared_noise=shared,
-        observe=observe,
-        generator=g,
-    )
-    e, r, x = (torch.cat([p[i] for p in parts]).transpose(0, 1).contiguous() for i in (1, 2, 3))
-    group = torch.cat([torch.full((len(p[1]),), p[0]) for p in parts])
-    return Measured(tables, sample, e, r, x, group)
+    """All values are kept: measure_steps lays those of each part in a random order, the same in every run."""
+    how = Measurement(candidates, groups=GROUPS, shared_noise=shared, keep=data.numel())
+    tables, d = measure_steps(model, data, how, generator=g), data[0].numel()
+    order, first = torch.Generator().manual_seed(0), 0
+    every: list[Tensor] = []  # the place of each value, example by example
+    some: list[Tensor] = []  # the places of a fair sample
+    groups: list[int] = []
+    for group in range(GROUPS):
+        for part in data[group::GROUPS].split(how.examples_at_once):
+            count = len(part) * d
+            place = first + torch.randperm(count, generator=order).argsort()
+            every.append(place)
+            some.append(first + torch.arange(max(1, round(min(1.0, KEPT / data.numel()) * count))))
+            groups += [group] * len(part)
+            first += count
+    kept = (tables.kept.e, tables.kept.r, tables.kept.x)
+    e, r, x = (v[:, torch.cat(every)].unflatten(1, (len(data), d)) for v in kept)
+    sample = Kept(*(v[:, torch.cat(some)] for v in kept))
+    return Measured(replace(tables, kept=sample), e, r, x, torch.tensor(groups))
 
 
 def step_losses(p: Calibration, train: Measured, test: Measured) -> dict[str, Tensor]:
@@ -96,8 +104,8 @@ def step_losses(p: Calibration, train: Measured, test: Measured) -> dict[str, Te
             add = binning(cell, ratio.values.shape[1])
             sums = torch.stack([add(v.flatten()) for v in (fit, torch.ones_like(fit))])
             step = replace(ratio, edges=ratio.edges[i : i + 1]).fitted(sums[:1], sums[1:])
-            heads = dc.Heads(test.x[t] - test.e[t], test.r[t])
-            ratios["value"] = step(torch.zeros(len(new), dtype=torch.long), heads).double()
+            found = dc.Estimates(test.x[t] - test.e[t], test.r[t])
+            ratios["value"] = step(torch.zeros(len(new), dtype=torch.long), found).double()
         for name, w in ratios.items():
             terms = 1 / w - 1 + w.log() + new / w
             losses[name] = losses[name] + terms.sum(1) / 2
@@ -115,7 +123,7 @@ def least_costs(m: Measured) -> dict[str, Tensor]:
         own = [v.mean(0).double() for v in (e * e, e * r, r * r)]
         steps = [v.mean(1).double() for v in (moved**2, e * moved, r * moved)]
         ends = gamma[:t, None], gamma[t].expand(t, 1)
-        shares = [squared_difference(*ends, level, *own, *steps) for level in levels]
+        shares = [squared_difference(*ends, level, Products(*own, *steps)) for level in levels]
         costs = [torch.log1p(share).sum(1) / 2 for share in shares]
         each[:t, t] = torch.stack(costs).amin(0)
     return {"w*": step, "w* per dimension": each}
@@ -132,19 +140,19 @@ def measure(
     least = least_costs(held_out)
     found: dict[str, list[Tensor]] = {name: [] for name in (*NAMES, *BOUNDS.values())}
     for T in DEPTHS:
-        for grid, eta, sample in (
-            ("uniform", 1.0, None),
-            ("best", 1.0, None),
-            ("best", 1.0, fitted.sample),
-            ("best", "optimal", None),
-            ("best", "optimal", fitted.sample),
+        for grid, eta, ratio in (
+            ("uniform", 1.0, "step"),
+            ("best", 1.0, "step"),
+            ("best", 1.0, "value"),
+            ("best", None, "step"),
+            ("best", None, "value"),
         ):
-            p = plan(fitted.tables, T, noise_level=eta, grid=grid, errors=sample)
-            losses = step_losses(p, fitted, held_out)
+            options = dc.CalibrationOptions(noise_level=eta, ratio=ratio, grid=grid)
+            losses = step_losses(plan(fitted.tables, T, options), fitted, held_out)
             prefix = "uniform, " if grid == "uniform" else "calibrated, "
-            prefix += "eta*, " if eta == "optimal" else ""
+            prefix += "eta*, " if eta is None else ""
             for name, kind in KINDS.items():
-                if prefix + name in found and (kind == "value") == (sample is not None):
+                if prefix + name in found and (kind == "value") == (ratio == "value"):
                     each = [losses[kind][held_out.group == k].mean() for k in range(GROUPS)]
                     found[prefix + name].append((torch.stack(each) - infinite) * scale)
         for kind, name in BOUNDS.items():

@@ -24,18 +24,18 @@ from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.data import load_dataset
-from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths, UniformDepths
+from diffenc_ct.elbo import Depths
 
 
 def fitted(model: dc.DiffEnc, images: Tensor, batches: int, batch: int, generator) -> Depths:
     """Depths of a density proportional to the integrand's root mean square."""
-    depths = ImportanceDepths(bins=32, decay=0.9999)
-    uniform = LowDiscrepancyDepths()
+    depths = dc.ImportanceDepths(bins=32, decay=0.9999)
+    uniform, loss = dc.LowDiscrepancyDepths(), dc.InfiniteDepth(ends_fraction=1 / batch)
     with torch.no_grad():
         for _ in range(batches):
             x = images[torch.randint(len(images), (batch,), generator=generator)]
             t, _ = uniform.draw(batch, like=torch.zeros(()), generator=generator)
-            terms = dc.elbo(model, x, t=t, generator=generator, ends_fraction=1 / batch)
+            terms = model(x, loss, draws=dc.Draws(t=t), generator=generator)
             depths.update(t, terms.diffusion)
     return depths
 
@@ -75,7 +75,7 @@ class Sums:
             "mean": losses.mean().item(),
             "sd": losses.std().item(),
             "encoder": self.spread("encoder"),
-            "network": self.spread("network"),
+            "network": self.spread("heads"),
         }
 
 
@@ -93,31 +93,28 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     importance = fitted(model, images, settings.batches, batch, generator)
 
-    whole = {"ends_fraction": 1.0, "rate_fraction": 1.0}
-    estimators: dict[str, tuple[Depths, dict[str, float]]] = {
-        "low-discrepancy t": (LowDiscrepancyDepths(), whole),
-        "uniform t": (UniformDepths(), whole),
-        "importance-sampled t": (importance, whole),
-        **{f"ends on 1/{k}": (LowDiscrepancyDepths(), whole | {"ends_fraction": 1 / k})
-           for k in (4, 8, 16)},
-        **{f"rate on 1/{k}": (LowDiscrepancyDepths(), whole | {"rate_fraction": 1 / k})
-           for k in (2, 8, 16)},
-        "ends on 1/16, rate on 1/8": (LowDiscrepancyDepths(), {"ends_fraction": 1 / 16, "rate_fraction": 1 / 8}),
-    }  # fmt: skip
+    estimators = {
+        "low-discrepancy t": dc.InfiniteDepth(),
+        "uniform t": dc.InfiniteDepth(depths=dc.UniformDepths()),
+        "importance-sampled t": dc.InfiniteDepth(depths=importance),
+        **{f"ends on 1/{k}": dc.InfiniteDepth(ends_fraction=1 / k) for k in (4, 8, 16)},
+        **{f"rate on 1/{k}": dc.InfiniteDepth(rate_fraction=1 / k) for k in (2, 8, 16)},
+        "ends on 1/16, rate on 1/8": dc.InfiniteDepth(ends_fraction=1 / 16, rate_fraction=1 / 8),
+    }
     rows: dict[str, dict[str, float]] = {}
     print(f"{batch} images a batch, {settings.batches} batches")
     print(
         f"{'estimator':<28}{'mean':>9}{'sd of the loss':>16}{'gradient: encoder':>19}{'score network':>15}"
     )
-    for name, (depths, options) in estimators.items():
+    for name, loss in estimators.items():
         # The same images and noise for all: differences are the estimators'.
         generator, sums = torch.Generator().manual_seed(1), Sums(model)
         for _ in range(settings.batches):
             x = images[torch.randint(len(images), (batch,), generator=generator)]
             like = model.scale(x)
             noise, noise_0 = (torch.randn(like.shape, generator=generator) for _ in "ab")
-            terms = dc.elbo(model, x, depths=depths, noise=noise, noise_0=noise_0,
-                            generator=generator, **options)  # fmt: skip
+            draws = dc.Draws(noise=noise, noise_0=noise_0)
+            terms = model(x, loss, draws=draws, generator=generator)
             sums.add(terms.bits_per_dimension().total.mean())
         row = rows[name] = sums.row()
         first = rows["low-discrepancy t"]

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.calibration._tightness import tightness
+from diffenc_ct.calibration import tightness
 from diffenc_ct.data import load_dataset
+from diffenc_ct.model import regression_loss
 from diffenc_ct.networks import ScoreUNet
 from diffenc_ct.training.evaluation import evaluate
-from diffenc_ct.training.heads import regression_loss
 from diffenc_ct.training.runs import OpenedRun, open_run
 from diffenc_ct.training.state import count_parameters
 
@@ -32,12 +32,9 @@ from diffenc_ct.training.state import count_parameters
 def regression(model: dc.DiffEnc, x: Tensor, draws: int = 4) -> float:
     """E||u - v||^2/d of the first head over uniform depths, the same draws for every model of the data's shape."""
     g, found = torch.Generator().manual_seed(3), []
-
-    def observe(gamma: Tensor, errors: dc.Heads) -> None:
-        found.append(regression_loss(errors.x_hat, gamma, model.prediction))
-
     for _ in range(draws):
-        dc.elbo(model, x, observe=observe, generator=g)
+        seen = model(x, generator=g).residuals
+        found.append(regression_loss(seen.errors.x, seen.point.gamma, model.heads.predicts))
     return torch.cat(found).mean().item()
 
 
@@ -46,7 +43,7 @@ def small_network(opened: OpenedRun) -> ScoreUNet:
     options = dict(opened.config.network.options)
     width = int(options.pop("width", 32)) // 2
     ends = opened.model.schedule(torch.tensor([0.0, 1.0])).gamma.tolist()
-    levels = opened.model.levels
+    levels = opened.model.decoder.levels
     assert levels is not None
     return ScoreUNet(
         opened.shape[0],
@@ -77,7 +74,7 @@ def main() -> None:
         opened.check(data)
         variants = (
             {"shared trunk": {}}
-            if opened.model.paired
+            if opened.model.heads.tells_apart
             else {
                 "tied": {},
                 "own network": {"variant": "own network"},
@@ -88,29 +85,31 @@ def main() -> None:
         for name, options in variants.items():
             began, model, weights = time.perf_counter(), opened.model, 0
             if options:
+                head = options.pop("head", None)
+                fitting = dc.HeadFitting(
+                    steps=arguments.steps, batch_size=arguments.batch_size, **options
+                )
                 model = dc.fit_head(
                     opened.model,
                     data.train,
-                    steps=arguments.steps,
-                    batch_size=arguments.batch_size,
+                    fitting,
+                    head=head,
                     generator=torch.Generator().manual_seed(0),
-                    **options,
                 ).model
-                weights = count_parameters(model.head)
+                weights = count_parameters(model.heads.head)
             seconds = time.perf_counter() - began
             flow = dc.log_likelihood(
                 model,
                 data.test[: arguments.images],
-                divergence="rademacher",
-                probes=arguments.probes,
-                atol=arguments.atol,
+                solver=dc.Adams(atol=arguments.atol),
+                divergence=dc.Rademacher(probes=arguments.probes),
                 generator=torch.Generator().manual_seed(1),
             )
             fitted = tightness(
                 model, data.train[:200], depths=17, generator=torch.Generator().manual_seed(2)
             )
             bounds = [
-                evaluate(model, data.test, draws=2, noise_level=level).mean("total")
+                evaluate(model, data.test, dc.InfiniteDepth(level), draws=2).mean("total")
                 for level in (1.0, fitted.noise_level)
             ]
             bits = flow.bits_per_dimension

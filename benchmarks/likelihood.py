@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood import log_density
+from diffenc_ct.likelihood import FlowSolver, log_density
 from diffenc_ct.process import marginal
 from diffenc_ct.worlds import MixtureWorld
 
@@ -39,14 +39,11 @@ STEPS = {
     "midpoint": (32, 64),
     "explicit_adams": (32, 64, 128),
 }
-ADAPTIVE = (
-    "dopri5",
-    "dopri8",
-    "bosh3",
-    "scipy_solver:RK45",
-    "scipy_solver:DOP853",
-    "scipy_solver:LSODA",
-)
+ADAPTIVE = {
+    dc.TorchDiffEq: ("dopri5", "dopri8", "bosh3"),
+    dc.SciPy: ("RK45", "DOP853", "LSODA"),
+}
+ALONE = {"estimate_error": False}  # which takes a second solve
 
 
 def digits(n: int = 300) -> Tensor:
@@ -82,26 +79,25 @@ def main() -> None:
     print(f"{'solver':<22}{'setting':>10}{'evaluations':>13}{'most':>6}{'mean |error|':>14}{'max':>10}"
           f"{'estimated':>11}{'seconds':>9}")  # fmt: skip
 
-    def measure(solver: str, setting: float, **options) -> tuple[float, float, float]:
+    def measure(solver: FlowSolver, setting: float) -> tuple[float, float, float]:
         begin = time.perf_counter()
-        found = log_density(
-            model, z, solver=solver, prior=lambda end: world.log_q(end, gamma_1), **options
-        )
+        found = log_density(model, z, solver=solver, prior=lambda end: world.log_q(end, gamma_1))
         seconds = time.perf_counter() - begin
         error = (found.log_prob - truth).abs() / unit
         used, told = found.solution.evaluations.double(), found.solution.error / unit
-        print(f"{solver:<22}{setting:>10g}{used.mean():>13.1f}{used.max():>6.0f}{error.mean():>14.1e}"
+        print(f"{solver.name:<22}{setting:>10g}{used.mean():>13.1f}{used.max():>6.0f}{error.mean():>14.1e}"
               f"{error.max():>10.1e}{told.mean():>11.1e}{seconds:>9.1f}", flush=True)  # fmt: skip
         return used.mean().item(), error.mean().item(), error.max().item()
 
-    ours = {tolerance: measure("adams", tolerance, atol=tolerance) for tolerance in OURS}
+    ours = {tolerance: measure(dc.Adams(atol=tolerance), tolerance) for tolerance in OURS}
     if not arguments.quick:
-        for solver in ADAPTIVE:
-            for tolerance in TOLERANCES:
-                measure(solver, tolerance, rtol=tolerance, atol=tolerance)
-        for solver, grids in STEPS.items():
+        for kind, methods in ADAPTIVE.items():
+            for method in methods:
+                for tolerance in TOLERANCES:
+                    measure(kind(method, rtol=tolerance, atol=tolerance, **ALONE), tolerance)
+        for method, grids in STEPS.items():
             for steps in grids:
-                measure(solver, steps, steps=steps)
+                measure(dc.TorchDiffEqFixed(method, steps=steps, **ALONE), steps)
     result: dict[str, float] = {}
     for name, tolerance in (("default", DEFAULT), ("tight", TIGHT)):
         prefix = "" if name == "default" else "tight_"

@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 import diffenc_ct as dc
-from diffenc_ct.sampling.grids import make_grid
+from diffenc_ct.cli.solvers import make_solver
 from diffenc_ct.sampling.linear import kl_per_dimension, produced_gaussian
-from diffenc_ct.sampling.names import Grid, make_solver
 from diffenc_ct.schedules import alpha
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder, MixtureWorld
 
@@ -60,17 +59,10 @@ def worlds() -> dict[str, GaussianWorld]:
     return {name: GaussianWorld(mean, variances, encoder) for name, encoder in encoders.items()}
 
 
-def grid(steps: int, placement: str) -> Grid:
-    t = make_grid(SCHEDULE, steps, placement).flip(0)
-    return Grid(t, SCHEDULE(t).gamma)
-
-
 def ours(world: GaussianWorld, name: str, eta: float, evaluations: int) -> float:
-    steps = evaluations // PER_STEP.get(name, 1)
-    placement = "uniform" if name == "ancestral" else "balanced"
-    points = grid(steps, placement)
-    made, _ = produced_gaussian(world.model(SCHEDULE), D, make_solver(name), points, eta)
-    return kl_per_dimension(made, world, points.gamma[-1])
+    solver = make_solver(name, steps=evaluations // PER_STEP.get(name, 1), noise_level=eta)
+    made, _ = produced_gaussian(world.model(SCHEDULE), D, solver)
+    return kl_per_dimension(made, world, solver.grid(SCHEDULE).gamma[-1])
 
 
 def azula_samplers(world, dtype: torch.dtype) -> dict[str, Callable[[int], Any]]:
@@ -99,7 +91,7 @@ def azula_samplers(world, dtype: torch.dtype) -> dict[str, Callable[[int], Any]]
 
         def forward(self, x_t: Tensor, t: Tensor, **_) -> DiracPosterior:
             gamma = (-13.3 + 18.3 * t).to(x_t).expand(len(x_t))
-            return DiracPosterior(world.heads(x_t, gamma).x_hat)
+            return DiracPosterior(world.estimates(x_t, gamma).x_hat)
 
     options = {"silent": True, "dtype": dtype}
     bashforth = sorted(name for name in dir(peers) if name.endswith("ABSampler"))
@@ -163,8 +155,8 @@ def digits_rows(n: int, counts: tuple[int, ...], root: str | None) -> dict[str, 
             rows[f"{label} {name} eta={eta:g}"] = [
                 sliced_wasserstein(
                     dc.sample(
-                        model, n, shape=(1, 28, 28), solver=name, steps=k, noise_level=eta,
-                        generator=torch.Generator().manual_seed(2),
+                        model, n, shape=(1, 28, 28), generator=torch.Generator().manual_seed(2),
+                        solver=make_solver(name, steps=k, noise_level=eta),
                     ).samples,
                     truth,
                     torch.Generator().manual_seed(1),

@@ -1,6 +1,6 @@
 """A model of 16 steps, calibrated: variance ratios, noise levels and grid from training data, the bound on other data.
 
-    python examples/calibration.py
+python examples/calibration.py
 """
 
 import torch
@@ -15,30 +15,25 @@ def main() -> None:
     world = MixtureWorld(means, 0.1, dc.NonTrainableEncoder())
     model = world.model(dc.LinearSchedule(-9.0, 5.0))
     train, test = world.sample(256, generator), world.sample(512, generator)
-    found = dc.calibrate(
-        model, train, depth=16, candidates=128, per_value=True, generator=generator
-    )
+    options = dc.CalibrationOptions(ratio="value", candidates=128)
+    found = dc.calibrate(model, train, 16, options, generator=generator)
 
-    def bound(**options) -> str:
+    def bound(loss: dc.InfiniteDepth | dc.FiniteDepth) -> str:
         draws = [
-            dc.elbo(model, test, generator=torch.Generator().manual_seed(i), **options).total
+            dc.elbo(model, test, loss, generator=torch.Generator().manual_seed(i)).total
             for i in range(8)
         ]
         values = torch.stack(draws).mean(0)
         return f"{float(values.mean()):8.3f} ± {float(values.std()) / len(values) ** 0.5:.3f}"
 
     print("bound on -log p(x) of unseen data, nats:")
-    print("infinite depth                ", bound())
-    print("16 equal steps                ", bound(depth=16))
-    print("16 calibrated steps           ", bound(calibration=found, ratio="optimal"))
-    print(
-        "the same with its noise levels",
-        bound(calibration=found, ratio="optimal", noise_level="optimal"),
-    )
-    print(
-        "and ratios w*(x_hat)          ",
-        bound(calibration=found, ratio="per value", noise_level="optimal"),
-    )
+    print("infinite depth                ", bound(dc.InfiniteDepth()))
+    print("16 equal steps                ", bound(dc.FiniteDepth(16)))
+    calibrated = dc.FiniteDepth(found, ratio=found.ratio, noise_level=1.0)
+    print("16 calibrated steps           ", bound(calibrated))
+    calibrated = dc.FiniteDepth(found, ratio=found.ratio)
+    print("the same with its noise levels", bound(calibrated))
+    print("and ratios w*(x_hat)          ", bound(dc.FiniteDepth(found)))
 
 
 if __name__ == "__main__":

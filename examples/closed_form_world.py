@@ -20,10 +20,15 @@ def main() -> None:
     world = GaussianWorld(torch.zeros(4, dtype=torch.float64), variances, dc.NonTrainableEncoder())
     tight = FunctionNoiseLevel(lambda gamma: world.optimal_noise_level_squared(gamma).sqrt())
 
-    infinite = {"eta = 1": world.infinite_depth_loss(low, high), "eta*": world.infinite_depth_loss(low, high, tight)}
+    infinite = {
+        "eta = 1": world.infinite_depth_loss(low, high),
+        "eta*": world.infinite_depth_loss(low, high, tight),
+    }
     for name, value in infinite.items():
         print(f"L_inf at {name:8} {value:.4f} nats")
-    print(f"gap at eta = 1: {world.gap(low, high):.4f} nats, at eta*: {world.gap(low, high, tight):.1e} nats\n")
+    print(
+        f"gap at eta = 1: {world.gap(low, high):.4f} nats, at eta*: {world.gap(low, high, tight):.1e} nats\n"
+    )
 
     print("    T   L_T - L_inf    with w*    with w* and eta*")
     for depth in (8, 16, 32, 64, 128, 256):

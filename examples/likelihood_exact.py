@@ -6,7 +6,7 @@ python examples/likelihood_exact.py
 import torch
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood import log_density, sample_with_log_prob
+from diffenc_ct.likelihood import log_density
 from diffenc_ct.process import marginal
 from diffenc_ct.worlds import MixtureWorld
 
@@ -25,13 +25,14 @@ def main() -> None:
 
     print("atol      evaluations   error (nats)   the solver's estimate")
     for atol in (1e-4, 1e-6, 1e-8):
-        found = log_density(model, z, atol=atol, prior=lambda end: world.log_q(end, gamma_1))
+        solver = dc.Adams(atol=atol)
+        found = log_density(model, z, solver=solver, prior=lambda end: world.log_q(end, gamma_1))
         error = (found.log_prob - world.log_q(z, gamma_0)).abs()
         steps, told = found.solution.evaluations.double(), found.solution.error
         print(f"{atol:<10g}{steps.mean():>11.1f}{error.max():>15.1e}{told.max():>24.1e}")
 
     # the other way: samples that know their log-probability
-    drawn = sample_with_log_prob(model, (3, 2), generator=generator)
+    drawn = dc.sample_with_log_prob(model, (3, 2), generator=generator)
     for sample, log_prob in zip(drawn.z_0, drawn.log_prob, strict=True):
         print("sample", [round(v, 3) for v in sample.tolist()], f"log p = {log_prob:.3f}")
 

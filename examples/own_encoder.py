@@ -23,22 +23,27 @@ class BlurringEncoder(dc.Encoder):
 
     def encode(self, x: Tensor, gamma: Tensor) -> Tensor:
         weight = expand(sigma2(gamma), x)
-        return (1 - weight) * x + weight * F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+        return (1 - weight) * x + weight * F.avg_pool2d(
+            x, 3, stride=1, padding=1, count_include_pad=False
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=200, help="training steps")
     steps = parser.parse_args().steps
 
     torch.manual_seed(0)
     data = load_dataset("digits")
     network = ScoreUNet(1, width=16, layers=1, groups=8, block_groups=8, dropout=0.0)
-    model = dc.DiffEnc(dc.LinearSchedule(), BlurringEncoder(), network, levels=data.levels)
+    heads, decoder = dc.Single(network), dc.Levels(data.levels)
+    model = dc.DiffEnc(dc.LinearSchedule(), BlurringEncoder(), heads, decoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(steps):
         x = data.train[torch.randint(len(data.train), (64,))]
-        loss = dc.elbo(model, x).bits_per_dimension().total.mean()
+        loss = model(x).bits_per_dimension().total.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -48,7 +53,8 @@ def main() -> None:
     for eta in (1.0, 0.8):
         with torch.no_grad():
             generator = torch.Generator().manual_seed(1)
-            terms = dc.elbo(model, data.test, noise_level=eta, generator=generator).bits_per_dimension()
+            bound = dc.InfiniteDepth(noise_level=eta)
+            terms = dc.elbo(model, data.test, bound, generator=generator).bits_per_dimension()
         print(
             f"eta {eta}: {terms.total.mean():.3f} bits/dim = reconstruction {terms.reconstruction.mean():.3f}"
             f" + diffusion {terms.diffusion.mean():.3f} + latent {terms.latent.mean():.3f}"
