@@ -286,6 +286,14 @@ def test_unknown_names_list_the_known():
         load_dataset("digits", levels=16)
 
 
+@pytest.mark.parametrize("levels", [1, 3])
+def test_a_level_too_many_is_refused(levels):
+    fits = torch.tensor([[0, levels - 1]])
+    Dataset("x", fits, fits, levels)
+    with pytest.raises(ValueError, match=f"values 0..{levels} do not fit into {levels} levels"):
+        Dataset("x", fits, torch.tensor([[0, levels]]), levels)
+
+
 def test_a_data_set_checks_itself():
     with pytest.raises(ValueError, match="test set is empty"):
         Dataset("x", torch.zeros(2, 3), torch.zeros(0, 3), None)
