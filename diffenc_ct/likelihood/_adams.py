@@ -6,8 +6,8 @@ What is solved, from one end of gamma to the other:   dz/dgamma = f,     dL/dgam
 an example's last `nodes` nodes. The next point is extrapolated by the last nodes - 2 of them (explicit Adams);
 integrals are taken again, and for good, once newer nodes lie on both sides (centred, order `nodes`): the
 trajectory and the quadrature of the divergence are of higher order, nodes - 1, than the extrapolation, at one
-evaluation a step and no stages. z in gamma is the right coordinate: f tends to 0 at both ends, and the flow is not stiff at
-small sigma.
+evaluation a step and no stages. z in gamma is the right coordinate: f tends to 0 at both ends, and the flow is not
+stiff at small sigma.
 
 *Error control on what is reported.* If z is off by e at some depth, log p is off by score . e (to first order:
 L + log q_t(z) is what is being computed, and the score is its gradient). So with m what the newest node adds
