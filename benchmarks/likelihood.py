@@ -76,7 +76,7 @@ def main() -> None:
     z = marginal(x, gamma_0).sample(generator)
     truth, unit = world.log_q(z, gamma_0), x[0].numel() * math.log(2)
 
-    print(f"{'solver':<22}{'setting':>10}{'evaluations':>13}{'most':>6}{'mean |error|':>14}{'max':>10}"
+    print(f"{'solver':<28}{'setting':>10}{'evaluations':>13}{'most':>6}{'mean |error|':>14}{'max':>10}"
           f"{'estimated':>11}{'seconds':>9}")  # fmt: skip
 
     def measure(solver: FlowSolver, setting: float) -> tuple[float, float, float]:
@@ -85,7 +85,7 @@ def main() -> None:
         seconds = time.perf_counter() - begin
         error = (found.log_prob - truth).abs() / unit
         used, told = found.solution.evaluations.double(), found.solution.error / unit
-        print(f"{solver.name:<22}{setting:>10g}{used.mean():>13.1f}{used.max():>6.0f}{error.mean():>14.1e}"
+        print(f"{solver.name:<28}{setting:>10g}{used.mean():>13.1f}{used.max():>6.0f}{error.mean():>14.1e}"
               f"{error.max():>10.1e}{told.mean():>11.1e}{seconds:>9.1f}", flush=True)  # fmt: skip
         return used.mean().item(), error.mean().item(), error.max().item()
 

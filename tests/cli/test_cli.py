@@ -147,7 +147,7 @@ def test_sample_writes_arrays_and_for_images_a_grid(run, images, tmp_path, capsy
     ]
     assert main(base) == 0
     samples = np.load(out.with_suffix(".npz"))["samples"]
-    levels = open_run(images).model.levels
+    levels = open_run(images).model.decoder.levels
     assert samples.shape == (5, 1, 8, 8) and samples.max() < levels
     grid = np.asarray(Image.open(out))
     factor = grid.shape[0] // 18
