@@ -236,7 +236,7 @@ MUTANTS = [
         "self.refuse_failures(solution.status)",
         "pass",
         "samples that were given up come back as numbers that are none",
-        ("tests/sampling/test_sampling.py::test_images_that_could_not_be_solved",),
+        ("tests/sampling/test_sampling_refusals.py::test_images_that_could_not_be_solved",),
     ),
     Mutant(
         SOLVER,

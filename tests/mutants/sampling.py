@@ -12,6 +12,7 @@ ANCESTRAL, LINEAR, NAMES = (
 )
 SAMPLING, SOLVERS = "tests/sampling/test_sampling.py", "tests/sampling/test_solvers.py"
 ORDERS = "tests/sampling/test_solver_orders.py"
+REFUSALS = "tests/sampling/test_sampling_refusals.py"
 WITH_NOISE = "tests/sampling/test_solver_orders_with_noise.py"
 COMMAND = "tests/cli/test_solvers.py"
 EXACT = (f"{SOLVERS}::test_quadratic_estimates_are_integrated_exactly",)
@@ -178,14 +179,14 @@ MUTANTS = [
         "if trajectory and not solver.depths_are_shared:",
         "if False:",
         "a path of images that are at different depths",
-        (f"{SAMPLING}::test_what_cannot_be_sampled_is_refused",),
+        (f"{REFUSALS}::test_what_cannot_be_sampled_is_refused",),
     ),
     Mutant(
         CALL,
         "bad = int((~z_0.flatten(1).isfinite().all(1)).sum())",
         "bad = int((~z_0.flatten(1).isfinite().any(1)).sum())",
         "images with some finite pixels pass",
-        (f"{SAMPLING}::test_divergence_is_not_hidden",),
+        (f"{REFUSALS}::test_divergence_is_not_hidden",),
     ),
     Mutant(
         PROBLEM,
@@ -220,7 +221,7 @@ MUTANTS = [
         "if placement.ndim == 1 and len(placement) != steps + 1:",
         "if False:",
         "a grid of another length than the steps, told as one that does not increase",
-        (f"{SAMPLING}::test_bad_options_are_refused_when_a_solver_is_made",),
+        (f"{REFUSALS}::test_bad_options_are_refused_when_a_solver_is_made",),
     ),
     Mutant(
         NAMES,
