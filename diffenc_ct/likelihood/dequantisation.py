@@ -31,6 +31,9 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha
 
+Data = Shaped[Tensor, "batch *data"]
+Scalar = Float[Tensor, ""]
+
 
 @dataclass(frozen=True)
 class Dequantised:
@@ -78,8 +81,8 @@ class Dequantisation(ABC):
     def draw(
         self,
         model: DiffEnc,
-        x: Shaped[Tensor, "batch *data"],
-        gamma_0: Float[Tensor, ""],
+        x: Data,
+        gamma_0: Scalar,
         noise: Noise,
     ) -> Dequantised:
         """z_0 and its log weight. Theorem: likelihood.dequantisation.
@@ -127,7 +130,7 @@ class ModelNoise(Dequantisation):
     def check(self, model: DiffEnc) -> None:
         """Levels and reals alike."""
 
-    def draw(self, model: DiffEnc, x: Tensor, gamma_0: Tensor, noise: Noise) -> Dequantised:
+    def draw(self, model: DiffEnc, x: Data, gamma_0: Scalar, noise: Noise) -> Dequantised:
         data = model.scale(x)
         q = marginal(model.encoder.encode(data, gamma_0.expand(len(data))), gamma_0)
         z_0 = q.sample(noise=noise("normal"))
@@ -180,7 +183,7 @@ class UniformNoise(_Bins):
         "lower bound on the log-likelihood of the flow's mass in a level's bin, 1 sample"
     """
 
-    def draw(self, model: DiffEnc, x: Tensor, gamma_0: Tensor, noise: Noise) -> Dequantised:
+    def draw(self, model: DiffEnc, x: Data, gamma_0: Scalar, noise: Noise) -> Dequantised:
         data, width, scale, jacobian = _bins(model, x, gamma_0)
         y = data + width * (noise("uniform") - 0.5)
         return Dequantised(
@@ -212,7 +215,7 @@ class TruncatedNormal(_Bins):
         if not self.tau > 0:
             raise ValueError(f"tau={self.tau} must be positive")
 
-    def draw(self, model: DiffEnc, x: Tensor, gamma_0: Tensor, noise: Noise) -> Dequantised:
+    def draw(self, model: DiffEnc, x: Data, gamma_0: Scalar, noise: Noise) -> Dequantised:
         data, width, scale, jacobian = _bins(model, x, gamma_0)
         mass, tau = truncated_normal_constant(self.tau), self.tau
         # the inverse of the cut normal's distribution function
@@ -250,7 +253,7 @@ class NoDequantisation(Dequantisation):
                 "UniformNoise() or TruncatedNormal()"
             )
 
-    def draw(self, model: DiffEnc, x: Tensor, gamma_0: Tensor, noise: Noise) -> Dequantised:
+    def draw(self, model: DiffEnc, x: Data, gamma_0: Scalar, noise: Noise) -> Dequantised:
         data, scale = model.scale(x), alpha(gamma_0)
         jacobian = data[0].numel() * scale.double().log()
         return Dequantised(scale * data, jacobian.expand(len(data)))

@@ -25,14 +25,14 @@ from diffenc_ct.likelihood.field import FlowField
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.model import DiffEnc
 
+Data = Float[Tensor, "batch *data"]
+
 
 class Divergence(ABC):
     """How the trace of df/dz is found."""
 
     @abstractmethod
-    def field(
-        self, model: DiffEnc, z: Float[Tensor, "batch *data"], seeds: Sequence[int]
-    ) -> FlowField:
+    def field(self, model: DiffEnc, z: Data, seeds: Sequence[int]) -> FlowField:
         """What a solver integrates from z.
 
         Args:
@@ -64,7 +64,7 @@ class Exact(Divergence):
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk={self.chunk} must be at least 1")
 
-    def field(self, model: DiffEnc, z: Tensor, seeds: Sequence[int]) -> FlowField:
+    def field(self, model: DiffEnc, z: Data, seeds: Sequence[int]) -> FlowField:
         return FlowField(model, chunk=self.chunk)
 
 
@@ -97,7 +97,7 @@ class _Hutchinson(Divergence):
             like: of their dtype and device.
         """
 
-    def field(self, model: DiffEnc, z: Tensor, seeds: Sequence[int]) -> FlowField:
+    def field(self, model: DiffEnc, z: Data, seeds: Sequence[int]) -> FlowField:
         shape = torch.Size((self.probes, *z.shape[1:]))
         each = [self.draw(example_generator(seed, "probes"), shape, z) for seed in seeds]
         return FlowField(model, probes=torch.stack(each))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 import torchdiffeq
+from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.likelihood._library import Augmented, Counting, Function, Library
@@ -57,7 +58,7 @@ class TorchDiffEqFixed(Library):
 
     method: str = "rk4"
     steps: int = field(default=64, kw_only=True)
-    placement: Placement | Tensor = field(default="log-snr", kw_only=True)
+    placement: Placement | Float[Tensor, " nodes"] = field(default="log-snr", kw_only=True)
     gradient: Gradient = field(default="none", kw_only=True)
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 

@@ -167,7 +167,7 @@ class _Exponential(GridSolver):
     """
 
     steps: int = 30
-    placement: Placement | Tensor = "balanced"
+    placement: Placement | Float[Tensor, " nodes"] = "balanced"
     order: int = 3
 
     def __post_init__(self) -> None:

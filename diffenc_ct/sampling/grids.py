@@ -46,7 +46,7 @@ def depth_of(schedule: Schedule, gamma: Float[Tensor, " n"]) -> Float[Tensor, " 
     return (low + high) / 2
 
 
-def check_placement(placement: Placement | Tensor, steps: int) -> None:
+def check_placement(placement: Placement | Float[Tensor, "*shape"], steps: int) -> None:
     """Refuse what is neither a known name nor a grid of `steps` steps.
 
     Args:
@@ -73,7 +73,7 @@ def check_placement(placement: Placement | Tensor, steps: int) -> None:
 
 @torch.no_grad()
 def make_grid(
-    schedule: Schedule, steps: int, placement: Placement | Tensor
+    schedule: Schedule, steps: int, placement: Placement | Float[Tensor, "*shape"]
 ) -> Float[Tensor, " {steps}+1"]:
     """steps + 1 depths increasing from 0 to 1, float64.
 

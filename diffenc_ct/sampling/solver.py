@@ -105,7 +105,7 @@ class GridSolver(Solver):
 
     steps: int = 256
     noise_level: AnyNoiseLevel | None = None
-    placement: Placement | Tensor = "uniform"
+    placement: Placement | Float[Tensor, " nodes"] = "uniform"
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
