@@ -172,6 +172,13 @@ def test_what_is_calibrated_is_what_was_asked_for(world) -> None:
     assert torch.equal(whole.grid * 256, (whole.grid * 256).round()) and whole.ratio_name == "w*"
 
 
+def test_a_given_noise_level_is_that_of_all_steps(tables) -> None:
+    found = plan(tables, 4, CalibrationOptions(1.3))
+    nodes = torch.searchsorted(tables.t, found.grid - 1e-9)
+    close(found.ratio, 1 + tables.excess(1.3)[nodes[:-1], nodes[1:]])
+    close(found.eta_squared, torch.full((4,), 1.69, dtype=F64))
+
+
 def test_refusals_of_calibrations(tables) -> None:
     with refused(ValueError, 'ratio=.*choose "step", "dimension" or "value"'):
         CalibrationOptions(ratio="per value")

@@ -101,6 +101,15 @@ def test_eta_is_one_until_every_bin_was_seen():
     close(level.squared(ends), torch.full((2,), 3.0))
 
 
+@pytest.mark.parametrize("factor, eta_squared", [(-0.5, 0.25), (100.0, 16.0)])
+def test_eta_stays_within_bounds(factor, eta_squared):
+    """r = factor e has eta*^2 = sqrt(1 + 4 factor (factor + 1)) = |1 + 2 factor|: 0 and 201, of a young model."""
+    level, gamma = RunningNoiseLevel(-6.0, 4.0, bins=2), torch.tensor([-5.0, 3.0])
+    errors = torch.ones(2, 3)
+    level.update(level.count(gamma, dc.Errors(errors, factor * errors)))
+    close(level.squared(gamma), torch.full((2,), eta_squared))
+
+
 def test_its_numbers_stay_on_the_device_of_what_is_counted():
     """On "meta", which has no values, whatever left it would fail."""
     level = RunningNoiseLevel(-6.0, 4.0, bins=3)

@@ -122,7 +122,7 @@ MUTANTS = [
         "[e**0.5 for e in ETA_SQUARED] if given is None else [given]",
         "[e**0.5 for e in ETA_SQUARED]",
         "eta* fitted where a noise level is given",
-        (f"{TESTS}::test_what_is_calibrated_is_what_was_asked_for",),
+        (f"{TESTS}::test_a_given_noise_level_is_that_of_all_steps",),
     ),
     Mutant(
         FILE,

@@ -48,7 +48,7 @@ MUTANTS = [
         "found = optimal_eta_squared(a, b, c).clamp(0.25, 16)",
         "found = optimal_eta_squared(a, b, c)",
         "a young model's eta without bounds",
-        (f"{OF_RUNNING}::test_running_estimates_by_hand",),
+        (f"{OF_RUNNING}::test_eta_stays_within_bounds",),
     ),
     Mutant(
         RUNNING,
