@@ -24,13 +24,13 @@ from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.data import load_dataset
-from diffenc_ct.elbo import Depths
+from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths, UniformDepths
 
 
 def fitted(model: dc.DiffEnc, images: Tensor, batches: int, batch: int, generator) -> Depths:
     """Depths of a density proportional to the integrand's root mean square."""
-    depths = dc.ImportanceDepths(bins=32, decay=0.9999)
-    uniform, loss = dc.LowDiscrepancyDepths(), dc.InfiniteDepth(ends_fraction=1 / batch)
+    depths = ImportanceDepths(bins=32, decay=0.9999)
+    uniform, loss = LowDiscrepancyDepths(), dc.InfiniteDepth(ends_fraction=1 / batch)
     with torch.no_grad():
         for _ in range(batches):
             x = images[torch.randint(len(images), (batch,), generator=generator)]
@@ -95,7 +95,7 @@ def main() -> None:
 
     estimators = {
         "low-discrepancy t": dc.InfiniteDepth(),
-        "uniform t": dc.InfiniteDepth(depths=dc.UniformDepths()),
+        "uniform t": dc.InfiniteDepth(depths=UniformDepths()),
         "importance-sampled t": dc.InfiniteDepth(depths=importance),
         **{f"ends on 1/{k}": dc.InfiniteDepth(ends_fraction=1 / k) for k in (4, 8, 16)},
         **{f"rate on 1/{k}": dc.InfiniteDepth(rate_fraction=1 / k) for k in (2, 8, 16)},

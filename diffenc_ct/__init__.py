@@ -19,17 +19,13 @@ __version__ = "0.1.0"
 
 _ROOMS = ("adapters", "networks", "worlds")  # modules that are names of the root themselves
 _NAMES = {  # the other names, by the module that defines them
-    "calibration": ("Calibration", "CalibrationOptions", "Tightness", "calibrate", "tightness"),
+    "calibration": ("Calibration", "CalibrationOptions", "calibrate", "tightness"),
     "distributed": ("Work",),
-    "dynamics": ("ConditionalReverseSDE", "ForwardSDE", "ProbabilityFlow", "ReverseSDE"),
+    "dynamics": ("ProbabilityFlow", "ReverseSDE"),
     "elbo": (
         "Draws",
         "FiniteDepth",
-        "ImportanceDepths",
         "InfiniteDepth",
-        "LowDiscrepancyDepths",
-        "Terms",
-        "UniformDepths",
         "elbo",
     ),
     "encoders": (
@@ -42,25 +38,18 @@ _NAMES = {  # the other names, by the module that defines them
     "likelihood": (
         "Adams",
         "Exact",
-        "GaussianProbes",
-        "Likelihood",
         "ModelNoise",
-        "NoDequantisation",
         "Rademacher",
         "SciPy",
         "TorchDiffEq",
         "TorchDiffEqFixed",
         "TruncatedNormal",
-        "UniformNoise",
         "log_likelihood",
         "sample_with_log_prob",
     ),
-    "model": ("DiffEnc", "Direct", "Heads", "Levels", "Paired", "Reals", "Separate", "Single"),
+    "model": ("DiffEnc", "Heads", "Levels", "Paired", "Reals", "Separate", "Single"),
     "process": (
-        "ConstantNoiseLevel",
-        "Errors",
         "Estimates",
-        "FunctionNoiseLevel",
         "NoiseLevel",
         "NonTrainableNoiseLevel",
         "TabulatedNoiseLevel",
@@ -68,9 +57,7 @@ _NAMES = {  # the other names, by the module that defines them
     "sampling": (
         "Ancestral",
         "Exponential",
-        "ExponentialSinglestep",
         "GridSolver",
-        "Samples",
         "Solver",
         "TorchSDE",
         "sample",
@@ -96,21 +83,14 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     import diffenc_ct.worlds  # noqa: F401
     from diffenc_ct.calibration import Calibration as Calibration
     from diffenc_ct.calibration import CalibrationOptions as CalibrationOptions
-    from diffenc_ct.calibration import Tightness as Tightness
     from diffenc_ct.calibration import calibrate as calibrate
     from diffenc_ct.calibration import tightness as tightness
     from diffenc_ct.distributed import Work as Work
-    from diffenc_ct.dynamics import ConditionalReverseSDE as ConditionalReverseSDE
-    from diffenc_ct.dynamics import ForwardSDE as ForwardSDE
     from diffenc_ct.dynamics import ProbabilityFlow as ProbabilityFlow
     from diffenc_ct.dynamics import ReverseSDE as ReverseSDE
     from diffenc_ct.elbo import Draws as Draws
     from diffenc_ct.elbo import FiniteDepth as FiniteDepth
-    from diffenc_ct.elbo import ImportanceDepths as ImportanceDepths
     from diffenc_ct.elbo import InfiniteDepth as InfiniteDepth
-    from diffenc_ct.elbo import LowDiscrepancyDepths as LowDiscrepancyDepths
-    from diffenc_ct.elbo import Terms as Terms
-    from diffenc_ct.elbo import UniformDepths as UniformDepths
     from diffenc_ct.elbo import elbo as elbo
     from diffenc_ct.encoders import Encoder as Encoder
     from diffenc_ct.encoders import Encoding as Encoding
@@ -119,38 +99,28 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     from diffenc_ct.encoders import TrainableEncoder as TrainableEncoder
     from diffenc_ct.likelihood import Adams as Adams
     from diffenc_ct.likelihood import Exact as Exact
-    from diffenc_ct.likelihood import GaussianProbes as GaussianProbes
-    from diffenc_ct.likelihood import Likelihood as Likelihood
     from diffenc_ct.likelihood import ModelNoise as ModelNoise
-    from diffenc_ct.likelihood import NoDequantisation as NoDequantisation
     from diffenc_ct.likelihood import Rademacher as Rademacher
     from diffenc_ct.likelihood import SciPy as SciPy
     from diffenc_ct.likelihood import TorchDiffEq as TorchDiffEq
     from diffenc_ct.likelihood import TorchDiffEqFixed as TorchDiffEqFixed
     from diffenc_ct.likelihood import TruncatedNormal as TruncatedNormal
-    from diffenc_ct.likelihood import UniformNoise as UniformNoise
     from diffenc_ct.likelihood import log_likelihood as log_likelihood
     from diffenc_ct.likelihood import sample_with_log_prob as sample_with_log_prob
     from diffenc_ct.model import DiffEnc as DiffEnc
-    from diffenc_ct.model import Direct as Direct
     from diffenc_ct.model import Heads as Heads
     from diffenc_ct.model import Levels as Levels
     from diffenc_ct.model import Paired as Paired
     from diffenc_ct.model import Reals as Reals
     from diffenc_ct.model import Separate as Separate
     from diffenc_ct.model import Single as Single
-    from diffenc_ct.process import ConstantNoiseLevel as ConstantNoiseLevel
-    from diffenc_ct.process import Errors as Errors
     from diffenc_ct.process import Estimates as Estimates
-    from diffenc_ct.process import FunctionNoiseLevel as FunctionNoiseLevel
     from diffenc_ct.process import NoiseLevel as NoiseLevel
     from diffenc_ct.process import NonTrainableNoiseLevel as NonTrainableNoiseLevel
     from diffenc_ct.process import TabulatedNoiseLevel as TabulatedNoiseLevel
     from diffenc_ct.sampling import Ancestral as Ancestral
     from diffenc_ct.sampling import Exponential as Exponential
-    from diffenc_ct.sampling import ExponentialSinglestep as ExponentialSinglestep
     from diffenc_ct.sampling import GridSolver as GridSolver
-    from diffenc_ct.sampling import Samples as Samples
     from diffenc_ct.sampling import Solver as Solver
     from diffenc_ct.sampling import TorchSDE as TorchSDE
     from diffenc_ct.sampling import sample as sample

@@ -90,7 +90,9 @@ def _answer(pipe, function, arguments):
         answer = (True, function(*arguments))
     except Exception:
         answer = (False, traceback.format_exc())
-    pipe.send_bytes(pickle.dumps(answer))  # tensors by value: those that are shared end with their process
+    pipe.send_bytes(
+        pickle.dumps(answer)
+    )  # tensors by value: those that are shared end with their process
 
 
 class Group:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.process import marginal
+from diffenc_ct.model import Direct
+from diffenc_ct.process import ConstantNoiseLevel, FunctionNoiseLevel, marginal
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld, World
 from tests.parts import (  # noqa: F401 (tests find everything here)
     TOLERANCE,
@@ -128,9 +129,9 @@ def noise_levels(pick: random.Random) -> dc.NoiseLevel:
     """Positive noise levels of every class."""
     kind = pick.choice(["one", "constant", "nontrainable", "table", "function"])
     if kind == "one":
-        return dc.ConstantNoiseLevel(1.0)
+        return ConstantNoiseLevel(1.0)
     if kind == "constant":
-        return dc.ConstantNoiseLevel(pick.uniform(0.3, 2))
+        return ConstantNoiseLevel(pick.uniform(0.3, 2))
     if kind == "nontrainable":
         return dc.NonTrainableNoiseLevel()
     if kind == "table":
@@ -138,7 +139,7 @@ def noise_levels(pick: random.Random) -> dc.NoiseLevel:
         gamma = torch.linspace(-9, 4, n, dtype=torch.float64)
         return dc.TabulatedNoiseLevel(gamma, 0.5 + normal(seed, n).abs())
     a, b = pick.uniform(0.5, 1.5), pick.uniform(-0.4, 0.4)
-    return dc.FunctionNoiseLevel(lambda gamma: a + b * torch.sin(gamma / 3))
+    return FunctionNoiseLevel(lambda gamma: a + b * torch.sin(gamma / 3))
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def make_model(
     network = RandomNetwork(shape, seed, multiple=2 if heads == "paired" else 1)
     found: dc.Heads
     if heads == "heads":
-        found = dc.Direct(HeadsNetwork(shape, seed))
+        found = Direct(HeadsNetwork(shape, seed))
     elif heads == "head":
         found = dc.Separate(network, RandomNetwork(shape, seed + 1), predicts=prediction)
     else:

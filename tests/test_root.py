@@ -31,7 +31,7 @@ assert type(dc.elbo).__name__ == "function" and dc.elbo.__name__ == "elbo", dc.e
 import diffenc_ct.elbo.terms
 from diffenc_ct.elbo import Terms
 from diffenc_ct import elbo
-assert elbo is dc.elbo is diffenc_ct.elbo and Terms is dc.Terms is sys.modules["diffenc_ct.elbo"].Terms
+assert elbo is dc.elbo is diffenc_ct.elbo and Terms is sys.modules["diffenc_ct.elbo"].Terms
 '''
 for order in orders:
     assert not [name for name in sys.modules if name.startswith("diffenc_ct")]

@@ -34,7 +34,9 @@ def data(levels=None, n=4):
 def test_they_are_checked_here():
     assert not jaxtyping.config.jaxtyping_disable
     with pytest.raises(jaxtyping.TypeCheckError):
-        model_of().predict(data(), torch.zeros(3, dtype=torch.float64))  # three depths for four latents
+        model_of().predict(
+            data(), torch.zeros(3, dtype=torch.float64)
+        )  # three depths for four latents
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -44,8 +44,9 @@ class UniformDepths:
     """Independent t ~ U(0, 1).
 
     Example:
-        >>> import torch, diffenc_ct as dc
-        >>> dc.UniformDepths().draw(4, like=torch.zeros(()))[1]
+        >>> import torch
+        >>> from diffenc_ct.elbo import UniformDepths
+        >>> UniformDepths().draw(4, like=torch.zeros(()))[1]
         tensor([1., 1., 1., 1.])
     """
 
@@ -68,8 +69,9 @@ class LowDiscrepancyDepths:
         ValueError: for a rank outside 0..processes - 1.
 
     Example:
-        >>> import torch, diffenc_ct as dc
-        >>> t, _ = dc.LowDiscrepancyDepths().draw(4, like=torch.zeros((), dtype=torch.float64))
+        >>> import torch
+        >>> from diffenc_ct.elbo import LowDiscrepancyDepths
+        >>> t, _ = LowDiscrepancyDepths().draw(4, like=torch.zeros((), dtype=torch.float64))
         >>> (t.sort().values.diff() * 4).round(decimals=6)
         tensor([1., 1., 1.], dtype=torch.float64)
     """
@@ -102,8 +104,9 @@ class ImportanceDepths:
         ValueError: for values out of range.
 
     Example:
-        >>> import torch, diffenc_ct as dc
-        >>> depths = dc.ImportanceDepths(2, floor=0.5)
+        >>> import torch
+        >>> from diffenc_ct.elbo import ImportanceDepths
+        >>> depths = ImportanceDepths(2, floor=0.5)
         >>> depths.update(torch.tensor([0.2, 0.7]), torch.tensor([1.0, 3.0]))
         >>> depths.density()
         tensor([0.7500, 1.2500], dtype=torch.float64)

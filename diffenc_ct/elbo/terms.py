@@ -72,8 +72,9 @@ class Terms:
         residuals: what the diffusion loss was made of; None after a change of units.
 
     Example:
-        >>> import torch, diffenc_ct as dc
-        >>> terms = dc.Terms(*torch.tensor([[1.0], [2.0], [0.5]]), dimensions=4)
+        >>> import torch
+        >>> from diffenc_ct.elbo import Terms
+        >>> terms = Terms(*torch.tensor([[1.0], [2.0], [0.5]]), dimensions=4)
         >>> terms.total, terms.bits_per_dimension().total
         (tensor([3.5000]), tensor([1.2624]))
     """

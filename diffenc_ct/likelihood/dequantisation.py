@@ -178,8 +178,8 @@ class UniformNoise(_Bins):
         ValueError: for fewer than one sample.
 
     Example:
-        >>> import diffenc_ct as dc
-        >>> dc.UniformNoise().bound
+        >>> from diffenc_ct.likelihood import UniformNoise
+        >>> UniformNoise().bound
         "lower bound on the log-likelihood of the flow's mass in a level's bin, 1 sample"
     """
 
@@ -234,8 +234,8 @@ class NoDequantisation(Dequantisation):
         ValueError: for more than one sample: nothing is drawn.
 
     Example:
-        >>> import diffenc_ct as dc
-        >>> dc.NoDequantisation().bound
+        >>> from diffenc_ct.likelihood import NoDequantisation
+        >>> NoDequantisation().bound
         'log-density of z_0/alpha_0 under the flow'
     """
 

@@ -137,8 +137,8 @@ class GaussianProbes(_Hutchinson):
         ValueError: for fewer than one probe.
 
     Example:
-        >>> import diffenc_ct as dc
-        >>> dc.GaussianProbes(probes=2).probes
+        >>> from diffenc_ct.likelihood import GaussianProbes
+        >>> GaussianProbes(probes=2).probes
         2
     """
 

@@ -256,8 +256,8 @@ class ExponentialSinglestep(_Exponential):
         ValueError: for another order.
 
     Example:
-        >>> import diffenc_ct as dc
-        >>> dc.ExponentialSinglestep(order=3).convergence_order(stochastic=True)
+        >>> from diffenc_ct.sampling import ExponentialSinglestep
+        >>> ExponentialSinglestep(order=3).convergence_order(stochastic=True)
         2
     """
 

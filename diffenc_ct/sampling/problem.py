@@ -26,8 +26,6 @@ from diffenc_ct.model import DiffEnc, reverse_drift
 from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, posterior
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
-Observer = Callable[[Tensor, Tensor, Estimates], None]
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -85,17 +83,18 @@ class ImageNoise:
 
 
 class Counted(nn.Module):
-    """A model's predictions and schedule, with a count of evaluations and an observer of each.
+    """A model's predictions and schedule, with a count of evaluations and, of the first images, their path.
 
     Args:
         model: DiffEnc.
-        observer: called with (z, gamma, estimates) at every evaluation.
+        recorded: of how many images every evaluation is kept.
     """
 
-    def __init__(self, model: DiffEnc, observer: Observer | None = None) -> None:
+    def __init__(self, model: DiffEnc, recorded: int = 0) -> None:
         super().__init__()
-        self.model, self.observer = model, observer
+        self.model, self.recorded = model, recorded
         self.evaluations = self.images = 0
+        self.path: list[tuple[Tensor, Tensor, Tensor]] = []
 
     @property
     def schedule(self) -> Schedule:
@@ -107,8 +106,9 @@ class Counted(nn.Module):
         found = self.model.predict(z, gamma)
         self.evaluations += 1
         self.images += len(z)
-        if self.observer is not None:
-            self.observer(z, gamma[0], found)
+        if self.recorded:
+            first = (z[: self.recorded], found.x_hat[: self.recorded])
+            self.path.append((gamma[0].cpu(), *(part.cpu() for part in first)))
         return found
 
 
@@ -119,7 +119,7 @@ class Problem:
         model: DiffEnc.
         noise_level: eta.
         noise: standard normal noise of a tensor's shape.
-        observer: called with (z, gamma, estimates) at every evaluation.
+        recorded: of how many images, the first ones, the path is kept.
     """
 
     def __init__(
@@ -128,9 +128,9 @@ class Problem:
         noise_level: NoiseLevel,
         noise: Callable[[Tensor], Tensor],
         *,
-        observer: Observer | None = None,
+        recorded: int = 0,
     ) -> None:
-        self.model = Counted(model, observer)
+        self.model = Counted(model, recorded)
         self.noise_level, self.noise = noise_level, noise
 
     @property
@@ -147,6 +147,11 @@ class Problem:
     def evaluated_images(self) -> int:
         """Over how many images they went, together: a solver may have done with some before others."""
         return self.model.images
+
+    @property
+    def path(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of the recorded images, at every evaluation: gamma (), z and x_hat (recorded, *data), on the CPU."""
+        return self.model.path
 
     @property
     def stochastic(self) -> bool:

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from diffenc_ct.distributed import Work
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.process import Estimates
 from diffenc_ct.sampling.exponential import Exponential
 from diffenc_ct.sampling.problem import Grid, ImageNoise, Problem
 from diffenc_ct.sampling.solver import Solver
@@ -124,21 +123,16 @@ def sample(
     batch_size = work.batch_size if solver.batch_matters else max(trajectory, work.share(n))
 
     def solve_part(first: int) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, Tensor, Tensor]]]:
-        """z_1, z_0, evaluations and the observed path of a batch."""
+        """z_1, z_0, evaluations and the recorded path of a batch."""
         indices = range(first, min(first + batch_size, n))
-        noise, path = ImageNoise(seed, indices), []
-
-        def observe(z: Tensor, gamma: Tensor, found: Estimates) -> None:
-            path.append((gamma.cpu(), z[:trajectory].cpu(), found.x_hat[:trajectory].cpu()))
-
+        noise = ImageNoise(seed, indices)
         z = noise(like.new_empty(len(indices), *shape))
         if latents is not None:
             z = latents[first : first + len(indices)].to(like)
-        watched = trajectory and first == 0
-        problem = Problem(model, level, noise, observer=observe if watched else None)
+        problem = Problem(model, level, noise, recorded=trajectory if first == 0 else 0)
         z_0 = solver(problem, z, grid)
         work.progress(len(indices))
-        return z, z_0, problem.evaluated_images, path
+        return z, z_0, problem.evaluated_images, problem.path
 
     began = time.perf_counter()
     parts = work.processes.spread(solve_part, range(0, n, batch_size))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 import diffenc_ct as dc
 from diffenc_ct.calibration import RunningNoiseLevel
-from diffenc_ct.process import marginal
+from diffenc_ct.process import Errors, marginal
 from tests.strategies import close, generator, make_gaussian_world, normal, seeds
 
 F64 = torch.float64
@@ -57,7 +57,7 @@ def test_counts_of_parts_add_up_to_those_of_the_batch():
     errors = errors_of(world, model, gamma, 0)
     whole = level.count(gamma, errors)
     parts = [
-        level.count(g, dc.Errors(a, b))
+        level.count(g, Errors(a, b))
         for g, a, b in zip(gamma.chunk(4), errors.x.chunk(4), errors.r.chunk(4), strict=True)
     ]
     close(sum(parts), whole)
@@ -77,7 +77,7 @@ def test_running_estimates_by_hand(seed):
     level, sums = RunningNoiseLevel(-6.0, 4.0, bins=4, decay=0.9), torch.zeros(4, 3, dtype=F64)
     for step in range(3):
         gamma = -6 + 10 * torch.rand(40, dtype=F64, generator=generator(seed + step))
-        errors = dc.Errors(normal(seed + step + 9, 40, 2), normal(seed + step + 99, 40, 2))
+        errors = Errors(normal(seed + step + 9, 40, 2), normal(seed + step + 99, 40, 2))
         level.update(level.count(gamma, errors))
         sums = 0.9 * sums
         for g, e, r in zip(gamma.tolist(), errors.x, errors.r, strict=True):
@@ -93,7 +93,7 @@ def test_running_estimates_by_hand(seed):
 
 def test_eta_is_one_until_every_bin_was_seen():
     level = RunningNoiseLevel(-6.0, 4.0, bins=2)
-    errors = dc.Errors(torch.ones(1, 2), torch.ones(1, 2))
+    errors = Errors(torch.ones(1, 2), torch.ones(1, 2))
     ends = torch.tensor([-5.0, 3.0])
     level.update(level.count(torch.tensor([-5.0]), errors))
     assert torch.equal(level.squared(ends), torch.ones(2))
@@ -106,7 +106,7 @@ def test_eta_stays_within_bounds(factor, eta_squared):
     """r = factor e has eta*^2 = sqrt(1 + 4 factor (factor + 1)) = |1 + 2 factor|: 0 and 201, of a young model."""
     level, gamma = RunningNoiseLevel(-6.0, 4.0, bins=2), torch.tensor([-5.0, 3.0])
     errors = torch.ones(2, 3)
-    level.update(level.count(gamma, dc.Errors(errors, factor * errors)))
+    level.update(level.count(gamma, Errors(errors, factor * errors)))
     close(level.squared(gamma), torch.full((2,), eta_squared))
 
 
@@ -115,7 +115,7 @@ def test_its_numbers_stay_on_the_device_of_what_is_counted():
     level = RunningNoiseLevel(-6.0, 4.0, bins=3)
     assert level.to("meta") is level
     gamma = torch.zeros(5, device="meta")
-    counted = level.count(gamma, dc.Errors(*torch.zeros(2, 5, 2, device="meta")))
+    counted = level.count(gamma, Errors(*torch.zeros(2, 5, 2, device="meta")))
     level.update(counted)
     found = (
         counted,

@@ -12,6 +12,7 @@ from diffenc_ct.calibration import (
     optimal_eta_squared,
     tightness,
 )
+from diffenc_ct.process import FunctionNoiseLevel
 from tests.strategies import (
     close,
     gaussian_worlds,
@@ -42,7 +43,7 @@ def test_gap_and_gain_of_a_world(kind):
         world.model(SCHEDULE), world.sample(4000, generator(0)), depths=65, generator=generator(1)
     )
     gap = world.gap(-6.0, 4.0).item()
-    level = dc.FunctionNoiseLevel(lambda g: world.optimal_noise_level_squared(g).sqrt())
+    level = FunctionNoiseLevel(lambda g: world.optimal_noise_level_squared(g).sqrt())
     remaining = world.gap(-6.0, 4.0, level).item()
     assert abs(found.gap - gap) < 5 * found.gap_error + 1e-3
     assert abs(found.gain - (gap - remaining)) < 5 * found.gain_error + 1e-3

@@ -9,7 +9,7 @@ import diffenc_ct as dc
 from diffenc_ct.cli.solvers import SOLVERS, make_flow_solver, make_solver
 from diffenc_ct.likelihood import FlowSolver
 from diffenc_ct.likelihood.libraries import ADAMS, ADAPTIVE, FIXED, SCIPY
-from diffenc_ct.sampling import TORCHSDE_METHODS
+from diffenc_ct.sampling import TORCHSDE_METHODS, ExponentialSinglestep
 from tests.refusals import refused
 
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
     "adams": dc.Adams,
     **{f"exponential-{k}": dc.Exponential for k in (1, 2, 3)},
     **{f"exponential-corrected-{k}": dc.Exponential for k in (2, 3)},
-    **{f"exponential-single-{k}": dc.ExponentialSinglestep for k in (1, 2, 3)},
+    **{f"exponential-single-{k}": ExponentialSinglestep for k in (1, 2, 3)},
     **{f"torchsde:{method}": dc.TorchSDE for method in TORCHSDE_METHODS},
     **{f"torchdiffeq:{method}": dc.TorchDiffEq for method in ADAPTIVE},
     **{f"torchdiffeq:{method}": dc.TorchDiffEqFixed for method in [*FIXED, *ADAMS]},

@@ -6,6 +6,7 @@ import torchdiffeq
 import torchsde
 
 import diffenc_ct as dc
+from diffenc_ct.dynamics import ConditionalReverseSDE, ForwardSDE
 from tests.strategies import make_encoder, make_model, normal
 
 SHAPE = (1, 2, 2)
@@ -21,8 +22,8 @@ def trainable(dtype: torch.dtype) -> dc.DiffEnc:
 def objects(dtype: torch.dtype, sde_type: str) -> dict[str, torch.nn.Module]:
     model, x = trainable(dtype), normal(3, 3, *SHAPE, dtype=dtype)
     return {
-        "forward": dc.ForwardSDE(SCHEDULE, model.encoder, x, sde_type=sde_type),
-        "given x": dc.ConditionalReverseSDE(SCHEDULE, model.encoder, x, sde_type=sde_type),
+        "forward": ForwardSDE(SCHEDULE, model.encoder, x, sde_type=sde_type),
+        "given x": ConditionalReverseSDE(SCHEDULE, model.encoder, x, sde_type=sde_type),
         "generative": dc.ReverseSDE(model, shape=SHAPE, sde_type=sde_type),
     }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.calibration import RatioPerValue
-from diffenc_ct.elbo import check_grid, ratio_at, uniform_grid
+from diffenc_ct.elbo import LowDiscrepancyDepths, check_grid, ratio_at, uniform_grid
 from tests.refusals import refused
 from tests.strategies import (
     close,
@@ -229,14 +229,14 @@ def test_draws_of_other_shapes_than_the_data_are_refused(name, shape, bound):
 def test_what_is_not_given_is_drawn():
     """Given values are used as they are, and the other draws are the same with and without a given t."""
     given_ = dc.Draws(torch.full((3,), 0.3, dtype=F64), normal(5, 3, 2), normal(6, 3, 2))
-    drawn = given_.complete(X, dc.LowDiscrepancyDepths(), None)
+    drawn = given_.complete(X, LowDiscrepancyDepths(), None)
     for name in ("t", "noise", "noise_0"):
         assert getattr(drawn, name) is getattr(given_, name)
     assert torch.equal(drawn.weight, torch.ones(3, dtype=F64))
-    none = dc.Draws().complete(X, dc.LowDiscrepancyDepths(), generator(4))
+    none = dc.Draws().complete(X, LowDiscrepancyDepths(), generator(4))
     assert none.noise.shape == none.noise_0.shape == X.shape
     assert none.t.shape == none.weight.shape == (3,)
-    with_t = dc.Draws(t=given_.t).complete(X, dc.LowDiscrepancyDepths(), generator(4))
+    with_t = dc.Draws(t=given_.t).complete(X, LowDiscrepancyDepths(), generator(4))
     assert torch.equal(with_t.noise, none.noise) and torch.equal(with_t.noise_0, none.noise_0)
     assert all(value.dtype == F64 for value in vars(none).values())
 

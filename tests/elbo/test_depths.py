@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import diffenc_ct as dc
+from diffenc_ct.elbo import ImportanceDepths, LowDiscrepancyDepths, UniformDepths
 from tests.strategies import close, dtypes, generator, seeds
 
 F64 = torch.float64
@@ -22,7 +22,7 @@ def one_in_each_cell(t):
 
 @given(st.integers(1, 65), seeds)
 def test_low_discrepancy(batch, seed):
-    t, weight = dc.LowDiscrepancyDepths().draw(batch, like=LIKE, generator=generator(seed))
+    t, weight = LowDiscrepancyDepths().draw(batch, like=LIKE, generator=generator(seed))
     assert t.shape == weight.shape == (batch,) and (weight == 1).all()
     assert ((t >= 0) & (t < 1)).all() and one_in_each_cell(t)
     u = torch.rand(1, dtype=F64, generator=generator(seed))
@@ -33,9 +33,7 @@ def test_low_discrepancy(batch, seed):
 def test_stratified_over_processes(batch, processes, seed):
     """Processes that share a generator cover [0, 1] together."""
     parts = [
-        dc.LowDiscrepancyDepths(rank, processes).draw(batch, like=LIKE, generator=generator(seed))[
-            0
-        ]
+        LowDiscrepancyDepths(rank, processes).draw(batch, like=LIKE, generator=generator(seed))[0]
         for rank in range(processes)
     ]
     assert one_in_each_cell(torch.cat(parts))
@@ -45,14 +43,14 @@ def test_each_low_discrepancy_depth_is_uniform():
     """Over 4,000 draws the first and the last depth have the mean and variance of U(0, 1), within 5 errors."""
     g = generator(0)
     t = torch.stack(
-        [dc.LowDiscrepancyDepths().draw(3, like=LIKE, generator=g)[0] for _ in range(4000)]
+        [LowDiscrepancyDepths().draw(3, like=LIKE, generator=g)[0] for _ in range(4000)]
     )
     assert ((t.mean(0) - 0.5).abs() < 5 * math.sqrt(1 / 12 / 4000)).all()
     assert ((t.var(0) - 1 / 12).abs() < 5 * math.sqrt(1 / 180 / 4000)).all()
 
 
 def test_uniform():
-    t, weight = dc.UniformDepths().draw(40_000, like=LIKE, generator=generator(1))
+    t, weight = UniformDepths().draw(40_000, like=LIKE, generator=generator(1))
     assert (weight == 1).all() and ((t >= 0) & (t < 1)).all()
     for power in range(1, 4):
         exact, error = 1 / (power + 1), math.sqrt((1 / (2 * power + 1)) / 40_000)
@@ -63,7 +61,7 @@ def test_uniform():
 
 def learned(bins, floor, seed, decay=0.99):
     """Importance depths that saw an integrand f on a fine grid, f constant in each cell."""
-    sampler = dc.ImportanceDepths(bins, floor=floor, decay=decay)
+    sampler = ImportanceDepths(bins, floor=floor, decay=decay)
     f = 0.2 + 3 * torch.rand(bins, dtype=F64, generator=generator(seed))
     t = (torch.arange(4 * bins, dtype=F64) + 0.5) / (4 * bins)
     sampler.update(t, f.repeat_interleave(4))
@@ -108,7 +106,7 @@ def test_importance_lowers_the_spread(seed):
 
 def test_importance_average_forgets():
     """Second moment and count decay together: E f^2 is a weighted mean of what was seen."""
-    sampler = dc.ImportanceDepths(2, decay=0.5, floor=0.5)
+    sampler = ImportanceDepths(2, decay=0.5, floor=0.5)
     sampler.update(torch.tensor([0.25, 0.75]), torch.tensor([1.0, 2.0]))
     sampler.update(torch.tensor([0.25]), torch.tensor([3.0]))
     root = torch.tensor([math.sqrt((0.5 * 1 + 9) / 1.5), 2.0], dtype=F64)
@@ -116,7 +114,7 @@ def test_importance_average_forgets():
 
 
 def test_importance_is_uniform_until_every_cell_was_seen():
-    sampler = dc.ImportanceDepths(4)
+    sampler = ImportanceDepths(4)
     for seen in ([0.1], [0.1, 0.3, 0.6]):
         sampler.update(torch.tensor(seen), torch.ones(len(seen)))
         assert (sampler.density() == 1).all()
@@ -126,14 +124,14 @@ def test_importance_is_uniform_until_every_cell_was_seen():
 
 def test_importance_keeps_no_graph():
     """What a training step feeds it carries gradients, which it must let go."""
-    sampler = dc.ImportanceDepths(1)
+    sampler = ImportanceDepths(1)
     seen = torch.ones(3, requires_grad=True)
     sampler.update(seen / 2, 2 * seen)
     assert not sampler.density().requires_grad and not sampler.second_moment.requires_grad
 
 
 def test_importance_of_a_zero_integrand_is_uniform():
-    sampler = dc.ImportanceDepths(2)
+    sampler = ImportanceDepths(2)
     sampler.update(torch.tensor([0.2, 0.8]), torch.zeros(2))
     assert (sampler.density() == 1).all()
 
@@ -142,7 +140,7 @@ def test_importance_of_a_zero_integrand_is_uniform():
 def test_dtype(dtype, seed):
     like = torch.zeros(1, dtype=dtype)
     importance, _ = learned(5, 0.1, seed)
-    for sampler in (dc.UniformDepths(), dc.LowDiscrepancyDepths(), importance):
+    for sampler in (UniformDepths(), LowDiscrepancyDepths(), importance):
         t, weight = sampler.draw(7, like=like, generator=generator(seed))
         assert t.dtype == weight.dtype == dtype and ((t >= 0) & (t <= 1)).all()
 
@@ -150,7 +148,7 @@ def test_dtype(dtype, seed):
 @pytest.mark.parametrize("rank, processes", [(-1, 2), (2, 2), (0, 0)])
 def test_a_bad_rank_is_refused(rank, processes):
     with pytest.raises(ValueError, match="rank"):
-        dc.LowDiscrepancyDepths(rank, processes)
+        LowDiscrepancyDepths(rank, processes)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +156,4 @@ def test_a_bad_rank_is_refused(rank, processes):
 )
 def test_bad_importance_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        dc.ImportanceDepths(**options)
+        ImportanceDepths(**options)

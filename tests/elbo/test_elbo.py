@@ -10,7 +10,7 @@ import diffenc_ct as dc
 from diffenc_ct.dynamics import ConditionalReverseSDE, ReverseSDE
 from diffenc_ct.elbo import mean_difference, step_kl
 from diffenc_ct.encoders import with_rate
-from diffenc_ct.process import kl_divergence, marginal, posterior
+from diffenc_ct.process import ConstantNoiseLevel, kl_divergence, marginal, posterior
 from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 from tests.strategies import (
     cases,
@@ -166,7 +166,7 @@ def test_discrete_vdm(case, depth):
 
 def test_step_kl_near_ratio_one_keeps_its_digits():
     """float32: 1/w - 1 + ln w is h^2/2 at w = 1 + h."""
-    zero, level = torch.zeros(1, 1), dc.ConstantNoiseLevel()
+    zero, level = torch.zeros(1, 1), ConstantNoiseLevel()
     for h in (1e-2, 1e-3):
         kl = step_kl(zero, torch.zeros(1), torch.ones(1), level, 1 + h)
         assert abs(float(kl) / (h**2 / 4) - 1) < 3 * h

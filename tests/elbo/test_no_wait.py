@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 import diffenc_ct as dc
 from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.encoders import Encoding
+from diffenc_ct.process import ConstantNoiseLevel
 from tests.strategies import RandomNetwork
 
 BATCH = 8
@@ -46,7 +47,7 @@ HEADS = {
     "paired": lambda shape: dc.Paired(RandomNetwork(shape, 0, multiple=2)),
 }
 NOISE_LEVELS = {
-    "constant": lambda device: dc.ConstantNoiseLevel(0.8),
+    "constant": lambda device: ConstantNoiseLevel(0.8),
     "tight": lambda device: dc.NonTrainableNoiseLevel(),
     "running": lambda device: RunningNoiseLevel(-13.3, 5.0).to(device),
 }

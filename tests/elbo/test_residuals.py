@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import diffenc_ct as dc
+from diffenc_ct.elbo import Terms
 from diffenc_ct.schedules import expand
 from tests.strategies import cases, close, make_encoder, make_model, normal
 
@@ -88,7 +89,7 @@ def test_terms_are_trees_of_tensors(bound):
     program = torch.export.export(loss, one)
     assert len(program.graph_signature.user_outputs) == 8
     found, wanted = program.module()(*two), loss(*two)
-    assert isinstance(found, dc.Terms) and found.dimensions == 2
+    assert isinstance(found, Terms) and found.dimensions == 2
     for name in ("reconstruction", "diffusion", "latent", "total"):
         close(getattr(found, name), getattr(wanted, name))
     close(found.residuals.errors.x, wanted.residuals.errors.x)

@@ -11,7 +11,7 @@ from torchdiffeq._impl.odeint import SOLVERS as TORCHDIFFEQS_OWN
 from torchdiffeq._impl.solvers import FixedGridODESolver
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood import FlowProblem, FlowSolver, Solution, log_density
+from diffenc_ct.likelihood import FlowProblem, FlowSolver, GaussianProbes, Solution, log_density
 from diffenc_ct.likelihood.libraries import ADAMS, ADAPTIVE, FIXED, SCIPY
 from diffenc_ct.process import as_noise_level
 from diffenc_ct.sampling import Grid, Problem
@@ -192,7 +192,7 @@ def test_ones_own_flow_solver_takes_every_divergence() -> None:
             prior=lambda end: -end.abs().sum(1),
         ).log_prob  # fmt: skip
 
-    for divergence in (dc.Exact(), dc.GaussianProbes(probes=2)):
+    for divergence in (dc.Exact(), GaussianProbes(probes=2)):
         truth = run(dc.Adams(atol=1e-8), divergence)
         coarse, fine = ((run(Midpoint(steps=n), divergence) - truth).norm() for n in (50, 100))
         assert abs(torch.log2(coarse / fine) - 2) < 0.2

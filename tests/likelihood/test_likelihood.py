@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 import diffenc_ct as dc
 from diffenc_ct.dynamics import ProbabilityFlow
-from diffenc_ct.likelihood import log_density, sample_with_log_prob
+from diffenc_ct.likelihood import GaussianProbes, log_density, sample_with_log_prob
 from diffenc_ct.likelihood.field import FlowField
+from diffenc_ct.model import Direct
 from diffenc_ct.process import marginal
 from diffenc_ct.schedules import alpha, expand, sigma2
 from tests.strategies import (
@@ -228,12 +229,12 @@ class Counting(nn.Module):
         return self.inner(z, gamma)
 
 
-@pytest.mark.parametrize(("kind", "excess"), [(dc.Rademacher, 0.0), (dc.GaussianProbes, 1.0)])
+@pytest.mark.parametrize(("kind", "excess"), [(dc.Rademacher, 0.0), (GaussianProbes, 1.0)])
 def test_hutchinson_along_the_path(kind, excess):
     """Its standard error is right, its variance theory's, and K probes cost one batched pass a step."""
     world, schedule = make_gaussian_world(2, "identity", 4), dc.LinearSchedule(-6.0, 4.0)
     z, k = start(world, schedule, 2, 5), 3000
-    model = dc.DiffEnc(schedule, world.encoder, dc.Direct(Counting(world)), dc.Reals())
+    model = dc.DiffEnc(schedule, world.encoder, Direct(Counting(world)), dc.Reals())
     solver = dc.TorchDiffEqFixed("rk4", steps=40, estimate_error=False)
     exact = log_density(model, z, solver=solver)
     model.heads.network.batches.clear()

@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 import diffenc_ct as dc
 from diffenc_ct.distributed import Processes
-from diffenc_ct.likelihood import SolverError, log_density, log_likelihood, sample_with_log_prob
+from diffenc_ct.likelihood import (
+    GaussianProbes,
+    NoDequantisation,
+    SolverError,
+    UniformNoise,
+    log_density,
+    log_likelihood,
+    sample_with_log_prob,
+)
 from tests.likelihood.models import model_of
 from tests.refusals import refused
 from tests.strategies import close, normal
@@ -87,10 +95,10 @@ X = torch.zeros(2, 3, dtype=torch.long)
         (lambda: dc.Adams(on_failure="ignore"), "on_failure='ignore'"),
         (lambda: dc.SciPy("RK45", on_failure="ignore"), "on_failure='ignore'"),
         (lambda: dc.Rademacher(probes=0), "probes=0"),
-        (lambda: dc.GaussianProbes(probes=0), "probes=0"),
+        (lambda: GaussianProbes(probes=0), "probes=0"),
         (lambda: dc.Exact(chunk=0), "chunk=0"),
         (lambda: dc.ModelNoise(samples=0), "samples=0 must be at least 1"),
-        (lambda: dc.NoDequantisation(samples=2), "nothing is drawn"),
+        (lambda: NoDequantisation(samples=2), "nothing is drawn"),
         (lambda: dc.TruncatedNormal(tau=0.0), "tau=0.0"),
     ],
 )
@@ -108,7 +116,7 @@ def test_bad_options_are_refused_when_they_are_made(make, message):
         (lambda: dc.TorchDiffEqFixed("rk4", atol=1e-3), "atol"),
         (lambda: dc.SciPy("LSODA", gradient="solve"), "gradient"),
         (lambda: dc.Exact(probes=2), "probes"),
-        (lambda: dc.UniformNoise(tau=2.0), "tau"),
+        (lambda: UniformNoise(tau=2.0), "tau"),
     ],
 )
 def test_combinations_without_meaning_cannot_be_written(make, option):
@@ -143,11 +151,11 @@ def test_kinds_of_data_are_refused_at_the_door():
         log_likelihood(levels, X[:0])
     with refused(ValueError, "levels=5"):
         log_likelihood(levels, X + 5)
-    for bins in (dc.UniformNoise(), dc.TruncatedNormal()):
+    for bins in (UniformNoise(), dc.TruncatedNormal()):
         with refused(ValueError, f"{type(bins).__name__} .* these are real data"):
             log_likelihood(reals, X.double(), dequantisation=bins)
     with refused(ValueError, "undequantised integers"):
-        log_likelihood(levels, X, dequantisation=dc.NoDequantisation())
+        log_likelihood(levels, X, dequantisation=NoDequantisation())
 
 
 def test_gradients_do_not_cross_processes():

@@ -9,14 +9,23 @@ import torch
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood import Dequantisation, Dequantised, log_density, log_likelihood
+from diffenc_ct.likelihood import (
+    Dequantisation,
+    Dequantised,
+    GaussianProbes,
+    NoDequantisation,
+    UniformNoise,
+    log_density,
+    log_likelihood,
+)
 from diffenc_ct.likelihood.dequantisation import truncated_normal_constant
+from diffenc_ct.model import Direct
 from diffenc_ct.schedules import alpha
 from diffenc_ct.worlds import MixtureWorld
 from tests.strategies import close, generator, make_encoder, make_model
 
 LEVELS = 4
-KINDS = (dc.ModelNoise, dc.UniformNoise, dc.TruncatedNormal)
+KINDS = (dc.ModelNoise, UniformNoise, dc.TruncatedNormal)
 
 
 def one_dimension(kind: type = dc.ModelNoise) -> tuple[dc.DiffEnc, Tensor]:
@@ -29,7 +38,7 @@ def one_dimension(kind: type = dc.ModelNoise) -> tuple[dc.DiffEnc, Tensor]:
     model = dc.DiffEnc(
         dc.LinearSchedule(-2.5 if kind is dc.ModelNoise else -7.0, 6.0),
         world.encoder,
-        dc.Direct(world),
+        Direct(world),
         dc.Levels(LEVELS),
     )
     return model.double(), torch.arange(LEVELS)[:, None]
@@ -85,13 +94,13 @@ def test_probabilities_of_all_levels_sum_to_one_and_bounds_to_less(kind):
 
 def test_bins_have_the_mass_of_the_density():
     """uniform and truncated normal, at any tau: P(x) = int over the bin of the density of z_0/alpha_0."""
-    model, x = one_dimension(dc.UniformNoise)
+    model, x = one_dimension(UniformNoise)
     u, weight = legendre(64)
     y = (2 * (x + u) / LEVELS - 1).reshape(-1, 1)
     scale = alpha(model.schedule.at(0.0, u).gamma)
     log_p = log_density(model, scale * y, solver=dc.Adams(atol=1e-8)).log_prob + scale.log()
     mass = (log_p.reshape(LEVELS, -1).exp() * weight).sum(1) * 2 / LEVELS
-    for law in (dc.UniformNoise(), dc.TruncatedNormal(tau=2.0), dc.TruncatedNormal(tau=3.5)):
+    for law in (UniformNoise(), dc.TruncatedNormal(tau=2.0), dc.TruncatedNormal(tau=3.5)):
         w, weight = log_weights(law)
         assert ((w.exp() * weight).sum(1) - mass).abs().max() < 1e-5
 
@@ -145,7 +154,7 @@ def test_standard_error_of_probes():
     model = make_model(dc.LinearSchedule(-5.0, 4.0), encoder, (3,), 1, heads="paired", levels=9)
     x = torch.randint(0, 9, (4, 3), generator=generator(0))
     solver = dc.TorchDiffEqFixed("rk4", steps=12, estimate_error=False)
-    probes = dc.GaussianProbes(probes=16)
+    probes = GaussianProbes(probes=16)
     exact = log_likelihood(model, x, solver=solver, generator=generator(5))
     assert exact.standard_errors["probes"] == 0
     told, off = [], []
@@ -169,7 +178,7 @@ def test_real_data():
     )
     tight = dc.Adams(atol=1e-9)
     found = log_likelihood(model, x, solver=tight)
-    assert found.bound == dc.NoDequantisation().bound
+    assert found.bound == NoDequantisation().bound
     assert found.standard_errors["dequantisation"] == 0
     gamma_0 = model.schedule.at(0.0, x).gamma
     direct = log_density(model, alpha(gamma_0) * x, solver=tight).log_prob
@@ -206,8 +215,8 @@ class Triangular(Dequantisation):
 
 def test_ones_own_dequantisation():
     """It bounds the same mass of a bin as the uniform noise does."""
-    model, x = one_dimension(dc.UniformNoise)
-    truth, mine = bounds(dc.UniformNoise)[0], Triangular(samples=500)
+    model, x = one_dimension(UniformNoise)
+    truth, mine = bounds(UniformNoise)[0], Triangular(samples=500)
     found = log_likelihood(
         model, x, dequantisation=mine, work=dc.Work(10**4), generator=generator(0)
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood import log_density, log_likelihood
+from diffenc_ct.likelihood import GaussianProbes, log_density, log_likelihood
 from diffenc_ct.networks import MLP
 from diffenc_ct.schedules import alpha
 from tests.likelihood.models import model_of
@@ -25,7 +25,7 @@ from tests.strategies import (
 OPTIONS = [
     {},
     {"divergence": dc.Rademacher(probes=2)},
-    {"divergence": dc.GaussianProbes(probes=2)},
+    {"divergence": GaussianProbes(probes=2)},
     {"solver": dc.TorchDiffEqFixed("rk4", steps=12)},
     {"solver": dc.TorchDiffEqFixed("heun3", steps=20), "divergence": dc.Rademacher()},
 ]

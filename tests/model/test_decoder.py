@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
+from diffenc_ct.model import Direct
 from diffenc_ct.schedules import alpha
 from tests.refusals import refused
 from tests.strategies import (
@@ -183,7 +184,7 @@ def test_real_data_pass_unchanged():
 
 def test_scale_takes_the_models_dtype():
     assert model(4).float().scale(torch.tensor([[1]])).dtype == torch.float32
-    heads = dc.Direct(torch.nn.Identity())
+    heads = Direct(torch.nn.Identity())
     plain = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), heads, dc.Levels(4))
     assert plain.scale(torch.tensor([[1]])).dtype == torch.get_default_dtype()
 

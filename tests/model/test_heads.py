@@ -6,8 +6,8 @@ from hypothesis import given
 from torch import nn
 
 import diffenc_ct as dc
-from diffenc_ct.model import Heads, read_error, regression_loss
-from diffenc_ct.process import marginal
+from diffenc_ct.model import Direct, Heads, read_error, regression_loss
+from diffenc_ct.process import Errors, marginal
 from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 from tests.conformance import check_heads
 from tests.refusals import refused
@@ -178,7 +178,7 @@ def test_conformance_refuses():
     class WrongErrors(dc.Single):
         def errors(self, z, noise, encoding, gamma, encoder):
             right = super().errors(z, noise, encoding, gamma, encoder)
-            return dc.Errors(right.x, 1.001 * right.r)
+            return Errors(right.x, 1.001 * right.r)
 
     class WrongTraces(dc.Single):
         def traces(self, z, gamma):
@@ -226,7 +226,7 @@ def test_only_paired_heads_have_a_regression(case):
     found = model.heads.regression(errors, gamma)
     close(found, regression_loss(errors.x, gamma, model.heads.predicts))
     net = RandomNetwork((2,), 0)
-    for others in (dc.Single(net), dc.Separate(net, net), dc.Direct(net), UsersHeads(net)):
+    for others in (dc.Single(net), dc.Separate(net, net), Direct(net), UsersHeads(net)):
         assert others.regression(errors, gamma) is None
 
 
@@ -240,12 +240,12 @@ def test_traces_are_known_where_the_network_knows_them():
             return 2 * d, 3 * d
 
     x = normal(1, 2, 3)
-    check_heads(dc.Direct(Scaling()), dc.IdentityEncoder(), x)
-    of_x, of_r = dc.Direct(Scaling()).traces(x, normal(2, 2))
+    check_heads(Direct(Scaling()), dc.IdentityEncoder(), x)
+    of_x, of_r = Direct(Scaling()).traces(x, normal(2, 2))
     assert of_x.tolist() == [6, 6] and of_r.tolist() == [9, 9]
     net = RandomNetwork((3,), 1)
     for unknown in (
-        dc.Direct(HeadsNetwork((3,), 1)),
+        Direct(HeadsNetwork((3,), 1)),
         dc.Single(net),
         dc.Paired(net),
         dc.Separate(net, net),
@@ -283,7 +283,7 @@ def test_a_network_of_the_wrong_width_is_refused():
 def test_direct_needs_a_network_that_says_both():
     z, gamma = normal(1, 3, 2), normal(2, 3)
     with pytest.raises(TypeError, match="Tensor; Direct needs Estimates"):
-        dc.Direct(RandomNetwork((2,), 0))(z, gamma, dc.IdentityEncoder())
+        Direct(RandomNetwork((2,), 0))(z, gamma, dc.IdentityEncoder())
 
 
 @given(seeds)

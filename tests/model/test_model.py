@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import diffenc_ct as dc
+from diffenc_ct.elbo import Terms
+from diffenc_ct.model import Direct
 from tests.refusals import refused
 from tests.strategies import (
     ENCODERS,
@@ -53,8 +55,8 @@ def test_what_cannot_be_combined_has_no_place_to_be_written():
     net = RandomNetwork((2,), 0)
     for call in (
         lambda: dc.Paired(net, head=net),
-        lambda: dc.Direct(net, head=net),
-        lambda: dc.Direct(net, predicts="v"),
+        lambda: Direct(net, head=net),
+        lambda: Direct(net, predicts="v"),
         lambda: dc.Separate(net),
         lambda: dc.Reals(256),
         lambda: dc.DiffEnc(*parts(), prediction="v"),
@@ -101,7 +103,7 @@ def test_the_call_is_a_modules():
     model, seen = small_model("nontrainable"), []
     model.register_forward_hook(lambda module, arguments, found: seen.append(found))
     terms = model(torch.zeros(2, 3, dtype=F64))
-    assert seen == [terms] and isinstance(terms, dc.Terms)
+    assert seen == [terms] and isinstance(terms, Terms)
 
 
 def test_what_is_no_level_makes_its_own_loss_nan_and_no_other():

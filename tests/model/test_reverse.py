@@ -4,8 +4,15 @@ import torch
 from hypothesis import given
 
 import diffenc_ct as dc
-from diffenc_ct.model import reverse_drift
-from diffenc_ct.process import Gaussian, forward_drift, kl_divergence, marginal, posterior
+from diffenc_ct.model import Direct, reverse_drift
+from diffenc_ct.process import (
+    ConstantNoiseLevel,
+    Gaussian,
+    forward_drift,
+    kl_divergence,
+    marginal,
+    posterior,
+)
 from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 from tests.model.test_heads import Oracle
 from tests.strategies import (
@@ -65,7 +72,7 @@ def test_with_perfect_heads_the_step_is_the_posterior_of_a_straight_encoder(case
     """With x_t and x_t' known, p's mean differs from q's by alpha_s (x_s - x_t - (lambda_s - lambda_t) x_t')."""
     z, g_s, g_t, encoding = case.z_t, case.gamma_s, case.gamma_t, case.encoding
     network = Oracle(dc.Estimates(encoding.value, encoding.rate))
-    model = dc.DiffEnc(case.model.schedule, case.model.encoder, dc.Direct(network), dc.Reals())
+    model = dc.DiffEnc(case.model.schedule, case.model.encoder, Direct(network), dc.Reals())
     step = model.reverse(z, g_s, g_t, noise_level=case.noise_level)
     exact = posterior(z, case.x_s, encoding.value, g_s, g_t, case.noise_level)
     bend = case.x_s - encoding.value - expand(g_t - g_s, z) * encoding.rate
@@ -118,7 +125,7 @@ def test_reverse_drift_is_the_time_reversal_of_the_forward_drift(case):
     log_q = marginal(encoding.value, point.gamma).log_prob(z).sum()
     (score,) = torch.autograd.grad(log_q, z)
     truth = dc.Estimates(encoding.value, encoding.rate)
-    for level in (case.noise_level, dc.ConstantNoiseLevel(0.0)):
+    for level in (case.noise_level, ConstantNoiseLevel(0.0)):
         eta2 = level.squared(point.gamma)
         expected = (
             forward_drift(z, encoding, point) - expand((1 + eta2) / 2 * point.beta, z) * score

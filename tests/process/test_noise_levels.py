@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import diffenc_ct as dc
-from diffenc_ct.process import as_noise_level
+from diffenc_ct.process import ConstantNoiseLevel, FunctionNoiseLevel, as_noise_level
 from diffenc_ct.schedules import sigma2
 from tests.conformance import check_noise_level
 from tests.refusals import refused
@@ -31,7 +31,7 @@ def test_noise_level_integrals(level, seed):
         epsabs=1e-12,
         limit=200,
     )
-    loose = 1e-5 if isinstance(level, dc.FunctionNoiseLevel) else 1e-9
+    loose = 1e-5 if isinstance(level, FunctionNoiseLevel) else 1e-9
     close(level.integral(low, high), torch.tensor(expected, dtype=F64), loose)
     parts = level.integral(low, middle) + level.integral(middle, high)
     close(parts, level.integral(low, high), loose)
@@ -42,11 +42,11 @@ def test_noise_level_integrals(level, seed):
 @given(st.floats(0, 3), st.floats(-12, 6))
 def test_noise_level_values(eta, value):
     gamma = torch.tensor([value], dtype=F64)
-    close(dc.ConstantNoiseLevel(eta).squared(gamma), torch.full_like(gamma, eta**2))
+    close(ConstantNoiseLevel(eta).squared(gamma), torch.full_like(gamma, eta**2))
     close(as_noise_level(eta).squared(gamma), torch.full_like(gamma, eta**2))
     close(dc.NonTrainableNoiseLevel().squared(gamma), 1 + 2 * sigma2(gamma))
     close(as_noise_level(lambda g: g * eta).squared(gamma), eta**2 * gamma**2)
-    assert dc.ConstantNoiseLevel().eta == 1
+    assert ConstantNoiseLevel().eta == 1
 
 
 @given(seeds)
@@ -85,7 +85,7 @@ def test_a_bad_noise_level_is_refused(level):
 @given(noise_levels())
 def test_conformance(level):
     check_noise_level(level)
-    check_noise_level(dc.ConstantNoiseLevel(0.0))
+    check_noise_level(ConstantNoiseLevel(0.0))
 
 
 @pytest.mark.parametrize("wrong", ["half", "negative", "shape", "still", "start"])
@@ -110,7 +110,7 @@ def test_conformance_refuses(wrong):
 
 
 def test_which_noise_levels_are_deterministic():
-    assert dc.ConstantNoiseLevel(0.0).deterministic
+    assert ConstantNoiseLevel(0.0).deterministic
     table = dc.TabulatedNoiseLevel(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
     for level in (0.1, dc.NonTrainableNoiseLevel(), table, torch.exp):
         assert not as_noise_level(level).deterministic

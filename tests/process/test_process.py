@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import diffenc_ct as dc
 from diffenc_ct.process import (
+    ConstantNoiseLevel,
+    FunctionNoiseLevel,
     Gaussian,
     forward_drift,
     kl_divergence,
@@ -91,7 +93,7 @@ def test_chapman_kolmogorov(case, share):
 def test_posterior_carries_the_marginal_back(case):
     """int q_eta(z_s | z_t, x) q(z_t | x) dz_t = q(z_s | x) at any noise level, eta = 0 included."""
     x_t, gamma_t = case.encoding.value, case.gamma_t
-    for level in (case.noise_level, dc.ConstantNoiseLevel(0.0)):
+    for level in (case.noise_level, ConstantNoiseLevel(0.0)):
         back = push(
             lambda z, level=level: posterior(z, case.x_s, x_t, case.gamma_s, gamma_t, level),
             marginal(x_t, gamma_t),
@@ -109,7 +111,7 @@ def test_posteriors_compose(case, share):
     second = push(lambda z: posterior(z, x_r, case.x_s, gamma_r, case.gamma_s, level), first)
     direct = posterior(case.z_t, x_r, x_t, gamma_r, case.gamma_t, level)
     # A noise level given as a function has its integral by quadrature, exact to 1e-8 or so.
-    same(second, direct, 1e-6 if isinstance(level, dc.FunctionNoiseLevel) else None)
+    same(second, direct, 1e-6 if isinstance(level, FunctionNoiseLevel) else None)
 
 
 @given(cases(), seeds)

@@ -11,7 +11,7 @@ import diffenc_ct as dc
 from diffenc_ct.cli.solvers import SOLVERS, make_solver
 from diffenc_ct.elbo.finite import ratio_at
 from diffenc_ct.process import Gaussian
-from diffenc_ct.sampling import ImageNoise, Samples
+from diffenc_ct.sampling import ExponentialSinglestep, ImageNoise, Samples
 from diffenc_ct.sampling.samples import _seed
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 from tests.strategies import close, generator, make_encoder, make_model, normal
@@ -172,7 +172,7 @@ def test_trajectory_leads_from_noise_to_data() -> None:
     "solver,evaluations",
     [
         (dc.Exponential(steps=9), 9),
-        (dc.ExponentialSinglestep(steps=4), 12),
+        (ExponentialSinglestep(steps=4), 12),
         (dc.Ancestral(steps=7), 7),
         (dc.TorchDiffEqFixed("rk4", steps=5), 20),
     ],
@@ -233,7 +233,7 @@ def test_noise_level_where_the_flow_is_not_exact() -> None:
     plain = make_model(SCHEDULE, make_encoder("nontrainable", (3,), 1), (3,), 2)
     assert [m.flow_is_exact for m in (single, paired, plain)] == [False, True, True]
     for model, level in ((single, "1"), (paired, "0"), (plain, "0")):
-        for solver in (dc.Exponential(steps=3), dc.ExponentialSinglestep(steps=3)):
+        for solver in (dc.Exponential(steps=3), ExponentialSinglestep(steps=3)):
             assert dc.sample(model, 1, shape=(3,), solver=solver).log["noise_level"] == level
     ancestral = dc.sample(plain, 1, shape=(3,), solver=dc.Ancestral(steps=3))
     assert ancestral.log["noise_level"] == "1"

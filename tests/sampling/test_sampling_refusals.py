@@ -7,6 +7,7 @@ import torch
 
 import diffenc_ct as dc
 from diffenc_ct.likelihood import SolverError
+from diffenc_ct.sampling import ExponentialSinglestep
 from tests.refusals import refused
 from tests.sampling.test_sampling import SHAPE, draw, world
 
@@ -17,7 +18,7 @@ from tests.sampling.test_sampling import SHAPE, draw, world
         (lambda: dc.Exponential(steps=0), "steps=0"),
         (lambda: dc.Ancestral(steps=2.5), "steps=2.5"),
         (lambda: dc.Exponential(order=4), "orders 1, 2 and 3"),
-        (lambda: dc.ExponentialSinglestep(order=0), "orders 1, 2 and 3"),
+        (lambda: ExponentialSinglestep(order=0), "orders 1, 2 and 3"),
         (lambda: dc.Exponential(noise_level=-1.0), "noise_level=-1.0"),
         (lambda: dc.TorchSDE("dopri5"), "torchsde has euler, .*heun"),
         (lambda: dc.Ancestral(ratio=-1.0), "must be positive"),

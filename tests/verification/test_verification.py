@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import diffenc_ct as dc
+from diffenc_ct.model import Direct
 from diffenc_ct.verification import Check, richardson, verify
 from diffenc_ct.verification.losses import path_kl
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
@@ -63,7 +64,7 @@ class WrongEstimate(dc.DiffEnc):
 @pytest.mark.parametrize("wrong,examples", [(WrongRate, 2000), (WrongEstimate, 300)])
 def test_a_wrong_drift_fails(wrong, examples) -> None:
     world = gaussian()
-    model = wrong(SCHEDULE, world.encoder, dc.Direct(world), dc.Reals())
+    model = wrong(SCHEDULE, world.encoder, Direct(world), dc.Reals())
     x = world.sample(examples, generator(0))
     result = verify(model, x, generator=generator(1), **OPTIONS)
     failed = [check.name for check in result.checks if not check.passed]
