@@ -107,8 +107,8 @@ class Counted(nn.Module):
         self.evaluations += 1
         self.images += len(z)
         if self.recorded:
-            first = (z[: self.recorded], found.x_hat[: self.recorded])
-            self.path.append((gamma[0].cpu(), *(part.cpu() for part in first)))
+            first = slice(self.recorded)
+            self.path.append((gamma[0].cpu(), z[first].cpu(), found.x_hat[first].cpu()))
         return found
 
 

@@ -43,8 +43,8 @@ MUTANTS = [
     ),
     Mutant(
         CALL,
-        "return z, z_0, problem.evaluated_images, path",
-        "return z, z_0, problem.evaluations, path",
+        "return z, z_0, problem.evaluated_images, problem.path",
+        "return z, z_0, problem.evaluations, problem.path",
         "evaluations a batch for evaluations an image",
         (f"{SAMPLING}::test_evaluations_are_counted",),
     ),
@@ -173,6 +173,13 @@ MUTANTS = [
         "batch_size = n if solver.batch_matters else",
         "the batch that matters is not the one asked for",
         (f"{SAMPLING}::test_a_batch_that_matters_is_the_one_asked_for",),
+    ),
+    Mutant(
+        PROBLEM,
+        "z[first].cpu(), found.x_hat[first].cpu()",
+        "found.x_hat[first].cpu(), z[first].cpu()",
+        "a path whose latents are estimates",
+        (f"{SAMPLING}::test_trajectory_leads_from_noise_to_data",),
     ),
     Mutant(
         CALL,
