@@ -4,11 +4,15 @@ An encoder turns data x into encoded data x_t = x_phi(x, lambda_t) of the same s
 
     x_t' = d x_t / d lambda = -d x_t / d gamma        (lambda = -gamma)
 
-is its rate. The three encoders of the paper:
+is its rate. The encoders of the paper:
 
     identity (VDM)               x_t = x                                   x_t' = 0
     non-trainable (DiffEnc-nt)   x_t = alpha^2 x                           x_t' = sigma^2 x_t
     trainable (DiffEnc)          x_t = alpha^2 x + sigma^2 y(x, gamma)     x_t' = sigma^2 (x_t - y + dy/dlambda)
+
+and one that begins at VDM, the trainable one with y = x + u:
+
+    residual                     x_t = x + sigma^2 u(x, gamma)             x_t' = sigma^2 (du/dlambda - alpha^2 u)
 
 All tend to x at t -> 0, so no encoder is needed to sample or decode. A new encoder is one class with one
 method, `encode`; its rate then comes from forward-mode differentiation, value and rate from one evaluation.
@@ -122,6 +126,10 @@ class Encoder(nn.Module):
         """
         return sigma2(gamma)
 
+    def scale(self, gamma: Gammas) -> Gammas:
+        """a in x_t = a x + sigma^2 (...): z/(alpha a) is what posterior heads take for an observation of x. 1 here."""
+        return torch.ones_like(gamma)
+
 
 class IdentityEncoder(Encoder):
     """x_t = x: a plain variational diffusion model. Theorem: encoders.identity."""
@@ -155,6 +163,10 @@ class NonTrainableEncoder(Encoder):
         x_t = self.encode(x, gamma)
         return Encoding(x_t, expand(sigma2(gamma), x) * x_t)
 
+    def scale(self, gamma: Gammas) -> Gammas:
+        """alpha^2."""
+        return alpha2(gamma)
+
 
 class TrainableEncoder(Encoder):
     """x_t = alpha^2 x + sigma^2 y(x, gamma) with a network y; x_t' = sigma^2 (x_t - y + dy/dlambda).
@@ -178,3 +190,37 @@ class TrainableEncoder(Encoder):
         y = with_rate(self.network, x, gamma)
         x_t = mix(x, y.value, gamma)
         return Encoding(x_t, expand(sigma2(gamma), x) * (x_t - y.value + y.rate))
+
+    def scale(self, gamma: Gammas) -> Gammas:
+        """alpha^2."""
+        return alpha2(gamma)
+
+
+class ResidualEncoder(Encoder):
+    """x_t = x + sigma^2 u(x, gamma) with a network u; x_t' = sigma^2 (du/dlambda - alpha^2 u).
+
+    The same maps as TrainableEncoder's, y = x + u, but a network that returns 0 at first makes it VDM, whose bound is
+    tight at eta = 1, and not DiffEnc-nt, whose bound is not. Theorem: encoders.residual.
+
+    Args:
+        network: network(x, gamma) -> u of x's shape. Keep u bounded (end it in tanh): at t = 1 x_t is x + u.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def encode(self, x: Data, gamma: Gammas) -> Data:
+        """x + sigma^2 u."""
+        return x + expand(sigma2(gamma), x) * self.network(x, gamma)
+
+    def forward(self, x: Data, gamma: Gammas) -> Encoding:
+        """x_t and sigma^2 (du/dlambda - alpha^2 u), from one evaluation of the network."""
+        u = with_rate(self.network, x, gamma)
+        variance = expand(sigma2(gamma), x)
+        rate = variance * (u.rate - expand(alpha2(gamma), x) * u.value)
+        return Encoding(x + variance * u.value, rate)
+
+    def rate_factor(self, gamma: Gammas) -> Gammas:
+        """0: it begins at the identity."""
+        return torch.zeros_like(gamma)

@@ -1,6 +1,7 @@
 """The generative model: heads (what networks predict), decoder (p(x | z_0) and the scale of data), the reverse step.
 
-heads: Single, Paired, Separate, Direct. decoder: Levels, Reals. reverse: the reverse SDE's drift. diffenc: DiffEnc.
+heads: Single, Paired, Separate, Direct. posterior: Posterior, MixturePosterior. decoder: Levels, Reals.
+reverse: the reverse SDE's drift. diffenc: DiffEnc.
 
 Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
 """
@@ -18,9 +19,10 @@ from diffenc_ct.model.heads import (
     read_output,
     regression_loss,
 )
+from diffenc_ct.model.posterior import MixturePosterior, Posterior, log_histogram
 from diffenc_ct.model.reverse import reverse_drift
 
 __all__ = [
-    "Decoder", "DiffEnc", "Direct", "Heads", "Levels", "Paired", "Predicts", "Reals", "Separate", "Single",
-    "read_error", "read_output", "regression_loss", "reverse_drift",
+    "Decoder", "DiffEnc", "Direct", "Heads", "Levels", "MixturePosterior", "Paired", "Posterior", "Predicts",
+    "Reals", "Separate", "Single", "log_histogram", "read_error", "read_output", "regression_loss", "reverse_drift",
 ]  # fmt: skip

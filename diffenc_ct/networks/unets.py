@@ -69,6 +69,7 @@ class ScoreUNet(_UNet):
         dropout: the share that training drops.
         attention: after every block of a flat body, not in the middle only.
         fourier: whether the network sees Fourier features of z.
+        residual: whether z is added to the output, as a prediction of v or eps wants it.
         levels: of the data, None for reals.
         pooling: "max", "convolution" or "none" between the levels of a body that is not flat.
         doubling: each level of a body that is not flat is twice as wide as the one above.
@@ -98,6 +99,7 @@ class ScoreUNet(_UNet):
         dropout: float = 0.1,
         attention: bool = False,
         fourier: bool = True,
+        residual: bool = True,
         levels: int | None = 256,
         pooling: Pooling = "max",
         doubling: bool = False,
@@ -122,7 +124,7 @@ class ScoreUNet(_UNet):
         )
         inputs = channels * (5 if fourier else 1)
         super().__init__(inputs, out_channels, gamma_range, groups, options)
-        self.channels, self.fourier = channels, fourier
+        self.channels, self.fourier, self.residual = channels, fourier, residual
         self.fourier_scale = 1.0 if levels is None else levels / 256
 
     def forward(
@@ -144,6 +146,8 @@ class ScoreUNet(_UNet):
         )
         h: Tensor = self.body(self.conv_in(features), condition)
         out: Tensor = self.conv_out(norm_silu(self.norm_out, h))
+        if not self.residual:
+            return out
         return torch.cat([out[:, : self.channels] + z, out[:, self.channels :]], dim=1)
 
 

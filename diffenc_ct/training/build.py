@@ -5,6 +5,8 @@ A part's constructor is given the options of the configuration and, of the facts
     channels and height of images; dimensions (the number of values of an example); shape; levels;
     gamma_range (where the schedule starts and ends); out_channels and outputs, twice the data's for paired heads;
     network (for an encoder that has one); bounded=True (for an encoder's network)
+    features and fourier (whether a network sees Fourier features of z) and residual (whether z is added to its output):
+    True where it is read as v, x or eps, False for posterior heads, which need neither, and for an encoder's network
     gamma_min (for a schedule of data of V levels): -2 ln(3 V) to one decimal, which puts sigma_0 at a sixth of
     the levels' distance; the paper's -13.3 at V = 256
 
@@ -20,12 +22,28 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffenc_ct import networks as nets
 from diffenc_ct.data import Dataset
-from diffenc_ct.encoders import Encoder, IdentityEncoder, NonTrainableEncoder, TrainableEncoder
-from diffenc_ct.model import DiffEnc, Heads, Levels, Paired, Reals, Single
+from diffenc_ct.encoders import (
+    Encoder,
+    IdentityEncoder,
+    NonTrainableEncoder,
+    ResidualEncoder,
+    TrainableEncoder,
+)
+from diffenc_ct.model import (
+    DiffEnc,
+    Heads,
+    Levels,
+    MixturePosterior,
+    Paired,
+    Posterior,
+    Reals,
+    Single,
+    log_histogram,
+)
 from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, NonTrainableNoiseLevel, as_noise_level
 from diffenc_ct.schedules import (
     LearnedLinearSchedule,
@@ -49,9 +67,11 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "identity": IdentityEncoder,
     "non-trainable": NonTrainableEncoder,
     "trainable": TrainableEncoder,
+    "residual": ResidualEncoder,
 }
 HEADS: dict[str, Callable[..., Heads]] = {"single": Single, "paired": Paired}
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "unet": nets.UNet,
     "score-unet": nets.ScoreUNet,
     "encoder-unet": nets.EncoderUNet,
     "multi-resolution-unet": functools.partial(nets.EncoderUNet, body="multiresolution"),
@@ -70,16 +90,22 @@ def build_model(config: Config, data: Dataset) -> DiffEnc:
     Raises:
         ValueError: where a name, an option or a combination is not possible, naming it.
     """
-    return build_model_for(config, data.shape, data.levels)
+    prior = None
+    if config.model.prediction == "posterior" and data.levels is not None:
+        prior = log_histogram(data.train, data.levels, each=config.model.prior)
+    return build_model_for(config, data.shape, data.levels, prior)
 
 
-def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) -> DiffEnc:
+def build_model_for(
+    config: Config, shape: tuple[int, ...], levels: int | None, prior: Tensor | None = None
+) -> DiffEnc:
     """As build_model, without the data.
 
     Args:
         config: whose parts they are.
         shape: of one example.
         levels: of integers, None for reals.
+        prior: log histogram of the data for posterior heads; 0 of that shape where it is to be loaded.
 
     Raises:
         ValueError: as build_model.
@@ -100,11 +126,7 @@ def build_model_for(config: Config, shape: tuple[int, ...], levels: int | None) 
         if len(shape) == 3:
             facts |= {"channels": shape[0], "height": shape[1]}
         encoder = _encoder(config, facts)
-        kind = HEADS[config.model.heads]
-        if kind is Paired:
-            facts |= {"out_channels": 2 * shape[0], "outputs": 2 * dimensions}
-        network = _network("network", config.network, facts, "score-unet")
-        heads = kind(network, predicts=config.model.prediction)
+        heads = _heads(config, facts, prior)
         decoder = Reals() if levels is None else Levels(levels)
         return DiffEnc(schedule, encoder, heads, decoder, shape=tuple(shape))
 
@@ -141,13 +163,46 @@ def gamma_range(schedule: Schedule) -> tuple[float, ...]:
     return tuple(round(end, 6) for end in ends)
 
 
+def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads:
+    part, shape, levels = config.model, facts["shape"], facts["levels"]
+    paired, posterior = part.heads == "paired", part.prediction == "posterior"
+    outputs = 1 + paired
+    if posterior:
+        kind = MixturePosterior if levels is None else Posterior
+        known = {"levels": levels, "paired": paired}
+        outputs = _build(
+            "model", part.prediction, {part.prediction: kind.outputs_for}, part.head_options, known
+        )
+        if prior is None and levels is not None:
+            prior = (
+                log_histogram(torch.zeros((1, *shape), dtype=torch.long), levels, each=part.prior)
+                * 0
+            )
+    elif part.head_options:
+        raise ValueError(
+            f"model.head_options are posterior heads'; prediction {part.prediction!r} has none"
+        )
+    facts = facts | {"out_channels": outputs * shape[0], "outputs": outputs * facts["dimensions"]}
+    facts |= dict.fromkeys(("features", "fourier", "residual"), not posterior)
+    network = _network("network", config.network, facts, {"auto": "unet", "authors": "score-unet"})
+    if posterior:
+        known = {"network": network, "levels": levels, "paired": paired, "prior": prior}
+        heads: Heads = _build(
+            "model", part.prediction, {part.prediction: kind}, part.head_options, known
+        )
+        return heads
+    return HEADS[part.heads](network, predicts=part.prediction)
+
+
 def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
     part = config.encoder
     if "network" in inspect.signature(_named("encoder", part.kind, ENCODERS)).parameters:
-        inner = {**facts, "bounded": True}
+        inner = {**facts, "bounded": True, "features": False}
         facts = {
             **facts,
-            "network": _network("encoder.network", part.network, inner, "encoder-unet"),
+            "network": _network(
+                "encoder.network", part.network, inner, {"auto": "unet", "authors": "encoder-unet"}
+            ),
         }
     elif part.network != NetworkConfig():
         raise ValueError(f"encoder.network is set but encoder {part.kind!r} has none; remove it")
@@ -156,11 +211,11 @@ def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
 
 
 def _network(
-    where: str, part: NetworkConfig, facts: Mapping[str, Any], for_images: str
+    where: str, part: NetworkConfig, facts: Mapping[str, Any], for_images: Mapping[str, str]
 ) -> nn.Module:
     kind = part.kind
-    if kind == "auto":
-        kind = for_images if len(facts["shape"]) == 3 else "mlp"
+    if kind in ("auto", "authors"):
+        kind = for_images[kind] if len(facts["shape"]) == 3 else "mlp"
     network = _build(where, kind, NETWORKS, part.options, facts)
     return _checked(where, network, nn.Module)
 

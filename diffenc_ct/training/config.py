@@ -62,7 +62,8 @@ class NetworkConfig(Section):
 
     kind: str = setting(
         "auto",
-        "score-unet, encoder-unet, multi-resolution-unet, vector, mlp, package.module:Class, or auto",
+        "unet, score-unet, encoder-unet, multi-resolution-unet, vector, mlp, package.module:Class, or auto: unet for "
+        "images, mlp for vectors (authors: score-unet or encoder-unet for images)",
     )
     options: dict[str, Option] = setting(
         {}, "arguments of the network's constructor: name=value ..."
@@ -73,7 +74,7 @@ class EncoderConfig(Section):
     """x_t."""
 
     kind: str = setting(
-        "trainable", "identity (VDM), non-trainable, trainable, or package.module:Class"
+        "trainable", "identity (VDM), non-trainable, trainable, residual, or package.module:Class"
     )
     options: dict[str, Option] = setting(
         {}, "arguments of the encoder's constructor: name=value ..."
@@ -84,10 +85,20 @@ class EncoderConfig(Section):
 class ModelConfig(Section):
     """How the network's output is read."""
 
-    prediction: Literal["v", "x", "eps"] = setting("v", "what the network predicts")
+    prediction: Literal["posterior", "v", "x", "eps"] = setting(
+        "posterior",
+        "what the network predicts: a distribution over values that Bayes' rule sharpens, or v, x or eps",
+    )
     heads: Literal["single", "paired"] = setting(
         "single",
         "single: r_hat follows from x_hat; paired: two outputs, the first also regressed on E[x_t | z_t]",
+    )
+    head_options: dict[str, Option] = setting(
+        {}, "arguments of posterior heads: functions=24 basis=cosines free=true components=6 ..."
+    )
+    prior: Literal["value", "channel", "none"] = setting(
+        "value",
+        "what posterior heads begin with: the log histogram of each value, of each channel, or none",
     )
 
 

@@ -1,0 +1,121 @@
+"""A U-Net that sees the whole image: resolutions are halved, attention at the lowest.
+
+    embedding of gamma (smooth)  -------------------------------+
+                                                                v
+    z and its noise-aware features  --  patches to channels  --  halving body  --  silu(norm(.))  --  1x1, zero at first
+
+It serves as score network and, for jets of gamma, as encoder's network. Its output is not added to z and is zero at
+first: an untrained posterior head says what its prior says, an untrained residual encoder is the identity.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from diffenc_ct.networks.blocks import group_norm, lecun_, zero_
+from diffenc_ct.networks.bodies import PooledBody
+from diffenc_ct.networks.features import SmoothDepthEmbedding, noise_aware_features
+from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, each
+from diffenc_ct.networks.norm_silu import norm_silu
+
+
+class UNet(nn.Module):
+    """net(z, gamma) on (batch, channels, height, width), zero at first.
+
+    Height and width must be multiples of patch 2^halvings.
+
+    Args:
+        channels: of z.
+        out_channels: of the output; `channels` unless given.
+        width: of the body's first level, a multiple of 8.
+        halvings: how often the body halves its resolution; the attention is behind the last one.
+        blocks: residual blocks a level and direction.
+        doubling: each level is twice as wide as the one above.
+        patch: squares of patch x patch pixels are one position of the body's first level.
+        dropout: the share that training drops.
+        features: whether the network sees noise-aware Fourier features of z (plain heads need them).
+        levels: of the data, None for reals; the features' scale.
+        gamma_range: the gammas mapped to 0 and 1 by the depth embedding.
+        bounded: ends in tanh, as encoders' networks should.
+    Raises:
+        ValueError: an impossible option, or images whose sides cannot be halved that often.
+    Example:
+        >>> network = UNet(1, width=8)
+        >>> network(torch.randn(2, 1, 8, 8), torch.tensor([-5.0, 1.0])).abs().max().item()  # untrained
+        0.0
+    """
+
+    takes_jets = True
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        out_channels: int | None = None,
+        width: int = 32,
+        halvings: int = 2,
+        blocks: int = 1,
+        doubling: bool = True,
+        patch: int = 1,
+        dropout: float = 0.0,
+        features: bool = False,
+        levels: int | None = 256,
+        gamma_range: tuple[float, float] = (-13.3, 5.0),
+        bounded: bool = False,
+    ) -> None:
+        super().__init__()
+        if width < 8 or width % 8:
+            raise ValueError(f"width={width} must be a multiple of 8")
+        if halvings < 1 or blocks < 1 or patch < 1:
+            raise ValueError(
+                f"halvings={halvings}, blocks={blocks} and patch={patch} must be at least 1"
+            )
+        self.patch, self.features, self.bounded = patch, features, bounded
+        self.scale = 1.0 if levels is None else levels / 256
+        inputs = channels * (5 if features else 1) * patch**2
+        outputs = (channels if out_channels is None else out_channels) * patch**2
+        self.embed = SmoothDepthEmbedding(width, gamma_range)
+        self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
+        self.body = PooledBody(
+            [width * 2**i if doubling else width for i in range(halvings)],
+            blocks,
+            condition=4 * width,
+            groups=8,
+            middle_groups=8,
+            dropout=dropout,
+            pooling="convolution",
+        )
+        self.norm_out = group_norm(8, width)
+        self.conv_out = zero_(nn.Conv2d(width, outputs, 1))
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch channels height width"],
+        gamma: Float[Tensor, " batch"] | Jet,
+    ) -> Float[Tensor, "batch out_channels height width"] | Jet:
+        """The network's output, and its derivative beside it for a jet of gamma.
+
+        Args:
+            z: (batch, channels, height, width).
+            gamma: (batch,).
+        Returns:
+            (batch, out_channels, height, width), of gamma's kind.
+        """
+        h = z
+        if self.features:
+            assert not isinstance(gamma, Jet), "features are for score networks"
+            h = torch.cat([z, noise_aware_features(z, gamma, (6, 8), self.scale)], dim=1)
+        if self.patch > 1:
+            if z.shape[2] % self.patch or z.shape[3] % self.patch:
+                raise ValueError(
+                    f"images of {z.shape[2]}x{z.shape[3]} have no patches of {self.patch}x{self.patch}"
+                )
+            h = F.pixel_unshuffle(h, self.patch)
+        body: TensorOrJet = self.body(self.conv_in(h), self.embed(gamma))
+        out = affine(self.conv_out, norm_silu(self.norm_out, body))
+        if self.patch > 1:
+            out = each(lambda a: F.pixel_shuffle(a, self.patch), out)
+        if not self.bounded:
+            return out
+        return out.tanh()

@@ -1,0 +1,142 @@
+"""The mean over levels of a posterior, in one pass that keeps no probabilities.
+
+A value x on V levels x_k is known through logits and through one observation y = x + eps/g of precision g^2. Relative
+to a reference r (near y where the noise is small, so that nothing cancels), with d_k = x_k - r and s = g (y - r),
+
+    p_k = softmax_k( b_k + sum_j c_j phi_j(x_k) - (s - g d_k)^2 / 2 ),        m = sum_k p_k d_k = E[x] - r
+
+and its derivatives are covariances under p:
+
+    dm/dc_j = Cov(d, phi_j)      dm/ds = g Var(d)      dm/dg = s Var(d) - g Cov(d, d^2)
+
+The passes keep those covariances, a few numbers a value, and never the V probabilities, which are made chunk by chunk
+in the processor's cache. Theorem: encoders.posterior_mean, encoders.posterior_variance.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Probabilities held at a time: a megabyte in float32 on a CPU.
+_CHUNK = {"cpu": 2**18}
+_CHUNK_ELSEWHERE = 2**26
+
+
+def level_mean(
+    c: Float[Tensor, "batch values functions"],
+    s: Float[Tensor, "batch values"],
+    g: Float[Tensor, " batch"],
+    r: Float[Tensor, "batch values"],
+    prior: Float[Tensor, "#values levels"],
+    x: Float[Tensor, " levels"],
+    phi: Float[Tensor, "functions levels"],
+) -> Float[Tensor, "batch values"]:
+    """E[x] - r of every value.
+
+    Derivatives are with respect to c, s and g, at a fixed r; all of one dtype, whatever autocast says.
+
+    Args:
+        c: coefficients of the functions.
+        s: g (y - r).
+        g: the observation's inverse deviation.
+        r: references; they change the result by rounding and by their subtraction only.
+        prior: b, log-probabilities up to a constant, of all values or of each.
+        x: the levels' positions.
+        phi: the functions at the levels.
+
+    Returns:
+        (batch, values).
+
+    Example:
+        >>> x, none = torch.tensor([-1.0, 1.0]), torch.zeros(1, 1, 1)
+        >>> g, r = torch.ones(1), torch.zeros(1, 1)  # E[x | y] = tanh(y) for x = +-1 beside unit noise
+        >>> level_mean(none, torch.full((1, 1), 0.5), g, r, torch.zeros(1, 2), x, torch.zeros(1, 2))
+        tensor([[0.4621]])
+    """
+    with torch.autocast(s.device.type, enabled=False):
+        mean, _ = _LevelMean.apply(c, s, g, r, prior, x, phi)
+    return mean
+
+
+class _LevelMean(torch.autograd.Function):
+    """(m, covariances); the second output is for the derivatives only."""
+
+    @staticmethod
+    def forward(
+        c: Tensor, s: Tensor, g: Tensor, r: Tensor, prior: Tensor, x: Tensor, phi: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        (batch, values), functions = s.shape, len(phi)
+        mean = torch.empty_like(s, memory_format=torch.contiguous_format)
+        covariance = s.new_empty(batch, values, functions + 2)
+        rows = max(1, _CHUNK.get(s.device.type, _CHUNK_ELSEWHERE) // max(1, values * len(x)))
+        for start in range(0, batch, rows):
+            part = slice(start, start + rows)
+            d = x - r[part, :, None]
+            rest = torch.addcmul(s[part, :, None], g[part, None, None], d, value=-1)
+            p = (c[part] @ phi).add_(prior).addcmul_(rest, rest, value=-0.5).softmax(-1)
+            of_functions = p @ phi.mT
+            first = p.mul_(d)
+            m = first.sum(-1)
+            mean[part] = m
+            torch.addcmul(
+                first @ phi.mT,
+                m[..., None],
+                of_functions,
+                value=-1,
+                out=covariance[part, :, :functions],
+            )
+            second = first.mul_(d)
+            square = second.sum(-1)
+            covariance[part, :, functions] = square - m * m
+            covariance[part, :, functions + 1] = second.mul_(d).sum(-1) - m * square
+        return mean, covariance
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, s, g, *_ = inputs
+        _, covariance = output
+        ctx.mark_non_differentiable(covariance)
+        ctx.save_for_backward(covariance, s, g)
+        ctx.save_for_forward(covariance, s, g)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        covariance, s, g = ctx.saved_tensors
+        variance, of_precision = _of_observation(covariance, s, g)
+        of_c = gradient[..., None] * covariance[..., :-2]
+        return of_c, gradient * variance, (gradient * of_precision).sum(1), None, None, None, None
+
+    @staticmethod
+    def jvp(  # type: ignore[override]
+        ctx: Any, c: Tensor | None, s: Tensor | None, g: Tensor | None, *_: Tensor | None
+    ) -> tuple[Tensor, None]:
+        covariance, s_, g_ = ctx.saved_tensors
+        variance, of_precision = _of_observation(covariance, s_, g_)
+        change = torch.zeros_like(s_)
+        if c is not None:
+            change = change + (c * covariance[..., :-2]).sum(-1)
+        if s is not None:
+            change = change + s * variance
+        if g is not None:
+            change = change + g[:, None] * of_precision
+        return change, None
+
+    @staticmethod
+    def vmap(  # type: ignore[override]
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        size = info.batch_size
+        each = [
+            (a.movedim(dim, 0) if dim is not None else a.expand(size, *a.shape)).flatten(0, 1)
+            for a, dim in zip(inputs[:4], in_dims[:4], strict=True)
+        ]
+        mean, covariance = _LevelMean.apply(*each, *inputs[4:])
+        return (mean.unflatten(0, (size, -1)), covariance.unflatten(0, (size, -1))), (0, 0)
+
+
+def _of_observation(covariance: Tensor, s: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """dm/ds and dm/dg."""
+    variance, skew = covariance[..., -2], covariance[..., -1]
+    return g[:, None] * variance, s * variance - g[:, None] * skew
