@@ -36,7 +36,7 @@ def fitted(model: dc.DiffEnc, images: Tensor, batches: int, batch: int, generato
             x = images[torch.randint(len(images), (batch,), generator=generator)]
             t, _ = uniform.draw(batch, like=torch.zeros(()), generator=generator)
             terms = model(x, loss, draws=dc.Draws(t=t), generator=generator)
-            depths.update(t, terms.diffusion)
+            depths.update(depths.count(t, terms.diffusion))
     return depths
 
 

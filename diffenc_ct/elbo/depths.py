@@ -93,12 +93,16 @@ class LowDiscrepancyDepths:
 class ImportanceDepths:
     """t with a piecewise constant density learned from the integrand's second moment.
 
-    `update` feeds what was seen; until every cell has been seen the density is uniform.
+    `update` takes in what `count` saw; until every cell has been seen the density is uniform. Nothing waits for the
+    device.
 
     Args:
         bins: equal cells of [0, 1], at least 1.
         decay: of what was seen, at every update, in (0, 1).
         floor: the fraction of the mass that stays uniform, in (0, 1], which bounds the weights by 1/floor.
+
+    Attributes:
+        moments: exponentially decayed sums of the integrand's square and of 1, (bins, 2).
 
     Raises:
         ValueError: for values out of range.
@@ -107,7 +111,7 @@ class ImportanceDepths:
         >>> import torch
         >>> from diffenc_ct.elbo import ImportanceDepths
         >>> depths = ImportanceDepths(2, floor=0.5)
-        >>> depths.update(torch.tensor([0.2, 0.7]), torch.tensor([1.0, 3.0]))
+        >>> depths.update(depths.count(torch.tensor([0.2, 0.7]), torch.tensor([1.0, 3.0])))
         >>> depths.density()
         tensor([0.7500, 1.2500], dtype=torch.float64)
     """
@@ -118,40 +122,55 @@ class ImportanceDepths:
                 f"bins={bins} >= 1, decay={decay} in (0, 1), floor={floor} in (0, 1] are required"
             )
         self.bins, self.decay, self.floor = bins, decay, floor
-        self.second_moment = torch.zeros(bins, dtype=torch.float64)
-        self.seen = torch.zeros(bins, dtype=torch.float64)
+        self.moments = torch.zeros(bins, 2, dtype=torch.float64)
 
-    def update(self, t: Float[Tensor, " batch"], integrand: Float[Tensor, " batch"]) -> None:
-        """Take in what was seen, in an exponential average.
+    def to(self, device: str | torch.device) -> "ImportanceDepths":
+        """Itself, with its numbers on that device.
+
+        Args:
+            device: of the tensors that `count` is to see.
+        """
+        self.moments = self.moments.to(device)
+        return self
+
+    def count(
+        self, t: Float[Tensor, " batch"], integrand: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "bins 2"]:
+        """Sums of the integrand's square and of 1 over a batch, by cell.
 
         Args:
             t: depths.
             integrand: its values there, before weighting, nats.
         """
-        cell = (t.detach().double().cpu() * self.bins).long().clamp(0, self.bins - 1)
-        squares = integrand.detach().double().cpu() ** 2
-        self.second_moment = self.decay * self.second_moment + torch.zeros_like(
-            self.seen
-        ).index_add_(0, cell, squares)
-        self.seen = self.decay * self.seen + torch.bincount(cell, minlength=self.bins)
+        cell = (t.detach().double() * self.bins).long().clamp(0, self.bins - 1)
+        squares = integrand.detach().double().square()
+        found = torch.stack([squares, torch.ones_like(squares)], 1)
+        return torch.zeros_like(self.moments, device=t.device).index_add_(0, cell, found)
+
+    def update(self, counted: Float[Tensor, "bins 2"]) -> None:
+        """Take in what was counted.
+
+        Args:
+            counted: what `count` returned, of one batch or summed over several.
+        """
+        self.moments = self.decay * self.moments + counted
 
     def density(self) -> Float[Tensor, " bins"]:
         """The density's value in each cell, of mean 1."""
-        if (self.seen == 0).any():
-            return torch.ones(self.bins, dtype=torch.float64)
-        weight = (self.second_moment / self.seen).sqrt()
-        if weight.sum() == 0:
-            return torch.ones(self.bins, dtype=torch.float64)
-        return self.floor + (1 - self.floor) * weight / weight.mean()
+        squares, seen = self.moments.unbind(1)
+        weight = (squares / seen).sqrt()
+        density = self.floor + (1 - self.floor) * weight / weight.mean()
+        known = (seen > 0).all() & (squares.sum() > 0)
+        return torch.where(known, density, torch.ones_like(density))
 
     def draw(
         self, batch: int, *, like: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, " {batch}"], Float[Tensor, " {batch}"]]:
         """See Depths."""
         u, _ = LowDiscrepancyDepths().draw(batch, like=like, generator=generator)
-        density = self.density()
+        density = self.density().to(u.device)
         edges = F.pad(density.cumsum(0) / self.bins, (1, 0))
-        u_ = u.double().cpu() * edges[-1]
+        u_ = u.double() * edges[-1]
         cell = (torch.searchsorted(edges, u_, right=True) - 1).clamp(0, self.bins - 1)
         t = (cell + (u_ - edges[cell]) / (edges[cell + 1] - edges[cell])) / self.bins
         return t.to(like).clamp(0, 1), (1 / density[cell]).to(like)

@@ -111,9 +111,10 @@ class Draws:
     """Given values in the place of random ones, each optional; those left out are drawn.
 
     Attributes:
-        t: where the diffusion loss is estimated, in [0, 1], (batch,); counted once, whatever the bound's `depths`.
+        t: where the diffusion loss is estimated, in [0, 1], (batch,).
         noise: eps of z_t, (batch, *data).
         noise_0: eps of z_0, (batch, *data).
+        weight: 1 over the density with which t was drawn, (batch,); 1 where it is left out.
 
     Example:
         >>> import torch, diffenc_ct as dc
@@ -123,6 +124,7 @@ class Draws:
     t: Float[Tensor, " batch"] | None = None
     noise: Float[Tensor, "batch *data"] | None = None
     noise_0: Float[Tensor, "batch *data"] | None = None
+    weight: Float[Tensor, " batch"] | None = None
 
     def complete(
         self, data: Float[Tensor, "batch *data"], depths: Depths, generator: torch.Generator | None
@@ -144,12 +146,18 @@ class Draws:
                 )
         noise = normal_like(data, generator) if self.noise is None else self.noise
         noise_0 = normal_like(data, generator) if self.noise_0 is None else self.noise_0
-        t, weight = self.t, None
+        t, weight = self.t, self.weight
         if t is None:
+            if weight is not None:
+                raise ValueError("weight belongs to depths that are given; give t, too")
             t, weight = depths.draw(len(data), like=data, generator=generator)
-        if t.shape != (len(data),):
-            raise ValueError(f"t has shape {tuple(t.shape)}; it must be (batch,) = ({len(data)},)")
-        return Drawn(t, torch.ones_like(t) if weight is None else weight, noise, noise_0)
+        weight = torch.ones_like(t) if weight is None else weight
+        for name, given in (("t", t), ("weight", weight)):
+            if given.shape != (len(data),):
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}; it must be (batch,) = ({len(data)},)"
+                )
+        return Drawn(t, weight, noise, noise_0)
 
 
 @dataclass(frozen=True)

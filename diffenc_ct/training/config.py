@@ -137,6 +137,10 @@ class TrainingConfig(Section):
         1.0,
         "eta of the ELBO: a number, tight (eta^2 = 1 + 2 sigma^2), or optimal (eta* from running estimates)",
     )
+    depths: Literal["low-discrepancy", "importance"] = setting(
+        "low-discrepancy",
+        "how t is drawn: evenly, or denser where the loss was larger so far (its mean does not change)",
+    )
     ends_fraction: Part = setting(
         1.0,
         "part of each batch on which reconstruction and latent loss are estimated: below 1 saves encoder evaluations",

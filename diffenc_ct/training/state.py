@@ -13,6 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Processes
+from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.training.build import build_model, build_model_for, gamma_range, named_noise_level
@@ -20,6 +21,7 @@ from diffenc_ct.training.checkpoints import Checkpoint, as_plain
 from diffenc_ct.training.config import Config, OptimizerConfig
 
 MOMENTS = "noise_level/moments"
+DEPTHS = "depths/moments"
 
 
 @dataclass
@@ -31,6 +33,7 @@ class State:
         averages: a model of averaged weights for each rate.
         optimizer: AdamW.
         noise_level: eta, a running estimate of eta* where training is at it.
+        depths: how t is drawn.
         step: how many were done.
         skipped: how many of them were passed over.
     """
@@ -39,6 +42,7 @@ class State:
     averages: dict[float, DiffEnc]
     optimizer: torch.optim.Optimizer
     noise_level: NoiseLevel
+    depths: Depths
     step: int = 0
     skipped: int = 0
     _parallel: nn.parallel.DistributedDataParallel | None = field(default=None, repr=False)
@@ -64,7 +68,9 @@ class State:
             level: NoiseLevel = RunningNoiseLevel(*gamma_range(model.schedule)).to(device)
         else:
             level = named_noise_level(config.training.noise_level)
-        return cls(model, averages, make_optimizer(model, config.optimizer), level)
+        importance = config.training.depths == "importance"
+        depths: Depths = ImportanceDepths().to(device) if importance else LowDiscrepancyDepths()
+        return cls(model, averages, make_optimizer(model, config.optimizer), level, depths)
 
     @property
     def averaged(self) -> DiffEnc:
@@ -120,6 +126,8 @@ class State:
             tensors |= _prefixed(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
         if isinstance(self.noise_level, RunningNoiseLevel):
             tensors[MOMENTS] = self.noise_level.moments
+        if isinstance(self.depths, ImportanceDepths):
+            tensors[DEPTHS] = self.depths.moments
         return Checkpoint(
             tensors,
             config.to_dict(),
@@ -145,6 +153,8 @@ class State:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if isinstance(self.noise_level, RunningNoiseLevel):
             self.noise_level.moments = saved.tensors[MOMENTS].to(self.noise_level.edges)
+        if isinstance(self.depths, ImportanceDepths):
+            self.depths.moments = saved.tensors[DEPTHS].to(self.depths.moments)
         self.step, self.skipped = saved.step, saved.skipped
 
 

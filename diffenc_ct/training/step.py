@@ -1,7 +1,8 @@
 """One step of training: the gradient of the ELBO in bits per dimension, and what follows from it.
 
-Everything random in a step is a function of (seed, step): which examples, their depths t (stratified over the batch),
-their noise, dropout. Every process takes its rows of the batch; torch's DistributedDataParallel averages the gradients.
+Everything random in a step is a function of (seed, step): which examples, their depths t (stratified over the batch, and
+denser where the loss is larger, if so configured), their noise, dropout. Every process takes its rows of the batch;
+torch's DistributedDataParallel averages the gradients.
 
 Three gradients are not the ELBO's own:
 
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.distributed import ALONE, Processes
-from diffenc_ct.elbo import Draws, InfiniteDepth, LowDiscrepancyDepths, Residuals, Terms
+from diffenc_ct.elbo import Draws, ImportanceDepths, InfiniteDepth, Terms
 from diffenc_ct.model import Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.schedules import Schedule, SchedulePoint
@@ -72,7 +73,7 @@ def training_step(
         ConnectionError: where another process is lost.
     """
     settings, level = config.training, state.noise_level
-    x, draws = _batch(config, state.step, images, device, processes)
+    x, draws = _batch(state, config, images, device, processes)
     parallel = state.parallel(processes, x[:1])
     state.model.train()
     torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step, processes.rank))
@@ -80,17 +81,22 @@ def training_step(
         group["lr"] = learning_rate(config, state.step)
 
     state.optimizer.zero_grad(set_to_none=True)
-    sums, counts = torch.zeros(4, device=device), []
+    sums, counts, depths = torch.zeros(4, device=device), [], state.depths
+    seen: list[Tensor] = []
     parts = list(zip(x.chunk(settings.accumulate), draws, strict=True))
     for number, (x_, draws_) in enumerate(parts, start=1):
         # The last part's backward pass is the one in which the processes meet.
         with processes.answered(), _apart(parallel, number < len(parts)):
-            found, residuals = _part(state, config, parallel, x_, draws_, processes.size)
+            found, nats = _part(state, config, parallel, x_, draws_, processes.size)
         sums += found
         if isinstance(level, RunningNoiseLevel):
-            counts.append(level.count(residuals.point.gamma, residuals.errors))
-    counted = [torch.stack(counts).sum(0)] if counts else []
-    processes.sum([sums, *counted])
+            assert nats.residuals is not None
+            counts.append(level.count(nats.residuals.point.gamma, nats.residuals.errors))
+        if isinstance(depths, ImportanceDepths):
+            assert draws_.t is not None and draws_.weight is not None
+            seen.append(depths.count(draws_.t, nats.diffusion / draws_.weight))
+    counted, sighted = ([torch.stack(each).sum(0)] if each else [] for each in (counts, seen))
+    processes.sum([sums, *counted, *sighted])
     limit = math.inf if config.optimizer.clip is None else config.optimizer.clip
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
     values = torch.cat([sums / settings.batch_size, norm.detach().reshape(1).to(sums)])
@@ -104,13 +110,15 @@ def training_step(
     state.update_averages()
     if isinstance(level, RunningNoiseLevel):
         level.update(counted[0])
+    if isinstance(depths, ImportanceDepths):
+        depths.update(sighted[0])
     return values
 
 
 def _part(
     state: State, config: Config, parallel: nn.Module, x: Tensor, draws: Draws, size: int
-) -> tuple[Tensor, Residuals]:
-    """Add a part of the batch to the gradients; sums over it of what a step reports, (4,), and what its loss saw."""
+) -> tuple[Tensor, Terms]:
+    """Add a part of the batch to the gradients; sums over it of what a step reports, (4,), and its terms in nats."""
     settings, heads = config.training, state.model.heads
     loss = InfiniteDepth(
         state.noise_level,
@@ -131,19 +139,19 @@ def _part(
     (terms.total.sum() / share).backward()  # type: ignore[no-untyped-call]
     each = [terms.reconstruction, terms.diffusion, terms.latent]
     each.append(terms.latent.new_zeros(1) if regression is None else regression)
-    return torch.stack([term.detach().sum() for term in each]), residuals
+    return torch.stack([term.detach().sum() for term in each]), nats
 
 
 def _batch(
-    config: Config, step: int, images: Tensor, device: torch.device, processes: Processes
+    state: State, config: Config, images: Tensor, device: torch.device, processes: Processes
 ) -> tuple[Tensor, list[Draws]]:
     """This process's examples of a step, and what is drawn for each of their parts."""
-    settings, seed = config.training, config.training.seed
+    settings, seed, step = config.training, config.training.seed, state.step
     batch, rows = settings.batch_size, processes.rows(settings.batch_size)
     x = images[batch_indices(seed, step, batch, len(images))[rows]]
     x = x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
     like = torch.empty((batch, *x.shape[1:]), device=device)
-    t, _ = LowDiscrepancyDepths().draw(
+    t, weight = state.depths.draw(
         batch, like=like, generator=generator_for(seed, DEPTH, step, device=device)
     )
     generator = generator_for(seed, NOISE, step, device=device)
@@ -152,7 +160,7 @@ def _batch(
         # After the draws, whose order is that of memory.
         last = torch.channels_last
         x, noise, noise_0 = (v.contiguous(memory_format=last) for v in (x, noise, noise_0))
-    parts = (v[rows].chunk(settings.accumulate) for v in (t, noise, noise_0))
+    parts = (v[rows].chunk(settings.accumulate) for v in (t, noise, noise_0, weight))
     return x, [Draws(*part) for part in zip(*parts, strict=True)]
 
 

@@ -64,7 +64,7 @@ def learned(bins, floor, seed, decay=0.99):
     sampler = ImportanceDepths(bins, floor=floor, decay=decay)
     f = 0.2 + 3 * torch.rand(bins, dtype=F64, generator=generator(seed))
     t = (torch.arange(4 * bins, dtype=F64) + 0.5) / (4 * bins)
-    sampler.update(t, f.repeat_interleave(4))
+    sampler.update(sampler.count(t, f.repeat_interleave(4)))
     return sampler, f
 
 
@@ -107,8 +107,8 @@ def test_importance_lowers_the_spread(seed):
 def test_importance_average_forgets():
     """Second moment and count decay together: E f^2 is a weighted mean of what was seen."""
     sampler = ImportanceDepths(2, decay=0.5, floor=0.5)
-    sampler.update(torch.tensor([0.25, 0.75]), torch.tensor([1.0, 2.0]))
-    sampler.update(torch.tensor([0.25]), torch.tensor([3.0]))
+    sampler.update(sampler.count(torch.tensor([0.25, 0.75]), torch.tensor([1.0, 2.0])))
+    sampler.update(sampler.count(torch.tensor([0.25]), torch.tensor([3.0])))
     root = torch.tensor([math.sqrt((0.5 * 1 + 9) / 1.5), 2.0], dtype=F64)
     close(sampler.density(), 0.5 + 0.5 * root / root.mean())
 
@@ -116,9 +116,11 @@ def test_importance_average_forgets():
 def test_importance_is_uniform_until_every_cell_was_seen():
     sampler = ImportanceDepths(4)
     for seen in ([0.1], [0.1, 0.3, 0.6]):
-        sampler.update(torch.tensor(seen), torch.ones(len(seen)))
+        sampler.update(sampler.count(torch.tensor(seen), torch.ones(len(seen))))
         assert (sampler.density() == 1).all()
-    sampler.update(torch.tensor([1.0]), torch.tensor([5.0]))  # t = 1 belongs to the last cell
+    sampler.update(
+        sampler.count(torch.tensor([1.0]), torch.tensor([5.0]))
+    )  # t = 1 belongs to the last cell
     assert sampler.density()[3] > sampler.density()[0]
 
 
@@ -126,13 +128,13 @@ def test_importance_keeps_no_graph():
     """What a training step feeds it carries gradients, which it must let go."""
     sampler = ImportanceDepths(1)
     seen = torch.ones(3, requires_grad=True)
-    sampler.update(seen / 2, 2 * seen)
-    assert not sampler.density().requires_grad and not sampler.second_moment.requires_grad
+    sampler.update(sampler.count(seen / 2, 2 * seen))
+    assert not sampler.density().requires_grad and not sampler.moments.requires_grad
 
 
 def test_importance_of_a_zero_integrand_is_uniform():
     sampler = ImportanceDepths(2)
-    sampler.update(torch.tensor([0.2, 0.8]), torch.zeros(2))
+    sampler.update(sampler.count(torch.tensor([0.2, 0.8]), torch.zeros(2)))
     assert (sampler.density() == 1).all()
 
 
