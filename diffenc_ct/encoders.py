@@ -212,7 +212,8 @@ class ResidualEncoder(Encoder):
 
     def encode(self, x: Data, gamma: Gammas) -> Data:
         """x + sigma^2 u."""
-        return x + expand(sigma2(gamma), x) * self.network(x, gamma)
+        u: Tensor = self.network(x, gamma)
+        return x + expand(sigma2(gamma), x) * u
 
     def forward(self, x: Data, gamma: Gammas) -> Encoding:
         """x_t and sigma^2 (du/dlambda - alpha^2 u), from one evaluation of the network."""

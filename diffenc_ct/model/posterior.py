@@ -112,7 +112,7 @@ class _BayesHeads(Heads):
                 f"the network returned {tuple(out.shape)} for latents {tuple(z.shape)}; these heads need {wanted}"
             )
         # The network's channels: all channels of z for its first output, then for the second, ...
-        out = out.to(z.dtype).unflatten(1, (self.outputs, z.shape[1]))
+        out = torch.unflatten(out.to(z.dtype), 1, (self.outputs, z.shape[1]))
         n = self.parameters_of_value
         parameters = out[:, :n].movedim(1, -1).flatten(1, -2)
         u = out[:, n] if self.free else None

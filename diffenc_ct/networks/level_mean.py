@@ -56,7 +56,7 @@ def level_mean(
         tensor([[0.4621]])
     """
     with torch.autocast(s.device.type, enabled=False):
-        mean, _ = _LevelMean.apply(c, s, g, r, prior, x, phi)
+        mean: Tensor = _LevelMean.apply(c, s, g, r, prior, x, phi)[0]
     return mean
 
 
@@ -102,14 +102,14 @@ class _LevelMean(torch.autograd.Function):
         ctx.save_for_forward(covariance, s, g)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         covariance, s, g = ctx.saved_tensors
         variance, of_precision = _of_observation(covariance, s, g)
         of_c = gradient[..., None] * covariance[..., :-2]
         return of_c, gradient * variance, (gradient * of_precision).sum(1), None, None, None, None
 
     @staticmethod
-    def jvp(  # type: ignore[override]
+    def jvp(
         ctx: Any, c: Tensor | None, s: Tensor | None, g: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor, None]:
         covariance, s_, g_ = ctx.saved_tensors
@@ -124,7 +124,7 @@ class _LevelMean(torch.autograd.Function):
         return change, None
 
     @staticmethod
-    def vmap(  # type: ignore[override]
+    def vmap(
         info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         size = info.batch_size

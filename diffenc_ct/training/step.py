@@ -1,6 +1,6 @@
 """One step of training: the gradient of the ELBO in bits per dimension, and what follows from it.
 
-Everything random in a step is a function of (seed, step): which examples, their depths t (stratified over the batch, and
+Everything random in a step is a function of (seed, step): which examples, their depths t (stratified over the batch;
 denser where the loss is larger, if so configured), their noise, dropout. Every process takes its rows of the batch;
 torch's DistributedDataParallel averages the gradients.
 
