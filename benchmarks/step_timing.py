@@ -23,7 +23,7 @@ def random_images(*shape: int) -> Dataset:
 def stepper(config: Config, data: Dataset, device: torch.device) -> Callable[[], object]:
     """A function that does one training step."""
     state = State.fresh(config, data, device)
-    return lambda: training_step(state, config, data.train, device)
+    return lambda: training_step(state, config, data, device)
 
 
 def count_flops(config: Config, data: Dataset) -> int:

@@ -46,9 +46,7 @@ def batch_of(config, data, step=0):
 
 def step_of(state, config, data, *rest):
     """What a step reports, by name."""
-    return dict(
-        zip(TERMS, training_step(state, config, data.train, CPU, *rest).tolist(), strict=True)
-    )
+    return dict(zip(TERMS, training_step(state, config, data, CPU, *rest).tolist(), strict=True))
 
 
 def tensors_of(run):

@@ -213,7 +213,10 @@ def _evaluate(
         )
     }
     facts["ratio"] = 1.0 if arguments.ratio is None else arguments.ratio
-    result = report(evaluation, step=opened.step, **facts) | {"baselines": baselines(data)}
+    result = report(evaluation, step=opened.step, **facts) | {
+        "remarks": data.remarks,
+        "baselines": baselines(data),
+    }
     depth = (
         "infinite depth"
         if arguments.depth is None
@@ -228,6 +231,7 @@ def _evaluate(
         f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "
         f"{arguments.draws} draw{'s' if arguments.draws > 1 else ''}, {depth}"
     )
+    print("\n".join(data.remarks), end="\n" * bool(data.remarks))
     print(f"{'bits per dimension':<24}{'mean':>10}{'std. error':>12}")
     for term in TERMS:
         print(f"{term:<24}{evaluation.mean(term):>10.4f}{evaluation.error(term):>12.4f}")

@@ -17,6 +17,8 @@ SHORT = {
     "data.root": "--data-root",
     "data.levels": "--levels",
     "data.download": "--download",
+    "data.patch": "--patch",
+    "data.flip": "--flip",
     "schedule.kind": "--schedule",
     "encoder.kind": "--encoder",
     "encoder.network.kind": "--encoder-network",

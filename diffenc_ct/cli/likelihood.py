@@ -84,6 +84,7 @@ def compare(
     if not processes.first:
         return 0
     print(f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples")
+    print("\n".join(data.remarks), end="\n" * bool(data.remarks))
     print(f"{'bits per dimension':<26}{'mean':>9}{'images ±':>10}{'noise ±':>9}{'probes ±':>10}"
           f"{'solver':>9}{'evaluations':>13}  an upper bound on -log p of")  # fmt: skip
     for row in rows:
@@ -108,6 +109,7 @@ def compare(
         "run": str(arguments.run),
         "step": opened.step,
         "images": len(images),
+        "remarks": data.remarks,
         "rows": [
             {
                 "name": row.name,

@@ -57,9 +57,7 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
 
 def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
     """The data set of a configuration, from another root where one is given."""
-    return load_dataset(
-        config.name, root=root or config.root, levels=config.levels, download=config.download
-    )
+    return load_dataset(**config.model_dump() | {"root": root or config.root})
 
 
 def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:

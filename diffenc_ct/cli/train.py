@@ -22,7 +22,8 @@ examples:
   diffenc train --preset digits --run runs/digits
   diffenc train --data digits --encoder trainable --steps 500 --run runs/mine
   diffenc train --preset mnist-small-diffenc --data-root ~/data --run runs/mnist
-  diffenc train --data photos/ --network-options width=64 layers=4 --run runs/photos
+  diffenc train --data faces/ --flip --network-options width=64 --run runs/faces
+  diffenc train --data photos/ --patch 16 --run runs/photos  # crops of images of any size
   diffenc train --data points.npy --encoder identity --schedule monotone --run runs/points
   diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
   diffenc train --run runs/mnist --resume               # go on after an interruption
@@ -109,10 +110,13 @@ def describe(config: Config, data: Dataset) -> str:
     """The data and the size of the model, in words."""
     model = build_model(config, data)
     counts = (f"{name} {count_parameters(getattr(model, name)):,}" for name in PARTS)
-    return (
+    lines = [
         f"{data.name}: {len(data.train):,} training and {len(data.test):,} test examples of shape {data.shape}, "
-        f"{f'{data.levels} levels' if data.levels else 'reals'}\nparameters: {', '.join(counts)}"
-    )
+        f"{f'{data.levels} levels' if data.levels else 'reals'}",
+        *data.remarks,
+        f"parameters: {', '.join(counts)}",
+    ]
+    return "\n".join(lines)
 
 
 def describe_cost(cost: Cost, config: Config) -> str:

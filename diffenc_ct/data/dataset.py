@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from diffenc_ct.data.patches import Patches
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -16,15 +18,22 @@ class Dataset:
         train: integers in 0..levels-1, or reals where levels is None.
         test: the same of examples that no training sees.
         levels: of integers, None for reals.
+        crops: what training draws from where the examples are crops of images; `train` is then a fixed part of them.
+        flip: whether training flips images horizontally, half of them at random.
+        remark: what a report must say of the crops.
 
     Raises:
-        ValueError: for an empty part, parts of different shapes, and values that the decoder has no probability for.
+        ValueError: for an empty part, parts of different shapes, values that the decoder has no probability for, and
+            flips of other data than images.
     """
 
     name: str
     train: Shaped[Tensor, "examples *data"]
     test: Shaped[Tensor, "others *data_"]
     levels: int | None
+    crops: Patches | None = None
+    flip: bool = False
+    remark: str = ""
 
     def __post_init__(self) -> None:
         for split, values in (("train", self.train), ("test", self.test)):
@@ -36,6 +45,10 @@ class Dataset:
                 f"data {self.name!r}: training examples have shape {tuple(self.train.shape[1:])} and test "
                 f"examples {tuple(self.test.shape[1:])}; they must agree"
             )
+        if self.flip and len(self.shape) != 3:
+            raise ValueError(
+                f"data {self.name!r}: flip=True, but examples of shape {self.shape} are no images; leave out --flip"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,6 +59,14 @@ class Dataset:
     def dimensions(self) -> int:
         """Number of data dimensions d of one example."""
         return self.train[0].numel()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What every report says of the data, a line each: the meaning of its numbers depends on it."""
+        flips = (
+            "flips: half of the training images, at random; the model is one of flipped images, too"
+        )
+        return [self.remark] * bool(self.remark) + [flips] * self.flip
 
 
 def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: str) -> None:

@@ -9,20 +9,24 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from diffenc_ct.data.dataset import Dataset
+from diffenc_ct.data.patches import Patches
 from diffenc_ct.data.readers import read_array_file, read_image_folder
 
+MOST_CROPS = 2**15  # in Dataset.train
 
-def from_folder(path: Path, levels: int | None) -> Dataset:
-    """A folder's images.
+
+def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dataset:
+    """A folder's images, or crops of them.
 
     Args:
         path: of the folder.
         levels: 256 or None.
+        patch: side of the crops, None for whole images.
 
     Raises:
         ValueError: naming the file that does not fit, and for other levels.
     """
-    images = read_image_folder(path)
+    images = read_image_folder(path, patch)
     if levels not in (None, 256):
         raise ValueError(f"image files have 256 levels, not {levels}; store other integers as .npy")
     if all(name.split("/", 1)[0] in ("train", "test") for name in images):
@@ -37,8 +41,31 @@ def from_folder(path: Path, levels: int | None) -> Dataset:
         held_out = _test_size(len(names), path)
         test = [images[name] for name in names[:held_out]]
         train = [images[name] for name in names[held_out:]]
+    if patch is not None:
+        return _cut(str(path), train, test, patch)
     stacked = [torch.from_numpy(np.stack(part)) for part in (train, test)]
     return Dataset(str(path), stacked[0], stacked[1], 256)
+
+
+def _cut(name: str, train: list[np.ndarray], test: list[np.ndarray], size: int) -> Dataset:
+    """Crops at any place of the training images; for testing the whole patches of a grid on each test image."""
+    crops, others = (
+        Patches(tuple(map(torch.from_numpy, images)), size) for images in (train, test)
+    )
+    grids = []
+    for patches in (crops, others):
+        numbers = patches.grid()
+        # In an order of their own, so that the first examples are not all of one image.
+        grids.append(numbers[permutation(len(numbers), seed=0)])
+    pixels = sum(image[0].numel() for image in others.images)
+    left_out = 1 - len(grids[1]) * size**2 / pixels
+    remark = (
+        f"patches of {size}x{size}: in training at random, of {len(crops):,} positions in {len(train):,} images; in "
+        f"tests a grid on {len(test):,} images, whose incomplete patches, {100 * left_out:.1f} % of the pixels, are "
+        "left out"
+    )
+    some = crops[grids[0][:MOST_CROPS]]
+    return Dataset(name, some, others[grids[1]], 256, crops, remark=remark)
 
 
 def from_arrays(path: Path, levels: int | None) -> Dataset:

@@ -10,17 +10,24 @@
 | swirl-real | the same before rounding, centred and scaled to about (-1, 1) | none | as swirl |
 | checkerboard | 2-D, uniform on the dark squares of a 4x4 board on (-1, 1)^2 | none | 4,096 and 1,024 points |
 | a folder | its images, of one size and mode | 256 | sub-folders train and test where both are, else below |
+| a folder, in patches | crops of its images, of any size and one mode | 256 | the same, of whole images |
 | a .npy or .npz file | integers or reals, (N, ...) | largest value + 1, or given | arrays train and test, else below |
 
 Where no split is published, a tenth (rounded, at least one) is the test set: of an array, the end of a
 permutation of seed 0; of a folder, the files with the smallest SHA-256 of their name, so that the order
 in which a file system lists them does not matter.
 
+Patches: training draws crops at random, each position of each training image alike. Tests are on a grid, which tiles
+each test image from its top left; what does not fill a patch is left out. `Dataset.train` is the same grid on the
+training images (at most 32,768 crops of it), for what needs fixed examples. Both are in the order of a permutation of
+seed 0.
+
 Images are (N, channels, height, width) unsigned 8-bit integers, vectors (N, d). Integers take the discrete
 decoder and are scaled to (-1, 1) by the model. Reals take the continuous decoder **as they are**: bring them
 to about unit scale beforehand, the likelihood is that of the numbers in the file.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +50,13 @@ def default_root() -> Path:
 
 
 def load_dataset(
-    name: str, *, root: str | Path | None = None, levels: int | None = None, download: bool = False
+    name: str,
+    *,
+    root: str | Path | None = None,
+    levels: int | None = None,
+    download: bool = False,
+    patch: int | None = None,
+    flip: bool = False,
 ) -> Dataset:
     """A data set by name or path.
 
@@ -52,9 +65,12 @@ def load_dataset(
         root: folder of the downloaded sets ($DIFFENC_DATA or ./data by default).
         levels: of integers, taken from the data where not given.
         download: fetch MNIST or CIFAR-10 if missing.
+        patch: side of square crops, in place of whole images of a folder.
+        flip: half of the training images horizontally, at random.
 
     Raises:
-        ValueError: for an unknown name and bad values, naming cause and remedy.
+        ValueError: for an unknown name, bad values, patches of other data than folders and flips of other than images,
+            naming cause and remedy.
         FileNotFoundError: for data that are not there.
         MissingExtra: where a package that reads them is not installed.
 
@@ -62,17 +78,25 @@ def load_dataset(
         >>> load_dataset("swirl").shape
         (2,)
     """
-    folder = default_root() if root is None else Path(root)
+    data = _load(name, default_root() if root is None else Path(root), levels, download, patch)
+    return dataclasses.replace(data, flip=True) if flip else data
+
+
+def _load(name: str, root: Path, levels: int | None, download: bool, patch: int | None) -> Dataset:
+    path = Path(name)
+    if patch is not None and (name in _LOADERS or not path.is_dir()):
+        raise ValueError(
+            f"data {name!r} is no folder of images, from which patches are cut; leave out --patch {patch}"
+        )
     if name in _LOADERS:
-        data = _LOADERS[name](folder, download)
+        data = _LOADERS[name](root, download)
         if levels not in (None, data.levels):
             raise ValueError(
                 f"data {name!r} has {data.levels} levels, not {levels}; leave levels out"
             )
         return data
-    path = Path(name)
     if path.is_dir():
-        return from_folder(path, levels)
+        return from_folder(path, levels, patch)
     if path.suffix in (".npy", ".npz"):
         return from_arrays(path, levels)
     raise ValueError(

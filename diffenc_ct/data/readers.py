@@ -5,9 +5,11 @@ unpickles: a data file cannot execute code.
 """
 
 import gzip
+import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -86,14 +88,17 @@ def read_imagenet_batches(
     return np.concatenate(parts[:-1]), parts[-1]
 
 
-def read_image_folder(folder: Path) -> dict[str, UInt8[np.ndarray, "channels height width"]]:
+def read_image_folder(
+    folder: Path, patch: int | None = None
+) -> dict[str, UInt8[np.ndarray, "channels height width"]]:
     """Every image below a folder by its relative path, of 1 or 3 channels.
 
-    All must have the size and mode of the first (in order of their paths). One-bit images become grey,
-    palettes colour; transparency and 16-bit images are refused.
+    All must have the mode of the first (in order of their paths), and its size unless patches are cut from them.
+    One-bit images become grey, palettes colour; transparency and 16-bit images are refused.
 
     Args:
         folder: of the images.
+        patch: side of the patches that each must hold.
 
     Raises:
         ValueError: for none, and for one that does not fit, naming it.
@@ -110,10 +115,16 @@ def read_image_folder(folder: Path) -> dict[str, UInt8[np.ndarray, "channels hei
     for path in paths:
         image = _read_image(path)
         first = next(iter(images.values()), image)
-        if image.shape != first.shape:
+        if patch is not None and min(image.shape[1:]) < patch:
+            raise ValueError(
+                f"{path} is {_describe(image)}, smaller than a patch of {patch}x{patch}; remove it, or give a smaller "
+                "patch"
+            )
+        common, free = (slice(1), "mode") if patch else (slice(None), "size and mode")
+        if image.shape[common] != first.shape[common]:
             raise ValueError(
                 f"{path} is {_describe(image)} but {paths[0].name} is {_describe(first)}; "
-                "bring all images to one size and mode"
+                f"bring all images to one {free}{'' if patch else ', or cut them into patches with --patch'}"
             )
         images[path.relative_to(folder).as_posix()] = image
     return images
@@ -122,6 +133,8 @@ def read_image_folder(folder: Path) -> dict[str, UInt8[np.ndarray, "channels hei
 def _read_image(path: Path) -> np.ndarray:
     try:
         with require("PIL.Image", "data").open(path) as image:
+            if _is_deep(image):
+                raise ValueError(f"{path} has 16 bits; convert it to 8-bit grey or RGB")
             if image.mode == "1":
                 image = image.convert("L")
             elif image.mode == "P" and "transparency" not in image.info:
@@ -134,6 +147,16 @@ def _read_image(path: Path) -> np.ndarray:
             f"{path} cannot be read as an image ({error}); remove or replace it"
         ) from error
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether an image of mode RGB has 16 bits a channel in its file, of which pillow would keep 8 and say nothing."""
+    for codec, _, _, given in image.tile:
+        if codec == "ppm" and given[-1] > 255:
+            return True
+        if re.search(r";16[BLN]", str(given)) and image.mode == "RGB":
+            return True
+    return False
 
 
 def _describe(image: np.ndarray) -> str:

@@ -92,7 +92,7 @@ def build_model(config: Config, data: Dataset) -> DiffEnc:
     """
     prior = None
     if config.model.prediction == "posterior" and data.levels is not None:
-        prior = log_histogram(data.train, data.levels, each=config.model.prior)
+        prior = log_histogram(data.train, data.levels, each=_prior(config))
     return build_model_for(config, data.shape, data.levels, prior)
 
 
@@ -174,10 +174,8 @@ def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads
             "model", part.prediction, {part.prediction: kind.outputs_for}, part.head_options, known
         )
         if prior is None and levels is not None:
-            prior = (
-                log_histogram(torch.zeros((1, *shape), dtype=torch.long), levels, each=part.prior)
-                * 0
-            )
+            none = torch.zeros((1, *shape), dtype=torch.long)
+            prior = 0 * log_histogram(none, levels, each=_prior(config))
     elif part.head_options:
         raise ValueError(
             f"model.head_options are posterior heads'; prediction {part.prediction!r} has none"
@@ -192,6 +190,13 @@ def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads
         )
         return heads
     return HEADS[part.heads](network, predicts=part.prediction)
+
+
+def _prior(config: Config) -> str:
+    """What the histogram of posterior heads is of; every place of a patch sees the same pixels."""
+    if config.model.prior != "auto":
+        return config.model.prior
+    return "value" if config.data.patch is None else "channel"
 
 
 def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:

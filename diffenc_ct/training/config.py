@@ -44,6 +44,14 @@ class DataConfig(Section):
         None, "levels of integer data, where the file does not show them all"
     )
     download: bool = setting(False, "fetch MNIST or CIFAR-10 if missing", free=True)
+    patch: PositiveInt | None = setting(
+        None,
+        "side of square crops of a folder's images of any size: at random in training, on a grid in tests",
+    )
+    flip: bool = setting(
+        False,
+        "flip half of the training images, at random: the model is one of flipped images, too",
+    )
 
 
 class ScheduleConfig(Section):
@@ -96,9 +104,10 @@ class ModelConfig(Section):
     head_options: dict[str, Option] = setting(
         {}, "arguments of posterior heads: functions=24 basis=cosines free=true components=6 ..."
     )
-    prior: Literal["value", "channel", "none"] = setting(
-        "value",
-        "what posterior heads begin with: the log histogram of each value, of each channel, or none",
+    prior: Literal["auto", "value", "channel", "none"] = setting(
+        "auto",
+        "what posterior heads begin with: the log histogram of each value, of each channel, none, or auto: of each "
+        "channel for patches, else of each value",
     )
 
 

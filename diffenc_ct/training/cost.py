@@ -67,7 +67,7 @@ def measure_cost(config: Config, data: Dataset) -> Cost:
         FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
     ):
-        training_step(state, small, data.train, torch.device("cpu"))
+        training_step(state, small, data, torch.device("cpu"))
     model = state.model
     numbers = count_parameters(model)
     copies = 4 + len(config.optimizer.ema)  # weights, gradients, two moments, averages

@@ -80,10 +80,7 @@ def train(
     if settings.tensorboard:
         require_tensorboard()
     if data is None:
-        named = config.data
-        data = load_dataset(
-            named.name, root=named.root, levels=named.levels, download=named.download
-        )
+        data = load_dataset(**config.data.model_dump())
     with launched(device, timeout=timeout) as processes, ExitStack() as stack:
         _check_launch(config, processes)
         folder = RunFolder(run, config, resume=resume)
@@ -103,7 +100,7 @@ def train(
         speed = Meter(settings.batch_size, patience=1 if waits else 16)
         bar = stack.enter_context(_bar(config, state, progress and processes.first))
         while state.step < settings.steps:
-            values = training_step(state, config, data.train, processes.device, processes)
+            values = training_step(state, config, data, processes.device, processes)
             # All stop at the same step, whichever of them a signal reached.
             stop, done = processes.largest(signals.received or 0), state.step == settings.steps
             due = [done or state.step % every == 0 for every in _every(config)]

@@ -25,21 +25,22 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.calibration import RunningNoiseLevel
+from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import ALONE, Processes
 from diffenc_ct.elbo import Draws, ImportanceDepths, InfiniteDepth, Terms
 from diffenc_ct.model import Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.schedules import Schedule, SchedulePoint
 from diffenc_ct.training.config import Config
+from diffenc_ct.training.examples import examples_of
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,
     NOISE,
-    batch_indices,
     derived_seed,
     generator_for,
 )
@@ -49,7 +50,7 @@ from diffenc_ct.training.state import State
 def training_step(
     state: State,
     config: Config,
-    images: Shaped[Tensor, "examples *data"],
+    data: Dataset,
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Float[Tensor, " terms"]:
@@ -61,7 +62,7 @@ def training_step(
     Args:
         state: what is changed.
         config: of the run.
-        images: all training examples, on the CPU.
+        data: to train on.
         device: of the model.
         processes: of the launch.
 
@@ -73,7 +74,7 @@ def training_step(
         ConnectionError: where another process is lost.
     """
     settings, level = config.training, state.noise_level
-    x, draws = _batch(state, config, images, device, processes)
+    x, draws = _batch(state, config, data, device, processes)
     parallel = state.parallel(processes, x[:1])
     state.model.train()
     torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step, processes.rank))
@@ -143,12 +144,12 @@ def _part(
 
 
 def _batch(
-    state: State, config: Config, images: Tensor, device: torch.device, processes: Processes
+    state: State, config: Config, data: Dataset, device: torch.device, processes: Processes
 ) -> tuple[Tensor, list[Draws]]:
     """This process's examples of a step, and what is drawn for each of their parts."""
     settings, seed, step = config.training, config.training.seed, state.step
     batch, rows = settings.batch_size, processes.rows(settings.batch_size)
-    x = images[batch_indices(seed, step, batch, len(images))[rows]]
+    x = examples_of(data, seed, step, batch, rows)
     x = x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
     like = torch.empty((batch, *x.shape[1:]), device=device)
     t, weight = state.depths.draw(

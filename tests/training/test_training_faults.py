@@ -270,8 +270,8 @@ def test_skipped_steps_are_counted_and_change_nothing(tmp_path, data):
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(tmp_path / "run").values())
     state = State.fresh(config, data, CPU)
     for _ in range(2):
-        training_step(state, config, data.train, CPU)
+        training_step(state, config, data, CPU)
     before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    training_step(state, config, data.train, CPU)
+    training_step(state, config, data, CPU)
     assert_same(before, state.model.state_dict())
     assert (state.step, state.skipped) == (3, 1)

@@ -52,7 +52,7 @@ def test_gradients_by_parameter(double, parts):
     whole = dc.elbo(model, x, draws=draws).bits_per_dimension()
     first = torch.autograd.grad(whole.total.mean(), parameters.values(), retain_graph=True)
     second = torch.autograd.grad(whole.diffusion.square().mean(), parameters.values())
-    training_step(state, config, data.train, CPU)
+    training_step(state, config, data, CPU)
     for (name, parameter), of_mean, of_square in zip(
         parameters.items(), first, second, strict=True
     ):
@@ -91,7 +91,7 @@ def test_the_variance_falls_and_the_mean_stays():
 
     mean, deviation = moments()
     for _ in range(150):
-        training_step(state, config, x, CPU)
+        training_step(state, config, data, CPU)
     trained_mean, trained_deviation = moments()
     assert trained_deviation < 0.8 * deviation
     assert trained_mean == pytest.approx(mean, rel=0.1)
@@ -114,7 +114,7 @@ def test_a_step_of_training_trains_the_interior_so():
             training__accumulate=2,
         )
         state = State.fresh(config, data, CPU)
-        training_step(state, config, data.train, CPU)
+        training_step(state, config, data, CPU)
         found[kind] = {name: p.grad for name, p in state.model.named_parameters()}
     ours, plain = found.values()
     for name, gradient in plain.items():

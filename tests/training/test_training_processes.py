@@ -135,7 +135,7 @@ def share_of(config, step):
                 seen.append(given)
 
         state.model.heads.network.register_forward_hook(note)
-        training_step(state, config, data.train, CPU, processes)
+        training_step(state, config, data, CPU, processes)
         return seen[0][1], torch.rand(3)
 
 

@@ -47,7 +47,7 @@ def fresh(data, **changes):
 
 def step_of(state, config, data):
     """The terms of a step and the gradients that it leaves."""
-    values = training_step(state, config, data.train, CPU)
+    values = training_step(state, config, data, CPU)
     return values[:3].double(), {name: p.grad.clone() for name, p in state.model.named_parameters()}
 
 
