@@ -78,10 +78,12 @@ def test_what_is_no_solver_is_refused(solver) -> None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Broken(dc.GridSolver):
-    """Its second image is lost."""
+    """One pixel of its second image is lost."""
 
     def __call__(self, problem, z, grid):
-        return z / torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1) * 0
+        return z.index_put(
+            (torch.tensor(1), *torch.zeros(3, 1, dtype=torch.long)), z.new_tensor(torch.nan)
+        )
 
 
 def test_divergence_is_not_hidden() -> None:
