@@ -209,7 +209,7 @@ def _encoder(config: Config, facts: dict[str, Any]) -> Encoder:
                 "encoder.network", part.network, inner, {"auto": "unet", "authors": "encoder-unet"}
             ),
         }
-    elif part.network != NetworkConfig():
+    elif part.network not in (NetworkConfig(), NetworkConfig(kind="authors")):
         raise ValueError(f"encoder.network is set but encoder {part.kind!r} has none; remove it")
     encoder = _build("encoder", part.kind, ENCODERS, part.options, facts)
     return _checked("encoder", encoder, Encoder)

@@ -26,7 +26,7 @@ from pydantic import (
 from diffenc_ct._extras import require
 from diffenc_ct.training.settings import Section, in_words, is_free, leaves, setting
 
-VERSION = 1
+VERSION = 2
 
 Option = bool | int | float | str | None
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -224,6 +224,8 @@ class Config(Section):
         """
         values = dict(values)
         version = values.pop("version", VERSION)
+        if version == 1:
+            values, version = _from_version_1(values), VERSION
         if version != VERSION:
             raise ValueError(
                 f"{where} has version {version!r}, this program reads version {VERSION}; "
@@ -237,6 +239,21 @@ class Config(Section):
     def to_json(self) -> str:
         """The text of a configuration file."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
+
+
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration of release 0.1 meant: its "auto" networks were the authors', its networks predicted v."""
+    model, network, encoder = (values.get(name, {}) for name in ("model", "network", "encoder"))
+    inner = encoder.get("network", {})
+    return values | {
+        "model": {"prediction": "v", **model},
+        "network": _authors(network),
+        "encoder": encoder | {"network": _authors(inner)},
+    }
+
+
+def _authors(network: dict[str, Any]) -> dict[str, Any]:
+    return network if network.get("kind", "auto") != "auto" else network | {"kind": "authors"}
 
 
 def load_config(path: str | Path) -> Config:

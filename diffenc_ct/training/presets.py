@@ -14,6 +14,7 @@ from diffenc_ct.training.config import (
     Config,
     DataConfig,
     EncoderConfig,
+    ModelConfig,
     NetworkConfig,
     OptimizerConfig,
     TrainingConfig,
@@ -84,6 +85,7 @@ def _paper(data: str, kind: str) -> Config:
         data=DataConfig(name=data),
         encoder=_encoder(kind, network, width=64, layers=encoder_layers, groups=16),
         network=NetworkConfig(kind="score-unet", options={"width": width, "layers": layers}),
+        model=ModelConfig(prediction="v"),
         optimizer=OptimizerConfig(),
         training=TrainingConfig(
             steps=800_000 if data == "mnist" else 1_000_000,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import diffenc_ct as dc
+from diffenc_ct.model import MixturePosterior
 from diffenc_ct.networks.blocks import fourier_features
 from diffenc_ct.training.build import build_model_for
 from diffenc_ct.training.config import (
@@ -115,11 +116,14 @@ def test_schedules_start_where_the_levels_are_told_apart(levels, start):
 
 @pytest.mark.parametrize("shape", [(3,), (2, 8, 8)])
 @pytest.mark.parametrize("heads", ["single", "paired"])
-def test_automatic_networks_fit_data_and_heads(shape, heads):
-    config = replace(Config(), {"model.heads": heads})
+@pytest.mark.parametrize("prediction", ["posterior", "v"])
+def test_automatic_networks_fit_data_and_heads(shape, heads, prediction):
+    config = replace(Config(), {"model.heads": heads, "model.prediction": prediction})
     model = build_model_for(config, shape, None)
     z = torch.randn(2, *shape)
-    assert isinstance(model.heads, dc.Paired if heads == "paired" else dc.Single)
+    plain = dc.Paired if heads == "paired" else dc.Single
+    assert isinstance(model.heads, MixturePosterior if prediction == "posterior" else plain)
+    assert model.heads.tells_apart == (heads == "paired")
     assert model.decoder == dc.Reals()
     predicted = model.predict(z, torch.tensor([-3.0, 1.0]))
     assert predicted.x_hat.shape == predicted.r_hat.shape == z.shape

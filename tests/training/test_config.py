@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import diffenc_ct as dc
+from diffenc_ct.training.build import build_model_for
 from diffenc_ct.training.config import (
     VERSION,
     Config,
@@ -81,7 +82,7 @@ def test_toml_and_json_files_agree(tmp_path):
             {"training": {"accumulate": 3}},
             ["training.accumulate = 3", "must divide training.batch_size"],
         ),
-        ({"model": {"prediction": "w"}}, ["prediction", "'v', 'x' or 'eps'"]),
+        ({"model": {"prediction": "w"}}, ["prediction", "'posterior', 'v', 'x' or 'eps'"]),
         ({"optimizer": {"ema": [0.9, 0.9]}}, ["optimizer.ema", "differ"]),
         ({"optimizer": {"ema": [1.0]}}, ["optimizer.ema.0 = 1.0", "less than 1"]),
         ({"training": 3}, ["training = 3", "a valid dictionary"]),
@@ -146,15 +147,33 @@ WRITTEN_BY_0_1 = """
 """
 
 
-def test_configurations_written_by_0_1_are_read_and_written_alike(tmp_path):
+def test_configurations_written_by_0_1_are_read_as_they_were_meant(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(WRITTEN_BY_0_1)
     config = load_config(path)
     assert config.optimizer.ema == (0.99,) and config.encoder.network.options["dropout"] == 0.0
-    assert json.loads(config.to_json()) == json.loads(WRITTEN_BY_0_1)
+    written = json.loads(config.to_json())
+    for section, table in json.loads(WRITTEN_BY_0_1).items():
+        if section != "version":
+            assert written[section] | table == written[section], section
     for shipped in Path(dc.__file__).parent.glob("pretrained/*/config.json"):
         options = json.loads(shipped.read_text())["network"]["options"]
         assert load_config(shipped).network.options == options
+
+
+@pytest.mark.parametrize("encoder", ["identity", "trainable"])
+def test_what_a_configuration_of_0_1_left_out_is_the_authors(encoder):
+    """Its "auto" networks were the authors', and v their prediction; those of today are others."""
+    old = Config.from_dict({"version": 1, "encoder": {"kind": encoder}})
+    model = build_model_for(old, (1, 8, 8), 17)
+    assert (
+        type(model.heads).__name__ == "Single" and type(model.heads.network).__name__ == "ScoreUNet"
+    )
+    if encoder == "trainable":
+        assert type(model.encoder.network).__name__ == "EncoderUNet"
+    new = build_model_for(Config.from_dict({"encoder": {"kind": encoder}}), (1, 8, 8), 17)
+    assert type(new.heads).__name__ == "Posterior" and type(new.heads.network).__name__ == "UNet"
+    assert type(build_model_for(old, (3,), 17).heads.network).__name__ == "MLP"
 
 
 def test_options_of_one_configuration_are_not_another_ones():
