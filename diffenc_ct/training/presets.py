@@ -1,10 +1,12 @@
 """Configurations by name.
 
-    digits                      the demonstration: DiffEnc on 8x8 digits, five minutes on two cores
-    mnist-small-{vdm,nt,diffenc}  small models of equal score network, hours on two cores
+    digits, digits-vdm          the demonstration: 8x8 digits, two minutes on two cores
+    mnist-small-{vdm,nt,diffenc}  small models of equal score network, for two cores
+    photographs-{vdm,diffenc}   16x16 patches of a folder of photographs (--data FOLDER)
     mnist-{vdm,nt,diffenc}, cifar10-{vdm,nt,diffenc}, imagenet32-{vdm,diffenc}   the paper's, for GPUs
 
-The paper's configurations: Nielsen et al. 2024, appendix, and the configuration files of the authors' code.
+Those for two cores have posterior heads, a U-Net that halves the resolution, and, where they are DiffEnc, a residual
+encoder. The paper's configurations: Nielsen et al. 2024, appendix, and the configuration files of the authors' code.
 """
 
 from collections.abc import Mapping
@@ -22,20 +24,18 @@ from diffenc_ct.training.config import (
 from diffenc_ct.training.settings import suggest
 
 
-def _encoder(kind: str, network: str = "encoder-unet", **options: Any) -> EncoderConfig:
-    kinds = {"vdm": "identity", "nt": "non-trainable", "diffenc": "trainable"}
+def _encoder(kind: str, diffenc: str, network: str, **options: Any) -> EncoderConfig:
+    kinds = {"vdm": "identity", "nt": "non-trainable", "diffenc": diffenc}
     if kind != "diffenc":
         return EncoderConfig(kind=kinds[kind])
     return EncoderConfig(kind=kinds[kind], network=NetworkConfig(kind=network, options=options))
 
 
-def _digits() -> Config:
+def _digits(kind: str) -> Config:
     return Config(
         data=DataConfig(name="digits"),
-        encoder=_encoder("diffenc", width=16, layers=1, groups=8, block_groups=8),
-        network=NetworkConfig(
-            kind="score-unet", options={"width": 32, "layers": 2, "dropout": 0.05}
-        ),
+        encoder=_encoder(kind, "residual", "unet", width=16, halvings=1),
+        network=NetworkConfig(kind="unet", options={"width": 32, "halvings": 1}),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.999,), clip=1.0),
         training=TrainingConfig(
             steps=1500,
@@ -51,21 +51,38 @@ def _digits() -> Config:
 def _mnist_small(kind: str) -> Config:
     return Config(
         data=DataConfig(name="mnist"),
-        encoder=_encoder(kind, width=32, layers=2, groups=16, dropout=0.0),
-        network=NetworkConfig(
-            kind="score-unet", options={"width": 32, "layers": 2, "dropout": 0.0}
-        ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, decay="cosine", ema=(0.99,), clip=1.0),
+        encoder=_encoder(kind, "residual", "unet", width=32, halvings=1, patch=2),
+        network=NetworkConfig(kind="unet", options={"width": 64, "halvings": 1, "patch": 2}),
+        optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.998,), clip=1.0),
         training=TrainingConfig(
-            steps=1500,
-            batch_size=64,
-            accumulate=4,
+            steps=6000,
+            batch_size=32,
             ends_fraction=0.125,
             rate_fraction=0.125,
-            log_every=20,
-            eval_every=500,
-            eval_examples=512,
-            save_every=250,
+            log_every=50,
+            eval_every=2000,
+            eval_examples=1000,
+            save_every=500,
+        ),
+    )
+
+
+def _photographs(kind: str) -> Config:
+    return Config(
+        data=DataConfig(name="photographs", patch=16),
+        encoder=_encoder(kind, "residual", "unet", width=32, halvings=2),
+        network=NetworkConfig(kind="unet", options={"width": 64, "halvings": 2}),
+        optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.998,), clip=1.0),
+        training=TrainingConfig(
+            steps=6000,
+            batch_size=32,
+            depths="importance",
+            ends_fraction=0.125,
+            rate_fraction=0.125,
+            log_every=50,
+            eval_every=2000,
+            eval_examples=1000,
+            save_every=500,
         ),
     )
 
@@ -83,7 +100,7 @@ def _paper(data: str, kind: str) -> Config:
     }[data]
     return Config(
         data=DataConfig(name=data),
-        encoder=_encoder(kind, network, width=64, layers=encoder_layers, groups=16),
+        encoder=_encoder(kind, "trainable", network, width=64, layers=encoder_layers, groups=16),
         network=NetworkConfig(kind="score-unet", options={"width": width, "layers": layers}),
         model=ModelConfig(prediction="v"),
         optimizer=OptimizerConfig(),
@@ -99,8 +116,10 @@ def _paper(data: str, kind: str) -> Config:
 
 
 PRESETS: Mapping[str, Config] = {
-    "digits": _digits(),
+    "digits": _digits("diffenc"),
+    "digits-vdm": _digits("vdm"),
     **{f"mnist-small-{kind}": _mnist_small(kind) for kind in ("vdm", "nt", "diffenc")},
+    **{f"photographs-{kind}": _photographs(kind) for kind in ("vdm", "diffenc")},
     **{
         f"{data}-{kind}": _paper(data, kind)
         for data, kinds in {

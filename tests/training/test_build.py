@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import diffenc_ct as dc
-from diffenc_ct.model import MixturePosterior
+from diffenc_ct.encoders import ResidualEncoder
+from diffenc_ct.model import MixturePosterior, Posterior
 from diffenc_ct.networks.blocks import fourier_features
 from diffenc_ct.training.build import build_model_for
 from diffenc_ct.training.config import (
@@ -21,25 +22,25 @@ from diffenc_ct.training.presets import PRESETS, preset
 def test_presets_build_on_their_own_shapes(name):
     config = preset(name)
     shape = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}.get(config.data.name, (3, 32, 32))
-    smaller = {"network.options": config.network.options | {"layers": 1, "width": 32}}
-    if config.encoder.kind == "trainable":
+    authors = config.network.kind == "score-unet"
+    less = {"width": 32} | ({"layers": 1} if authors else {})
+    smaller = {"network.options": config.network.options | less}
+    if config.encoder.network.options:
         smaller["encoder.network.options"] = config.encoder.network.options | {"width": 32}
     model = build_model_for(replace(config, smaller), shape, 256)
+    assert isinstance(model.heads, dc.Single if authors else Posterior)
     kinds = {"vdm": dc.IdentityEncoder, "nt": dc.NonTrainableEncoder}
-    assert isinstance(model.encoder, kinds.get(name.rpartition("-")[2], dc.TrainableEncoder))
+    learned = dc.TrainableEncoder if authors else ResidualEncoder
+    assert isinstance(model.encoder, kinds.get(name.rpartition("-")[2], learned))
     assert Config.from_dict(config.to_dict()) == config
 
 
-def test_small_mnist_models_have_the_reference_sizes():
-    count = {
-        kind: sum(
-            p.numel()
-            for p in build_model_for(preset(f"mnist-small-{kind}"), (1, 28, 28), 256).parameters()
-        )
-        for kind in ("vdm", "nt", "diffenc")
-    }
-    assert count["vdm"] == count["nt"] == 220_097
-    assert count["diffenc"] > count["vdm"]
+def test_small_models_differ_in_their_encoder_only():
+    for name, shape in (("mnist-small", (1, 28, 28)), ("photographs", (3, 16, 16))):
+        vdm, diffenc = (preset(f"{name}-{kind}") for kind in ("vdm", "diffenc"))
+        assert replace(diffenc, {"encoder": vdm.encoder.model_dump()}) == vdm
+        first, second = (build_model_for(config, shape, 256).heads for config in (vdm, diffenc))
+        assert [p.shape for p in first.parameters()] == [p.shape for p in second.parameters()]
 
 
 class Plug(nn.Module):
@@ -142,7 +143,8 @@ def test_weights_come_from_the_seed_alone():
 
 @given(st.integers(2, 300))
 def test_fourier_features_repeat_from_level_to_level(levels):
-    network = build_model_for(preset("digits"), (1, 8, 8), levels).heads.network
+    authors = replace(Config(), {"network.kind": "score-unet", "model.prediction": "v"})
+    network = build_model_for(authors, (1, 8, 8), levels).heads.network
     k = torch.arange(levels, dtype=torch.float64)[:, None]
     x = 2 * (k + 0.5) / levels - 1
     slow_sin, fast_sin, slow_cos, fast_cos = fourier_features(x * network.fourier_scale, 6, 8).T
