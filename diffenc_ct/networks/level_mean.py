@@ -10,7 +10,10 @@ and its derivatives are covariances under p:
     dm/dc_j = Cov(d, phi_j)      dm/ds = g Var(d)      dm/dg = s Var(d) - g Cov(d, d^2)
 
 The passes keep those covariances, a few numbers a value, and never the V probabilities, which are made chunk by chunk
-in the processor's cache. Theorem: encoders.posterior_mean, encoders.posterior_variance.
+in the processor's cache. Only where derivatives are differentiated once more (the gradient of a flow's divergence, say)
+are the covariances made anew, by operations that autograd can see into.
+
+Theorem: encoders.posterior_mean, encoders.posterior_variance.
 """
 
 from typing import Any
@@ -95,15 +98,17 @@ class _LevelMean(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, s, g, *_ = inputs
         _, covariance = output
         ctx.mark_non_differentiable(covariance)
-        ctx.save_for_backward(covariance, s, g)
-        ctx.save_for_forward(covariance, s, g)
+        ctx.save_for_backward(covariance, *inputs)
+        ctx.save_for_forward(covariance, *inputs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        covariance, s, g = ctx.saved_tensors
+        covariance, *inputs = ctx.saved_tensors
+        _, s, g, *_ = inputs
+        if torch.is_grad_enabled():  # this pass is to be differentiated
+            covariance = _covariances(*inputs)
         variance, of_precision = _of_observation(covariance, s, g)
         of_c = gradient[..., None] * covariance[..., :-2]
         return of_c, gradient * variance, (gradient * of_precision).sum(1), None, None, None, None
@@ -112,7 +117,10 @@ class _LevelMean(torch.autograd.Function):
     def jvp(
         ctx: Any, c: Tensor | None, s: Tensor | None, g: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor, None]:
-        covariance, s_, g_ = ctx.saved_tensors
+        covariance, *inputs = ctx.saved_tensors
+        _, s_, g_, *_ = inputs
+        if torch.is_grad_enabled() and any(map(_requires_grad, inputs[:3])):
+            covariance = _covariances(*inputs)
         variance, of_precision = _of_observation(covariance, s_, g_)
         change = torch.zeros_like(s_)
         if c is not None:
@@ -128,12 +136,46 @@ class _LevelMean(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         size = info.batch_size
+        if any(
+            dim is not None for dim in in_dims[4:]
+        ):  # several models at once, each with levels of its own
+            rows = zip(
+                *(
+                    a.unbind(dim) if dim is not None else [a] * size
+                    for a, dim in zip(inputs, in_dims, strict=True)
+                ),
+                strict=True,
+            )
+            found = [_LevelMean.apply(*row) for row in rows]
+            return (torch.stack([m for m, _ in found]), torch.stack([v for _, v in found])), (0, 0)
         each = [
             (a.movedim(dim, 0) if dim is not None else a.expand(size, *a.shape)).flatten(0, 1)
             for a, dim in zip(inputs[:4], in_dims[:4], strict=True)
         ]
         mean, covariance = _LevelMean.apply(*each, *inputs[4:])
         return (mean.unflatten(0, (size, -1)), covariance.unflatten(0, (size, -1))), (0, 0)
+
+
+def _covariances(
+    c: Tensor, s: Tensor, g: Tensor, r: Tensor, prior: Tensor, x: Tensor, phi: Tensor
+) -> Tensor:
+    """The second output in one piece, differentiable."""
+    d = x - r.detach()[..., None]
+    rest = s[..., None] - g[:, None, None] * d
+    p = (c @ phi + prior - 0.5 * rest.square()).softmax(-1)
+    centred = p * (d - (p * d).sum(-1, keepdim=True))
+    of_powers = [(centred * power).sum(-1, keepdim=True) for power in (d, d.square())]
+    return torch.cat([centred @ phi.mT, *of_powers], -1)
+
+
+def _requires_grad(a: Tensor) -> bool:
+    """Of the tensor, or of what transforms of torch.func have wrapped, which do not say so."""
+    while not a.requires_grad:
+        inner = torch.func.debug_unwrap(a, recurse=False)
+        if inner is a:
+            return False
+        a = inner
+    return True
 
 
 def _of_observation(covariance: Tensor, s: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
