@@ -33,6 +33,7 @@ _NAMES = {  # the other names, by the module that defines them
         "Encoding",
         "IdentityEncoder",
         "NonTrainableEncoder",
+        "ResidualEncoder",
         "TrainableEncoder",
     ),
     "likelihood": (
@@ -47,7 +48,17 @@ _NAMES = {  # the other names, by the module that defines them
         "log_likelihood",
         "sample_with_log_prob",
     ),
-    "model": ("DiffEnc", "Heads", "Levels", "Paired", "Reals", "Separate", "Single"),
+    "model": (
+        "DiffEnc",
+        "Heads",
+        "Levels",
+        "MixturePosterior",
+        "Paired",
+        "Posterior",
+        "Reals",
+        "Separate",
+        "Single",
+    ),
     "process": (
         "Estimates",
         "NoiseLevel",
@@ -96,6 +107,7 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     from diffenc_ct.encoders import Encoding as Encoding
     from diffenc_ct.encoders import IdentityEncoder as IdentityEncoder
     from diffenc_ct.encoders import NonTrainableEncoder as NonTrainableEncoder
+    from diffenc_ct.encoders import ResidualEncoder as ResidualEncoder
     from diffenc_ct.encoders import TrainableEncoder as TrainableEncoder
     from diffenc_ct.likelihood import Adams as Adams
     from diffenc_ct.likelihood import Exact as Exact
@@ -110,7 +122,9 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     from diffenc_ct.model import DiffEnc as DiffEnc
     from diffenc_ct.model import Heads as Heads
     from diffenc_ct.model import Levels as Levels
+    from diffenc_ct.model import MixturePosterior as MixturePosterior
     from diffenc_ct.model import Paired as Paired
+    from diffenc_ct.model import Posterior as Posterior
     from diffenc_ct.model import Reals as Reals
     from diffenc_ct.model import Separate as Separate
     from diffenc_ct.model import Single as Single
