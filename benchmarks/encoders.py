@@ -15,10 +15,10 @@ Variants (all have posterior heads with a free output u, so that VDM's outputs e
     diffenc           the paper's encoder
     diffenc-optimal   the same, trained at eta*
 
-Every run is trained once, into --runs, and goes on where it was stopped; several of these commands may share the folder.
-Each is read on the test images with the same draws, at eta = 1 and at eta* (fitted to training images). Columns: bits
-per dimension, mean and standard error over seeds; the difference to vdm, paired by seed, at each variant's better eta;
-weights; processor seconds of training. The last line is JSON; with --write it is kept in benchmarks/results/.
+Every run is trained once, into --runs, and goes on where it was stopped. Each is read on the test images with the same
+draws, at eta = 1 and at eta* (fitted to training images). Columns: bits per dimension, mean and standard error over
+seeds; the difference to vdm, paired by seed, at each variant's better eta; weights; processor seconds of training. The
+last line is JSON; with --write it is kept in benchmarks/results/.
 """
 
 import argparse
@@ -44,7 +44,9 @@ from diffenc_ct.training.runs import open_run
 from diffenc_ct.training.state import count_parameters
 
 PRESETS = {"digits": "digits", "mnist": "mnist-small-diffenc", "kodak": "photographs-diffenc"}
-VARIANTS = ("vdm", "vdm-large", "vdm-long", "residual", "residual-optimal", "residual-paired", "diffenc", "diffenc-optimal")  # fmt: skip
+VARIANTS = (
+    "vdm", "vdm-large", "vdm-long", "residual", "residual-optimal", "residual-paired", "diffenc", "diffenc-optimal",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 
