@@ -46,8 +46,6 @@ class UNet(nn.Module):
         0.0
     """
 
-    takes_jets = True
-
     def __init__(
         self,
         channels: int,
@@ -72,21 +70,24 @@ class UNet(nn.Module):
                 f"halvings={halvings}, blocks={blocks} and patch={patch} must be at least 1"
             )
         self.patch, self.features, self.bounded = patch, features, bounded
+        self.takes_jets = not features  # those depend on gamma themselves: forward mode knows them
         self.scale = 1.0 if levels is None else levels / 256
         inputs = channels * (5 if features else 1) * patch**2
         outputs = (channels if out_channels is None else out_channels) * patch**2
+        # Groups of one channel would take away what the depth adds to it.
+        groups = 8 if width > 8 else 2
         self.embed = SmoothDepthEmbedding(width, gamma_range)
         self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
         self.body = PooledBody(
             [width * 2**i if doubling else width for i in range(halvings)],
             blocks,
             condition=4 * width,
-            groups=8,
-            middle_groups=8,
+            groups=groups,
+            middle_groups=groups,
             dropout=dropout,
             pooling="convolution",
         )
-        self.norm_out = group_norm(8, width)
+        self.norm_out = group_norm(groups, width)
         self.conv_out = zero_(nn.Conv2d(width, outputs, 1))
 
     def forward(
@@ -104,7 +105,7 @@ class UNet(nn.Module):
         """
         h = z
         if self.features:
-            assert not isinstance(gamma, Jet), "features are for score networks"
+            assert not isinstance(gamma, Jet)  # see takes_jets
             h = torch.cat([z, noise_aware_features(z, gamma, (6, 8), self.scale)], dim=1)
         if self.patch > 1:
             if z.shape[2] % self.patch or z.shape[3] % self.patch:
