@@ -1,6 +1,7 @@
 """Training: from a configuration to a run's folder, and back to a model.
 
 config, settings, presets   what determines a run
+versions                    the same of earlier releases
 build                       its model
 loop, step, meter           the loop, one step of it, what is shown of it
 state, randomness           what a step changes, and what it draws

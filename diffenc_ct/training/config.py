@@ -25,6 +25,7 @@ from pydantic import (
 
 from diffenc_ct._extras import require
 from diffenc_ct.training.settings import Section, in_words, is_free, leaves, setting
+from diffenc_ct.training.versions import from_version_1
 
 VERSION = 2
 
@@ -45,12 +46,10 @@ class DataConfig(Section):
     )
     download: bool = setting(False, "fetch MNIST or CIFAR-10 if missing", free=True)
     patch: PositiveInt | None = setting(
-        None,
-        "side of square crops of a folder's images of any size: at random in training, on a grid in tests",
+        None, "side of crops of a folder's images of any size: random ones, in tests a grid"
     )
     flip: bool = setting(
-        False,
-        "flip half of the training images, at random: the model is one of flipped images, too",
+        False, "flip half of the training images: the model is one of flipped images, too"
     )
 
 
@@ -225,7 +224,7 @@ class Config(Section):
         values = dict(values)
         version = values.pop("version", VERSION)
         if version == 1:
-            values, version = _from_version_1(values), VERSION
+            values, version = from_version_1(values), VERSION
         if version != VERSION:
             raise ValueError(
                 f"{where} has version {version!r}, this program reads version {VERSION}; "
@@ -239,21 +238,6 @@ class Config(Section):
     def to_json(self) -> str:
         """The text of a configuration file."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
-
-
-def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
-    """What a configuration of release 0.1 meant: its "auto" networks were the authors', its networks predicted v."""
-    model, network, encoder = (values.get(name, {}) for name in ("model", "network", "encoder"))
-    inner = encoder.get("network", {})
-    return values | {
-        "model": {"prediction": "v", **model},
-        "network": _authors(network),
-        "encoder": encoder | {"network": _authors(inner)},
-    }
-
-
-def _authors(network: dict[str, Any]) -> dict[str, Any]:
-    return network if network.get("kind", "auto") != "auto" else network | {"kind": "authors"}
 
 
 def load_config(path: str | Path) -> Config:
