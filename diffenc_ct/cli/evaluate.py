@@ -24,7 +24,13 @@ from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.figures import loss_by_depth
 from diffenc_ct.training.build import named_noise_level
 from diffenc_ct.training.checkpoints import write_atomically
-from diffenc_ct.training.evaluation import TERMS, baselines, evaluate, report
+from diffenc_ct.training.evaluation import (
+    TERMS,
+    baselines,
+    evaluate,
+    importance_depths,
+    report,
+)
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
 
 EPILOG = """\
@@ -34,6 +40,7 @@ The noise depends on --seed alone: evaluations with other settings or models see
 examples:
   diffenc evaluate runs/digits
   diffenc evaluate runs/mnist --draws 4             # four depths an image: smaller errors
+  diffenc evaluate runs/photos --depths importance  # smaller errors for as many draws
   diffenc evaluate runs/mnist --depth 100           # a model of 100 steps instead of infinitely many
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
   diffenc evaluate runs/mnist --calibration         # the grid, w* and eta* of `diffenc calibrate`
@@ -52,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--draws", type=int, default=1, help="draws of depth and noise an image (default 1)"
+    )
+    parser.add_argument(
+        "--depths",
+        choices=("low-discrepancy", "importance"),
+        default="low-discrepancy",
+        help="how t is drawn: evenly (default), or denser where the loss of training examples is larger, which makes "
+        "the error smaller and leaves the mean",
     )
     parser.add_argument("--depth", type=int, help="number of steps T (default: infinite)")
     parser.add_argument(
@@ -186,12 +200,19 @@ def _evaluate(
     calibration: Calibration | None,
     processes: Processes,
 ) -> int:
+    depths = None
+    if arguments.depths == "importance":
+        some = data.train[:256]
+        with progress("depths", len(some)) as shown:
+            work = Work(arguments.batch_size, shown, processes)
+            depths = importance_depths(opened.model, some, bound, work=work)
     with progress("evaluate", len(images)) as shown:
         evaluation = evaluate(
             opened.model,
             images,
             bound,
             draws=arguments.draws,
+            depths=depths,
             seed=arguments.seed,
             work=Work(arguments.batch_size, shown, processes),
         )
@@ -203,6 +224,7 @@ def _evaluate(
             "run",
             "split",
             "draws",
+            "depths",
             "depth",
             "ratio",
             "noise_level",

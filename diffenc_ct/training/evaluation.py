@@ -2,7 +2,8 @@
 
 Each image gets `draws` independent estimates; depths are stratified over each batch. The mean over an image's draws
 is one number an image, and the standard error is that of the mean over images: it contains both the spread of
-images and of draws (and, ignoring the stratification, is on the safe side).
+images and of draws (and, ignoring the stratification, is on the safe side). Depths may be drawn by importance, denser
+where the loss of training images is larger: the same mean, and a smaller error where the loss varies most.
 """
 
 import math
@@ -16,7 +17,15 @@ from torch import Tensor
 
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Work
-from diffenc_ct.elbo import Bound, Draws, InfiniteDepth, LowDiscrepancyDepths, elbo
+from diffenc_ct.elbo import (
+    Bound,
+    Depths,
+    Draws,
+    ImportanceDepths,
+    InfiniteDepth,
+    LowDiscrepancyDepths,
+    elbo,
+)
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
@@ -31,11 +40,13 @@ class Evaluation:
         terms: of TERMS, in bits per dimension.
         t: depths that were looked at.
         integrand: diffusion loss there, in bits per dimension per unit of t.
+        weight: 1 over the density with which t was drawn.
     """
 
     terms: dict[str, Float[Tensor, " images"]]
     t: Float[Tensor, " estimates"] = field(repr=False)
     integrand: Float[Tensor, " estimates"] = field(repr=False)
+    weight: Float[Tensor, " estimates"] = field(repr=False)
 
     def mean(self, term: str) -> float:
         """Mean over images, in bits per dimension."""
@@ -56,14 +67,18 @@ class Evaluation:
         cell = (self.t * bins).long().clamp(0, bins - 1)
         rows = []
         for i in range(bins):
-            values = self.integrand[cell == i]
+            values, weights = self.integrand[cell == i], self.weight[cell == i]
             if len(values) > 1:
-                error = values.std().item() / math.sqrt(len(values))
+                share = weights / weights.sum()
+                mean = (share * values).sum()
+                # Of equal weights it is the standard error of a mean.
+                correction = len(values) / (len(values) - 1)
+                error = (correction * (share * (values - mean)).square().sum()).sqrt()
                 rows.append(
                     {
                         "t": (i + 0.5) / bins,
-                        "bpd": values.mean().item(),
-                        "error": error,
+                        "bpd": mean.item(),
+                        "error": error.item(),
                         "count": len(values),
                     }
                 )
@@ -77,6 +92,7 @@ def evaluate(
     bound: Bound | None = None,
     *,
     draws: int = 1,
+    depths: Depths | None = None,
     seed: int = 0,
     work: Work | None = None,
 ) -> Evaluation:
@@ -90,6 +106,7 @@ def evaluate(
         images: levels or reals.
         bound: InfiniteDepth() by default, or FiniteDepth(...).
         draws: of depth and noise an image.
+        depths: how depths are drawn; LowDiscrepancyDepths() by default, or what `importance_depths` found.
         seed: of the draws.
         work: batches (of 250 by default), progress (counts images), processes.
 
@@ -99,21 +116,22 @@ def evaluate(
     if draws < 1 or not len(images):
         raise ValueError(f"draws={draws}, {len(images)} images: both must be at least 1")
     work, bound = Work(250) if work is None else work, InfiniteDepth() if bound is None else bound
+    depths = LowDiscrepancyDepths() if depths is None else depths
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
     model.eval()
 
     def estimate(start: int) -> Tensor:
-        """The terms, depths and integrands of a batch, (draws, batch, 6), on the CPU."""
+        """The terms, depths and integrands of a batch, (draws, batch, 7), on the CPU."""
         x, rows = images[start : start + work.batch_size].to(device), []
         for draw in range(draws):
             generator = generator_for(seed, EVALUATION, start, draw, device=device)
             like = torch.empty((), device=device)
-            t, _ = LowDiscrepancyDepths().draw(len(x), like=like, generator=generator)
-            terms = elbo(model, x, bound, draws=Draws(t=t), generator=generator)
+            t, weight = depths.draw(len(x), like=like, generator=generator)
+            terms = elbo(model, x, bound, draws=Draws(t=t, weight=weight), generator=generator)
             terms = terms.bits_per_dimension()
             columns = [getattr(terms, term) for term in TERMS]
-            columns += bound.along(t, terms.diffusion)
+            columns += [*bound.along(t, terms.diffusion / weight), weight]
             rows.append(torch.stack([column.double().cpu() for column in columns], 1))
         work.progress(len(x))
         return torch.stack(rows)
@@ -121,9 +139,36 @@ def evaluate(
     starts = range(0, len(images), work.batch_size)
     found = torch.cat(work.processes.spread(estimate, starts), 1)
     model.train(training)
-    *terms, t, integrand = found.unbind(2)
+    *terms, t, integrand, weight = found.unbind(2)
     means = {term: values.mean(0) for term, values in zip(TERMS, terms, strict=True)}
-    return Evaluation(means, t.flatten(), integrand.flatten())
+    return Evaluation(means, t.flatten(), integrand.flatten(), weight.flatten())
+
+
+def importance_depths(
+    model: DiffEnc,
+    images: Shaped[Tensor, "images *data"],
+    bound: Bound | None = None,
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    work: Work | None = None,
+) -> ImportanceDepths:
+    """Depths of a density proportional to the root mean square of the loss over some images.
+
+    Args:
+        model: DiffEnc.
+        images: training examples, some hundred; not those that are to be evaluated.
+        bound: whose loss it is.
+        draws: of depth and noise an image.
+        seed: of the draws.
+        work: batches, progress, processes.
+    """
+    seen = evaluate(model, images, bound, draws=draws, seed=seed, work=work)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    # Cells that hold some dozen estimates each.
+    depths = ImportanceDepths(max(1, min(64, len(seen.t) // 32)))
+    depths.update(depths.count(seen.t, seen.integrand))
+    return depths.to(device)
 
 
 def baselines(data: Dataset) -> dict[str, float]:

@@ -41,7 +41,7 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     values = np.random.default_rng(0).integers(0, 5, (40, 1, 8, 8)).astype(np.uint8)
     np.save(folder / "data.npy", values)
-    unet = ["--network-options", "width=8", "layers=1", "groups=4", "block_groups=4"]
+    unet = ["--network-options", "width=8", "halvings=1"]
     arguments = ["train", "--data", str(folder / "data.npy"), "--run", str(folder / "run"), *TINY]
     assert main([*arguments, *unet, "--encoder", "non-trainable", "--encoder-network-options"]) == 0
     return folder / "run"
@@ -122,6 +122,8 @@ def test_evaluation_options_change_what_they_say(run, tmp_path, capsys):
         == 4
     )
     assert bpd("--weights", "raw") != plain
+    dense = bpd("--depths", "importance")
+    assert dense != plain and dense == pytest.approx(plain, rel=0.5)
     assert bpd("--checkpoint", "2") != plain
     assert bpd("--seed", "3") != plain
     assert (tmp_path / "e.png").exists()

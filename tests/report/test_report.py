@@ -21,7 +21,7 @@ def test_the_loss_by_depth_is_the_evaluations(tmp_path):
     t = torch.linspace(0, 1, 200, dtype=torch.float64)
     losses = 1 + t + 0.1 * normal(0, 200)
     terms = {name: losses for name in ("total", "reconstruction", "diffusion", "latent")}
-    found = Evaluation(terms, t, losses)
+    found = Evaluation(terms, t, losses, torch.ones(200))
     figure = loss_by_depth(found)
     (axes,) = figure.axes
     x, y = axes.containers[0].lines[0].get_data()

@@ -14,7 +14,7 @@ from diffenc_ct.data import load_dataset
 from diffenc_ct.distributed import Work
 from diffenc_ct.training.config import replace
 from diffenc_ct.training.cost import measure_cost
-from diffenc_ct.training.evaluation import baselines, evaluate
+from diffenc_ct.training.evaluation import Evaluation, baselines, evaluate, importance_depths
 from diffenc_ct.training.folder import RunFolder
 from diffenc_ct.training.loop import learning_rate, train
 from diffenc_ct.training.randomness import batch_indices, derived_seed
@@ -246,6 +246,40 @@ def test_evaluation_sees_every_image_once_in_its_place(data):
     assert sum(row["count"] for row in rows) == 100
     mean = sum(row["bpd"] * row["count"] for row in rows) / 100
     assert mean == pytest.approx(whole.mean("diffusion"))
+
+
+def test_depths_by_importance_leave_the_mean_and_lower_the_error(data):
+    """The same images: what differs between the two evaluations is draws alone."""
+    model = State.fresh(tiny(), data, CPU).model
+    images, depths = data.test[:200], importance_depths(model, data.train[:256], draws=8)
+    assert depths.density().max() > 2 * depths.density().min()
+    even, dense = (evaluate(model, images, draws=32, depths=d) for d in (None, depths))
+    for term in ("total", "diffusion"):
+        apart = even.terms[term] - dense.terms[term]
+        assert abs(apart.mean()) < 4 * apart.std() / np.sqrt(len(images))
+    assert evaluate(model, images, depths=depths).error("total") < 0.9 * evaluate(
+        model, images
+    ).error("total")
+    # Within a bin more is seen where the density is larger, which its mean must not be.
+    for found in (even, dense):
+        rows = found.by_depth(4)
+        error = np.sqrt(sum(row["error"] ** 2 for row in rows)) / 4
+        assert abs(np.mean([row["bpd"] for row in rows]) - found.mean("diffusion")) < 4 * error
+    for one, other in zip(even.by_depth(4), dense.by_depth(4), strict=True):
+        assert abs(one["bpd"] - other["bpd"]) < 4 * np.hypot(one["error"], other["error"])
+
+
+def test_the_error_by_depth_is_that_of_repeated_means():
+    """Weighted means of independent draws scatter by the error that is told, equal weights or not."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    for weight in (np.ones(60), np.linspace(0.2, 3, 60)):
+        rows = []
+        for _ in range(300):
+            values = torch.from_numpy(3 + generator.standard_normal(60) / np.sqrt(weight))
+            t, terms = torch.full((60,), 0.5, dtype=torch.float64), {}
+            rows += Evaluation(terms, t, values, torch.from_numpy(weight)).by_depth(1)
+        spread, told = np.std([row["bpd"] for row in rows]), np.mean([row["error"] for row in rows])
+        assert told == pytest.approx(spread, rel=0.15)
 
 
 def test_baselines_against_a_count_by_hand(data):
