@@ -127,7 +127,10 @@ class Encoder(nn.Module):
         return sigma2(gamma)
 
     def scale(self, gamma: Gammas) -> Gammas:
-        """a in x_t = a x + sigma^2 (...): z/(alpha a) is what posterior heads take for an observation of x. 1 here."""
+        """a in x_t = a x + sigma^2 (...): z/(alpha a) is what posterior heads take for an observation of x. 1 here.
+
+        Theorem: encoders.posterior_head.
+        """
         return torch.ones_like(gamma)
 
 

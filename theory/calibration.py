@@ -2,8 +2,8 @@ r"""What the heads learn, how tight the ELBO is, and the noise level that makes 
 
 Residuals of optimal heads: $r = x_t - E[x_t|z]$ and $r' = x_t' - E[x_t'|z]$, with $a = E\|r\|^2$, $c = E\,r\cdot r'$
 and $b = E\|r'\|^2$; $R(\eta^2)$ is the rate of $L_{\infty,\eta}$ per unit of $\lambda$ with these heads,
-$e = \eta^2$ and $\kappa = (1+e)/2$. The section goes on in `_tight_encoders`, `_directions` (noise levels that differ
-by direction), `_finite_depth`, `_gaussian_depth` and `_grids`.
+$e = \eta^2$ and $\kappa = (1+e)/2$. The section goes on in `_pointwise`, `_tight_encoders`, `_directions`
+(noise levels that differ by direction), `_finite_depth`, `_gaussian_depth` and `_grids`.
 
 ![The ELBO's gap and the noise level that closes it, along lambda, for three encoders](figures/tightness.png)
 
@@ -19,6 +19,7 @@ from ._core import Formula, Theorem
 from ._directions import THEOREMS as DIRECTIONS
 from ._finite_depth import THEOREMS as FINITE_DEPTH
 from ._notation import alpha, eta2, lam, sigma
+from ._pointwise import THEOREMS as POINTWISE
 from ._prior import Prior
 from ._tight_encoders import THEOREMS as TIGHT_ENCODERS
 from ._tightness import INFORMATION, REMAINING, STAR, a, b, c, k, rate_at_optimum, snr
@@ -241,4 +242,4 @@ TIGHTNESS = (
     ),
 )
 
-THEOREMS = HEADS + TIGHTNESS + TIGHT_ENCODERS + DIRECTIONS + FINITE_DEPTH
+THEOREMS = HEADS + TIGHTNESS + POINTWISE + TIGHT_ENCODERS + DIRECTIONS + FINITE_DEPTH

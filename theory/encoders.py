@@ -1,6 +1,7 @@
 r"""An encoder gives $x_t = x_\phi(x, \lambda_t)$, a function of the data and of depth, and its rate
 $x_t' = dx_t/d\lambda$. The rate is taken along $\lambda = -\gamma$, so that it does not depend on the schedule:
-$dx_t/dt = -\gamma' x_t'$.
+$dx_t/dt = -\gamma' x_t'$. What an encoder makes of an observation is here, too: the section goes on in `_level_mean`
+and `_posterior_heads`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import sympy as sp
 from sympy import Expr
 
 from ._core import Formula, Theorem
+from ._level_mean import THEOREMS as LEVEL_MEAN
 from ._notation import alpha, alpha2, eps, g, gamma, lam, sigma, sigma2, t, x, y, z
+from ._posterior_heads import THEOREMS as POSTERIOR_HEADS
+from ._tightness import INFORMATION, STAR, a, b, c, rate_at_optimum, snr
 
 _a2, _s2 = alpha2(-lam), sigma2(-lam)
 _y = sp.Function("y", real=True)
@@ -48,7 +52,34 @@ def _conversions(sign: int = 1) -> tuple[Expr, ...]:
     )
 
 
+def _residual(back: Expr = _a2, sign: int = 1) -> tuple[Expr, ...]:
+    """Its rate; the trainable encoder at y = x + u, and that one's rate."""
+    u = sp.Function("u", real=True)(lam)
+    encoded, bound = x + _s2 * u, x + sign * u
+    rate = _s2 * (u.diff(lam) - back * u)
+    trained = _a2 * x + _s2 * bound
+    return (
+        encoded.diff(lam) - rate,
+        trained - encoded,
+        _s2 * (trained - bound + bound.diff(lam)) - rate,
+    )
+
+
+def _begins(factor: Expr = sp.S.Zero) -> tuple[Expr, ...]:
+    """The best noise level and the excess at eta = 1 of x_t' = factor x_t, against those of the identity; then what
+    y = 0 costs."""
+    at_zero, at_nontrainable = ({b: f**2 * a, c: f * a} for f in (factor, _s2))
+    excess = rate_at_optimum(sp.S.One) - INFORMATION
+    return (
+        STAR.subs(at_zero) - 1,
+        excess.subs(at_zero),
+        excess.subs(at_nontrainable) - snr * _s2**2 * a / 2,
+        sp.factor(STAR.subs(at_nontrainable) ** 2) - (1 + 2 * _s2) ** 2,
+    )
+
+
 _v, _e = sp.symbols("vhat epshat", real=True)
+_u, _urate = sp.symbols("u u'", real=True)
 
 THEOREMS = (
     Theorem(
@@ -130,6 +161,35 @@ THEOREMS = (
         ),
     ),
     Theorem(
+        name="encoders.residual",
+        statement=(
+            r"x_t = x + \sigma^2 u(x, \lambda), \qquad x_t' = \sigma^2 \left(\frac{du}{d\lambda} - \alpha^2"
+            r" u\right); \qquad u = 0:\ \eta_*^2 = 1,\ R(1) = \frac{dI}{d\lambda}; \qquad y = 0:\ \eta_*^2 = 1 +"
+            r" 2\sigma^2,\ R(1) = \frac{dI}{d\lambda} + \tfrac12 \mathrm{SNR}\,\sigma^4 a"
+        ),
+        assumptions=(
+            r"$u(\lambda)$ any differentiable function, componentwise. It is the trainable encoder at $y = x + u$: the"
+            r" same functions. $R$, $a$ and $\eta_*$ are those of the section on calibration: optimal heads, any prior."
+        ),
+        proof=(
+            r"Product rule with $d\sigma^2/d\lambda = -\alpha^2\sigma^2$. At $u = 0$ the rate is 0, so $b = c = 0$; at"
+            r" $y = 0$ it is $\sigma^2 x_t$, so $b = \sigma^4 a$ and $c = \sigma^2 a$."
+        ),
+        residual=lambda: (*_residual(), *_begins()),
+        controls={
+            "alpha^2 forgotten": lambda: _residual(back=sp.S.One),
+            "sigma^2 for alpha^2": lambda: _residual(back=_s2),
+            "sign: rate by gamma": lambda: _residual(back=-_a2),
+            "y = x - u": lambda: _residual(sign=-1),
+            "y = 0 tight at eta = 1, too": lambda: _begins(factor=_s2),
+        },
+        computed_by=("diffenc_ct.encoders.ResidualEncoder",),
+        formula=lambda: Formula(
+            (x, _u, _urate, g),
+            sp.Tuple(x + sigma2(g) * _u, sigma2(g) * (_urate - alpha2(g) * _u)),
+        ),
+    ),
+    Theorem(
         name="encoders.limits",
         statement=(
             r"\lim_{\lambda\to\infty} x_t = x, \qquad \lim_{\lambda\to\infty} x_t' = 0, \qquad x_t"
@@ -167,4 +227,6 @@ THEOREMS = (
             sp.Tuple(alpha(g) * z - sigma(g) * _v, (z - sigma(g) * _e) / alpha(g)),
         ),
     ),
+    *LEVEL_MEAN,
+    *POSTERIOR_HEADS,
 )

@@ -14,8 +14,9 @@ u a free output for what the encoder adds, and w one that paired heads have besi
                        p_k = softmax_k( l_k - (y - mu_k)^2/(2 (s_k^2 + v)) - 1/2 ln(s_k^2 + v) ),   y = z/(alpha a),
                        E[x | y] = sum_k p_k (mu_k v + y s_k^2)/(s_k^2 + v)
 
-Any function of (z, gamma) is a legitimate estimate, so every bound stays a bound. dx_hat/dz is alpha/exp(gamma) times a
-posterior variance, so that the probability flow is smooth on the noise's own scale.
+Any function of (z, gamma) is a legitimate estimate, so every bound stays a bound. At fixed outputs of the network
+dx_hat/dz is alpha/sigma^2 times the posterior variance of a x, so that the probability flow is smooth on the noise's
+own scale.
 
 Theorems: encoders.posterior_head, encoders.posterior_variance, encoders.mixture_head.
 Reference: Gulrajani and Hashimoto 2023 (Plaid: an output prior over text tokens); levels of images, mixtures, encoders

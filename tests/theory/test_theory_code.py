@@ -178,6 +178,8 @@ def error_over_variance(p: Points) -> mpmath.mpf:
 
 def test_every_formula_of_these_sections_is_compared():
     apart = {
+        "encoders.posterior_mean",
+        "encoders.posterior_variance",
         "model.decoder",
         "elbo.weighted_loss",
         "elbo.optimal_ratio",

@@ -52,6 +52,13 @@ def _(p: Points) -> Result:
     return (found.value, found.rate), (x, y, slope, p.gamma_t)
 
 
+@case("encoders.residual")
+def _(p: Points) -> Result:
+    x, u, slope = p.data(1), p.data(2), p.data(3)
+    found = encoders.ResidualEncoder(Fixed(u, slope, p.gamma_t))(x, p.gamma_t)
+    return (found.value, found.rate), (x, u, slope, p.gamma_t)
+
+
 @case("encoders.v_identity")
 def _(p: Points) -> Result:
     z, v, e = p.data(1), p.data(2), p.data(3)
