@@ -1,4 +1,4 @@
-# make demo    train, evaluate and sample DiffEnc on 8x8 digits: three minutes on two cores
+# make demo    train, evaluate (bound and exact likelihood) and sample DiffEnc on 8x8 digits: some minutes
 # make test    the test suite
 # make check   lint, types, tests
 # make mutants wrong versions of the code, each of which the suite must catch
@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 demo: $(STAMP)
 	$(BIN)/diffenc train --preset digits --run $(RUN) --resume
 	$(BIN)/diffenc evaluate $(RUN) --draws 4
+	$(BIN)/diffenc evaluate $(RUN) --likelihood both --examples 60 --draws 4
 	$(BIN)/diffenc sample $(RUN)
 
 test: $(STAMP)

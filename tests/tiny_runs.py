@@ -21,6 +21,7 @@ def tiny(**settings):
     """DiffEnc with a trainable encoder on the 8-bit swirl, a step of a few milliseconds."""
     values = {
         "data.name": "swirl",
+        "model.prediction": "v",
         "network.options": {"width": 8, "layers": 1},
         "encoder.network.options": {"width": 8, "layers": 1},
         "optimizer.warmup": 2,
