@@ -1,11 +1,13 @@
 """Building blocks of the tests: comparison, seeded tensors, users' own parts, exact expectations."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import diffenc_ct as dc
+from diffenc_ct.model import MixturePosterior, Posterior
 from diffenc_ct.schedules import expand, sigma2
 from diffenc_ct.worlds import GaussianWorld, LinearEncoder
 
@@ -77,6 +79,22 @@ class RandomNetwork(nn.Module):
 class BoundedNetwork(RandomNetwork):
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
         return torch.tanh(super().forward(z, gamma))
+
+
+LEVELS = 5
+
+
+def posterior_heads(kind: str, shape: tuple[int, ...], seed: int, **options: Any) -> dc.Heads:
+    """Posterior heads of LEVELS levels, or of a mixture of 3 Gaussians, with a random network and log-probabilities."""
+    if kind == "mixture":
+        options = {"components": 3} | options
+        outputs = MixturePosterior.outputs_for(**options)
+        return MixturePosterior(RandomNetwork(shape, seed, multiple=outputs), **options).double()
+    options = {"functions": 2} | options
+    outputs = Posterior.outputs_for(LEVELS, **options)
+    prior = normal(seed + 1, *shape, LEVELS)
+    network = RandomNetwork(shape, seed, multiple=outputs)
+    return Posterior(network, LEVELS, prior=prior, **options).double()
 
 
 class HeadsNetwork(nn.Module):

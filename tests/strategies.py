@@ -31,6 +31,7 @@ from tests.parts import (  # noqa: F401 (tests find everything here)
     generator,
     monotone,
     normal,
+    posterior_heads,
     random_matrix_encoder,
     randomise,
     world_points,
@@ -102,7 +103,7 @@ gammas = st.floats(-15, 8)
 # Networks and encoders ----------------------------------------------------------------------------
 
 
-ENCODERS = ("identity", "nontrainable", "trainable", "user")
+ENCODERS = ("identity", "nontrainable", "trainable", "residual", "user")
 
 
 def make_encoder(kind: str, shape: tuple[int, ...], seed: int) -> dc.Encoder:
@@ -110,6 +111,7 @@ def make_encoder(kind: str, shape: tuple[int, ...], seed: int) -> dc.Encoder:
         "identity": lambda: dc.IdentityEncoder(),
         "nontrainable": lambda: dc.NonTrainableEncoder(),
         "trainable": lambda: dc.TrainableEncoder(BoundedNetwork(shape, seed)),
+        "residual": lambda: dc.ResidualEncoder(BoundedNetwork(shape, seed)),
         "user": lambda: UserEncoder(shape, seed),
     }[kind]()
 
@@ -177,7 +179,7 @@ class Case:
         return marginal(self.encoding.value, self.gamma_t).sample(noise=self.noise)
 
 
-HEADS = ("single", "paired", "head", "heads")
+HEADS = ("single", "paired", "head", "heads", "posterior", "paired posterior")
 
 
 def make_model(
@@ -190,12 +192,16 @@ def make_model(
     heads: str = "single",
     levels: int | None = None,
 ) -> dc.DiffEnc:
-    """heads: single, paired, head (a separate second network) or heads (a network that returns Estimates)."""
+    """heads: single, paired, head (a separate second network), heads (a network that returns Estimates), posterior or
+    paired posterior (of levels or mixtures)."""
     decoder = dc.Reals() if levels is None else dc.Levels(levels)
     network = RandomNetwork(shape, seed, multiple=2 if heads == "paired" else 1)
     found: dc.Heads
     if heads == "heads":
         found = Direct(HeadsNetwork(shape, seed))
+    elif heads.endswith("posterior"):
+        options = {"paired": heads.startswith("paired"), "free": bool(seed % 3)}
+        found = posterior_heads(("levels", "mixture")[seed % 2], shape, seed, **options)
     elif heads == "head":
         found = dc.Separate(network, RandomNetwork(shape, seed + 1), predicts=prediction)
     else:

@@ -38,6 +38,9 @@ from diffenc_ct.schedules import alpha, expand, sigma, sigma2
 
 Parameters = Float[Tensor, "batch values parameters"]
 
+# Values that are counted at a time, eight bytes each.
+_COUNTED = 2**24
+
 
 class _BayesHeads(Heads):
     """What both have in common: everything but the distribution over values.
@@ -70,7 +73,7 @@ class _BayesHeads(Heads):
         a = encoder.scale(gamma)
         signal, noise = expand(alpha(gamma) * a, z), expand(sigma(gamma), z)
         # Deviations from the observation are small where noise is: nothing cancels.
-        near = (z.detach() / signal).clamp(-1, 1)
+        near = (z / signal).detach().clamp(-1, 1)
         excess = self._mean(
             parameters, (z - signal * near) / noise, alpha(gamma) * a / sigma(gamma), near
         )
@@ -88,7 +91,7 @@ class _BayesHeads(Heads):
         parameters, u, w = self._read(z, gamma)
         g = alpha(gamma) / sigma(gamma)
         a, x_t = expand(encoder.scale(gamma), z), encoding.value
-        near = (x_t.detach() / a).clamp(-1, 1)
+        near = (x_t / a).detach().clamp(-1, 1)
         beside = x_t - a * near
         excess = self._mean(
             parameters, expand(g, z) * beside + noise, g * encoder.scale(gamma), near
@@ -188,7 +191,13 @@ class Posterior(_BayesHeads):
     def _mean(self, parameters: Parameters, s: Data, g: Gammas, near: Data) -> Data:
         x, phi, prior = (part.to(s.dtype) for part in (self.x, self.phi, self.prior))
         if prior.ndim > 1:
-            prior = prior.expand(*s.shape[1:], len(x))
+            try:
+                prior = prior.expand(*s.shape[1:], len(x))
+            except RuntimeError:
+                raise ValueError(
+                    f"prior has shape {tuple(prior.shape)}, which does not broadcast to values {tuple(s.shape[1:])} "
+                    f"of {len(x)} levels"
+                ) from None
         mean = level_mean(
             parameters, s.flatten(1), g, near.flatten(1), prior.reshape(-1, len(x)), x, phi
         )
@@ -259,8 +268,10 @@ def log_histogram(
         return log_histogram(pooled, levels).reshape(data.shape[1], *[1] * (data.ndim - 2), levels)
     if each != "value":
         raise ValueError(f'each={each!r}; choose "value", "channel" or "none"')
-    flat = data.flatten(1).long()
-    cells = flat + levels * torch.arange(flat.shape[1])
-    counts = torch.bincount(cells.flatten(), minlength=levels * flat.shape[1]).double() + 1
+    values = data.shape[1:].numel()
+    first = levels * torch.arange(values)
+    counts = torch.ones(values * levels, dtype=torch.float64)
+    for part in data.flatten(1).split(max(1, _COUNTED // values)):
+        counts += torch.bincount((part.long() + first).flatten(), minlength=len(counts))
     counts = counts.reshape(*data.shape[1:], levels)
     return (counts / counts.sum(-1, keepdim=True)).log().float()

@@ -78,7 +78,7 @@ class WithoutDerivative(dc.Encoder):
 
     def __init__(self, encoder):
         super().__init__()
-        self.encoder, self.rate_factor = encoder, encoder.rate_factor
+        self.encoder, self.rate_factor, self.scale = encoder, encoder.rate_factor, encoder.scale
 
     def encode(self, x, gamma):
         return self.encoder.encode(x, gamma)
