@@ -97,8 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--likelihood",
         choices=("ode", "elbo", "both"),
-        help="instead: a table of bounds, the ODE's likelihood (K = --draws samples), the ELBO at eta = 1 and eta* (16 draws "
-        "for each of those samples)",
+        help="instead: a table of bounds, the ODE's likelihood (K = --draws samples), the ELBO at eta = 1 and eta* (16 "
+        "draws for each of those samples)",
     )
     parser.add_argument(
         "--divergence",

@@ -8,18 +8,9 @@ Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
 
 from diffenc_ct.model.decoder import Decoder, Levels, Reals
 from diffenc_ct.model.diffenc import DiffEnc
-from diffenc_ct.model.heads import (
-    Direct,
-    Heads,
-    Paired,
-    Predicts,
-    Separate,
-    Single,
-    read_error,
-    read_output,
-    regression_loss,
-)
+from diffenc_ct.model.heads import Direct, Heads, Paired, Separate, Single
 from diffenc_ct.model.posterior import MixturePosterior, Posterior, log_histogram
+from diffenc_ct.model.readings import Predicts, read_error, read_output, regression_loss
 from diffenc_ct.model.reverse import reverse_drift
 
 __all__ = [

@@ -38,7 +38,7 @@ class DiffEnc(nn.Module):
     Args:
         schedule: gamma(t).
         encoder: x -> x_t.
-        heads: Single(net), Paired(net), Separate(net, head), or one's own.
+        heads: Single(net), Paired(net), Separate(tied, head), Posterior(net, levels), or one's own.
         decoder: Levels(V) for integers 0..V-1, Reals() for floats.
         shape: of one example, where it is known; then `sample` need not be told.
     Raises:

@@ -6,15 +6,15 @@ Two quantities are unknown when a latent is to be denoised, encoded data and the
 
 A network's output u is read as
 
-    "v":    x_hat = alpha z - sigma u         x_t - x_hat = sigma (u - v),            v = alpha eps - sigma x_t
-    "eps":  x_hat = (z - sigma u) / alpha     x_t - x_hat = (sigma/alpha) (u - eps)
+    "v":    x_hat = alpha z - sigma u
+    "eps":  x_hat = (z - sigma u) / alpha
     "x":    x_hat = u
 
-and, with c the encoder's rate factor (sigma^2; 0 for the identity encoder),
+(see `readings`) and, with c the encoder's rate factor (sigma^2; 0 for the identity encoder),
 
     Single(net)           one output                r_hat = c x_hat
     Paired(net)           two outputs u, u'         r_hat = sigma^2 (x_hat + u')
-    Separate(net, head)   a network and a head      r_hat = (1 + c) x_hat_net - x_hat_head,    x_hat = x_hat_head
+    Separate(tied, head)  two of one sum each       r_hat = (x_hat + r_hat of tied) - x_hat_head,    x_hat = x_hat_head
     Direct(net)           the network says both     for closed-form worlds and one's own parts
 
 Heads of one's own derive from `Heads` and implement `forward`; `errors` where the difference x_t - x_hat would lose its
@@ -23,76 +23,25 @@ digits beside small noise.
 Reference: Nielsen et al. 2024, sections 2 to 4; Salimans and Ho 2022 (v-prediction).
 """
 
-from typing import Literal, get_args
+import copy
+from typing import get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder, Encoding
+from diffenc_ct.model.readings import (
+    Data,
+    Gammas,
+    Predicts,
+    read_error,
+    read_output,
+    regression_loss,
+)
 from diffenc_ct.process import Errors, Estimates
-from diffenc_ct.schedules import alpha, alpha2, expand, sigma, sigma2
+from diffenc_ct.schedules import expand, sigma2
 
-Predicts = Literal["v", "x", "eps"]
-Data = Float[Tensor, "batch *data"]
-Gammas = Float[Tensor, " batch"]
 Traces = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
-
-
-def read_output(predicts: Predicts, u: Data, z: Data, gamma: Gammas) -> Data:
-    """x_hat from a network's output u at latents z.
-
-    Theorem: encoders.v_identity.
-
-    Args:
-        predicts: what u estimates, "v", "x" or "eps".
-        u: the output.
-        z: the latents.
-        gamma: their depths.
-    Example:
-        >>> import torch
-        >>> z = torch.ones(1, 1)  # at gamma = 0 alpha^2 = sigma^2 = 1/2
-        >>> read_output("eps", torch.ones(1, 1), z, torch.zeros(1)).round(decimals=4)
-        tensor([[0.4142]])
-    """
-    if predicts == "x":
-        return u
-    alpha_, sigma_ = expand(alpha(gamma), z), expand(sigma(gamma), z)
-    return alpha_ * z - sigma_ * u if predicts == "v" else (z - sigma_ * u) / alpha_
-
-
-def read_error(predicts: Predicts, u: Data, noise: Data, x_t: Data, gamma: Gammas) -> Data:
-    """x_t - x_hat for a network's output u at z = alpha x_t + sigma noise, without cancellation.
-
-    Theorem: elbo.prediction_errors.
-
-    Args:
-        predicts: what u estimates, "v", "x" or "eps".
-        u: the output.
-        noise: eps of z.
-        x_t: encoded data of z.
-        gamma: depths.
-    """
-    if predicts == "x":
-        return x_t - u
-    alpha_, sigma_ = expand(alpha(gamma), x_t), expand(sigma(gamma), x_t)
-    if predicts == "v":
-        return sigma_ * (u - (alpha_ * noise - sigma_ * x_t))
-    return (sigma_ / alpha_) * (u - noise)
-
-
-def regression_loss(error: Data, gamma: Gammas, predicts: Predicts) -> Float[Tensor, " batch"]:
-    """weight ||x_t - x_hat||^2 / d, minimised by x_hat = E[x_t | z_t].
-
-    The weight makes it the network's own loss: ||u - v||^2 / d, ||u - eps||^2 / d, or ||x_t - x_hat||^2 / (sigma^2 d).
-    Theorem: calibration.optimal_head.
-
-    Args:
-        error: x_t - x_hat.
-        gamma: depths.
-        predicts: what the network estimates.
-    """
-    weight = (alpha2(gamma) if predicts == "eps" else 1) / sigma2(gamma)
-    return weight * error.square().flatten(1).mean(1)
 
 
 class Heads(nn.Module):
@@ -141,6 +90,25 @@ class Heads(nn.Module):
         """
         return None
 
+    def x_loss(self, error: Data, gamma: Gammas) -> Float[Tensor, " batch"]:
+        """The regression of x_hat on x_t, by which a head is fitted: weighted as if the network predicted x.
+
+        Args:
+            error: x_t - x_hat.
+            gamma: depths.
+        """
+        return regression_loss(error, gamma, "x")
+
+    def on(self, network: nn.Module) -> "Heads":
+        """The same heads on another network.
+
+        Args:
+            network: in the place of `self.network`, with the same outputs.
+        """
+        other = copy.copy(self)
+        other._modules = {**self._modules, "network": network}
+        return other
+
     def traces(self, z: Data, gamma: Gammas) -> Traces | None:
         """tr dx_hat/dz and tr dr_hat/dz where they are known in closed form, else None."""
         return None
@@ -178,7 +146,11 @@ class Single(Heads):
     ) -> Errors:
         u = _output(self.network, z, gamma)
         error = read_error(self.predicts, u, noise, encoding.value, gamma)
-        return Errors(error, _tied_rate_error(error, encoding, gamma, encoder))
+        factor = expand(encoder.rate_factor(gamma), error)
+        return Errors(error, encoding.rate - factor * encoding.value + factor * error)
+
+    def x_loss(self, error: Data, gamma: Gammas) -> Float[Tensor, " batch"]:
+        return regression_loss(error, gamma, self.predicts)
 
 
 class Paired(Heads):
@@ -210,42 +182,46 @@ class Paired(Heads):
         variance = expand(sigma2(gamma), z)
         return Errors(error, encoding.rate - variance * (encoding.value - error + second))
 
+    def x_loss(self, error: Data, gamma: Gammas) -> Float[Tensor, " batch"]:
+        return regression_loss(error, gamma, self.predicts)
+
     def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"]:
-        return regression_loss(errors.x, gamma, self.predicts)
+        return self.x_loss(errors.x, gamma)
 
 
 class Separate(Heads):
-    """A network that learned x_hat_net = E[x_t + x_t' | z_t] / (1 + c), and a head for E[x_t | z_t] beside it.
+    """Heads of one sum, which learned x_hat + r_hat = E[x_t + x_t' | z_t], and a head for E[x_t | z_t] beside them.
 
-    x_hat is the head's, r_hat = (1 + c) x_hat_net - x_hat_head: the sum is the network's, and so the ELBO at eta = 1.
+    x_hat is the head's, r_hat the tied heads' sum less x_hat: so the ELBO at eta = 1 is that of the tied heads.
     `fit_head` makes one of a trained model. Theorem: elbo.separate_head.
 
     Args:
-        network: as in Single.
-        head: a second network of the same kind.
-        predicts: how both outputs are read, "v", "x" or "eps".
+        tied: Single, or other heads that do not tell the two apart; a network alone is read by `predicts`.
+        head: others of that kind, of which x_hat is taken; a network alone is read by `predicts`.
+        predicts: how networks alone are read, "v", "x" or "eps".
     Raises:
         ValueError: for an unknown `predicts`.
     """
 
-    def __init__(self, network: nn.Module, head: nn.Module, *, predicts: Predicts = "v") -> None:
+    def __init__(self, tied: nn.Module, head: nn.Module, *, predicts: Predicts = "v") -> None:
         super().__init__()
-        self.network, self.head, self.predicts = network, head, _known(predicts)
+        parts = (
+            part if isinstance(part, Heads) else Single(part, predicts=predicts)
+            for part in (tied, head)
+        )
+        self.tied, self.head = parts
 
     def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
-        factor = expand(encoder.rate_factor(gamma), z)
-        sum_ = (1 + factor) * read_output(self.predicts, _output(self.network, z, gamma), z, gamma)
-        x_hat = read_output(self.predicts, _output(self.head, z, gamma), z, gamma)
-        return Estimates(x_hat, sum_ - x_hat)
+        tied, x_hat = self.tied(z, gamma, encoder), self.head(z, gamma, encoder).x_hat
+        return Estimates(x_hat, tied.x_hat + tied.r_hat - x_hat)
 
     def errors(
         self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
     ) -> Errors:
-        x_t = encoding.value
-        error = read_error(self.predicts, _output(self.network, z, gamma), noise, x_t, gamma)
-        head_error = read_error(self.predicts, _output(self.head, z, gamma), noise, x_t, gamma)
-        rate_error = _tied_rate_error(error, encoding, gamma, encoder)
-        return Errors(head_error, rate_error + error - head_error)
+        tied, head = (
+            part.errors(z, noise, encoding, gamma, encoder) for part in (self.tied, self.head)
+        )
+        return Errors(head.x, tied.r + tied.x - head.x)
 
 
 class Direct(Heads):
@@ -290,9 +266,3 @@ def _output(network: nn.Module, z: Data, gamma: Gammas, *, multiple: int = 1) ->
             f"the network returned {tuple(out.shape)} for latents {tuple(z.shape)}; these heads need {tuple(wanted)}"
         )
     return out
-
-
-def _tied_rate_error(error: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder) -> Data:
-    """x_t' - c x_hat, from error = x_t - x_hat."""
-    factor = expand(encoder.rate_factor(gamma), error)
-    return encoding.rate - factor * encoding.value + factor * error

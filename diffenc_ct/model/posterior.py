@@ -30,7 +30,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder, Encoding
-from diffenc_ct.model.heads import Data, Gammas, Heads, regression_loss
+from diffenc_ct.model.heads import Heads
+from diffenc_ct.model.readings import Data, Gammas
 from diffenc_ct.networks.level_functions import Basis, level_functions
 from diffenc_ct.networks.level_mean import level_mean
 from diffenc_ct.process import Errors, Estimates
@@ -105,7 +106,7 @@ class _BayesHeads(Heads):
 
     def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"] | None:
         """Of x_hat on x_t, weighted by 1/sigma^2, where an output w has to be told apart."""
-        return regression_loss(errors.x, gamma, "x") if self.paired else None
+        return self.x_loss(errors.x, gamma) if self.paired else None
 
     def _read(self, z: Data, gamma: Gammas) -> tuple[Parameters, Data | None, Data | None]:
         """Parameters of every value's distribution, u and w, in z's dtype."""
@@ -271,7 +272,7 @@ def log_histogram(
     values = data.shape[1:].numel()
     first = levels * torch.arange(values)
     counts = torch.ones(values * levels, dtype=torch.float64)
-    for part in data.flatten(1).split(max(1, _COUNTED // values)):
+    for part in torch.split(data.flatten(1), max(1, _COUNTED // values)):
         counts += torch.bincount((part.long() + first).flatten(), minlength=len(counts))
     counts = counts.reshape(*data.shape[1:], levels)
     return (counts / counts.sum(-1, keepdim=True)).log().float()

@@ -1,12 +1,12 @@
-"""Fitting a head for E[x_t | z_t] to a trained single-head model, leaving its ELBO untouched: Single becomes Separate.
+"""Fitting a head for E[x_t | z_t] to a trained model of one sum, leaving its ELBO untouched: its heads become Separate.
 
 One network trained by the paper's loss learns x_hat = E[x_t + x_t' | z]/(1 + c). The probability flow needs
-the two parts: a second network s_hat, of the same prediction type, is fitted to
+the two parts: a second network under the same heads, with estimate s_hat, is fitted to
 
     E_{t, eps} [ weight ||x_t - s_hat(z_t)||^2 ],       minimised by s_hat = E[x_t | z_t] at every depth
 
-with encoder and network frozen; then r_hat = (1 + c) x_hat - s_hat. The weight, 1/sigma^2 (alpha^2/sigma^2 for
-"eps"), makes the loss ||u - v||^2 (||u - eps||^2) in the network's own units.
+with encoder and network frozen; then r_hat = (1 + c) x_hat - s_hat. The weight is 1/sigma^2 (alpha^2/sigma^2 for
+"eps"): ||u - v||^2 (||u - eps||^2) in the units of a network that predicts v (eps).
 
 Variants, all starting from the trained network:
     "detached trunk"   a copy, its last layer fitted and the trunk frozen (the default)
@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import LowDiscrepancyDepths
-from diffenc_ct.model import DiffEnc, Predicts, Separate, Single, read_error, regression_loss
+from diffenc_ct.encoders import Encoding
+from diffenc_ct.model import DiffEnc, Heads, Separate
 from diffenc_ct.process import marginal, normal_like
 
 Variant = Literal["detached trunk", "own network"]
@@ -97,7 +98,7 @@ def fit_head(
     The model's own parameters are neither changed nor given gradients. Theorem: calibration.optimal_head.
 
     Args:
-        model: with Single heads.
+        model: with heads of one sum, Single or posterior heads that are not paired.
         data: training data, levels or reals.
         fitting: HeadFitting() by default.
         head: a module head(z, gamma) of your own to be fitted, whole, instead of a variant.
@@ -108,11 +109,11 @@ def fit_head(
         ValueError: for a model that estimates both quantities already, no data, or a loss that is not finite.
     """
     fitting = HeadFitting() if fitting is None else fitting
-    single = _single(model)
+    tied = _tied(model)
     if not len(data):
         raise ValueError("data holds no examples")
     whole = head is not None or fitting.variant == "own network"
-    head = copy.deepcopy(single.network) if head is None else head
+    head = copy.deepcopy(tied.get_submodule("network")) if head is None else head
     fitted = with_head(model, head)
     part = head if whole else _last_layer(head)
     head.requires_grad_(False)
@@ -123,14 +124,14 @@ def fit_head(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training, losses = model.training, []
+    fitted_heads, training, losses = tied.on(head), model.training, []
     model.eval()
     head.train()
     for _ in range(steps):
         index = torch.randint(
             len(data), (fitting.batch_size,), generator=generator, device=data.device
         )
-        loss = _loss(model, head, single.predicts, data[index].to(device), generator)
+        loss = _loss(model, fitted_heads, data[index].to(device), generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -146,11 +147,11 @@ def fit_head(
     return FittedHead(fitted, losses)
 
 
-def _single(model: DiffEnc) -> Single:
-    if not isinstance(model.heads, Single):
+def _tied(model: DiffEnc) -> Heads:
+    if model.heads.tells_apart or not isinstance(getattr(model.heads, "network", None), nn.Module):
         raise ValueError(
-            f"the model's heads are {type(model.heads).__name__}; a head is fitted beside Single heads, "
-            "which estimate one sum only"
+            f"the model's heads are {type(model.heads).__name__}; a head is fitted beside heads with one network that "
+            "estimate one sum only, such as Single"
         )
     return model.heads
 
@@ -164,22 +165,23 @@ def save_head(fitted: DiffEnc, path: str | Path) -> None:
     """
     heads = fitted.heads
     assert isinstance(heads, Separate)
-    tensors = {name: value.contiguous() for name, value in heads.head.state_dict().items()}
-    save_file(tensors, str(path), metadata={"network": fingerprint(heads.network)})
+    own, other = (part.get_submodule("network") for part in (heads.head, heads.tied))
+    tensors = {name: value.contiguous() for name, value in own.state_dict().items()}
+    save_file(tensors, str(path), metadata={"network": fingerprint(other)})
 
 
 def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None) -> DiffEnc:
     """`model` with the head that `save_head` wrote.
 
     Args:
-        model: with Single heads.
+        model: with heads of one sum.
         path: of the file.
         head: its module, if it is not a copy of the network.
 
     Raises:
         ValueError: where the head was fitted to other weights than the model's, for then r_hat would be wrong.
     """
-    network = _single(model).network
+    network = _tied(model).get_submodule("network")
     with safe_open(str(path), framework="pt") as file:
         owner = (file.metadata() or {}).get("network")
         tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -201,16 +203,15 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
-    """A DiffEnc that shares schedule, encoder and network with a single-head model, and has `head` besides."""
-    single = _single(model)
-    heads = Separate(single.network, head, predicts=single.predicts)
+    """A DiffEnc that shares schedule, encoder and network with a model of one sum, and has `head` besides."""
+    tied = _tied(model)
+    heads = Separate(tied, tied.on(head))
     return DiffEnc(model.schedule, model.encoder, heads, model.decoder, shape=model.shape)
 
 
 def _loss(
     model: DiffEnc,
-    head: nn.Module,
-    predicts: Predicts,
+    head: Heads,
     x: Tensor,
     generator: torch.Generator | None,
 ) -> Tensor:
@@ -221,8 +222,8 @@ def _loss(
         gamma, noise = model.schedule(t).gamma, normal_like(data, generator)
         x_t = model.encoder.encode(data, gamma)
         z = marginal(x_t, gamma).sample(noise=noise)
-    error = read_error(predicts, head(z, gamma), noise, x_t, gamma)
-    return regression_loss(error, gamma, predicts).mean()
+    errors = head.errors(z, noise, Encoding(x_t, torch.zeros_like(x_t)), gamma, model.encoder)
+    return head.x_loss(errors.x, gamma).mean()
 
 
 def _last_layer(network: nn.Module) -> nn.Module:

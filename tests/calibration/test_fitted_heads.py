@@ -10,6 +10,7 @@ import diffenc_ct as dc
 from diffenc_ct.process import marginal
 from diffenc_ct.training.heads import HeadFitting, fit_head, load_head, save_head
 from diffenc_ct.worlds import GaussianWorld
+from tests.parts import BoundedNetwork, posterior_heads
 from tests.refusals import refused
 from tests.strategies import close, generator, make_gaussian_world, make_model, normal
 
@@ -85,16 +86,34 @@ def test_variants_fit_what_they_say():
     ):
         fitting = HeadFitting(variant, steps=3)
         fitted = fit_head(model, data, fitting, generator=generator(0))
-        after = fitted.model.heads.head.state_dict()
+        after = fitted.model.heads.head.network.state_dict()
         assert {k for k in before if not torch.equal(before[k], after[k])} == changed
         network = model.heads.network
         assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
         assert fitted.model.heads.tells_apart and not model.heads.tells_apart
-        assert fitted.model.heads.network is network
+        assert fitted.model.heads.tied.network is network
         assert all(p.grad is None for p in network.parameters())
     own = copy.deepcopy(model.heads.network)
     fit_head(model, data, HeadFitting(steps=3), head=own, generator=generator(0))  # fitted whole
     assert all(not torch.equal(before[k], v) for k, v in own.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["levels", "mixture"])
+def test_a_head_is_fitted_beside_posterior_heads(kind, tmp_path):
+    """The same kind of heads on a copy of the network: the bound at eta = 1 stays, the flow becomes exact."""
+    heads = posterior_heads(kind, (3,), 1)
+    encoder = dc.ResidualEncoder(BoundedNetwork((3,), 2))
+    model = dc.DiffEnc(SCHEDULE, encoder, heads, dc.Reals()).double()
+    data = normal(1, 40, 3)
+    fitted = fit_head(model, data, HeadFitting("own network", steps=60), generator=generator(0))
+    assert type(fitted.model.heads.head) is type(heads) and fitted.model.flow_is_exact
+    assert sum(fitted.losses[-20:]) < sum(fitted.losses[:20])
+    one, two = (dc.elbo(m, data, generator=generator(3)).total for m in (model, fitted.model))
+    close(one, two, 1e-9)
+    save_head(fitted.model, tmp_path / "head.safetensors")
+    again = load_head(model, tmp_path / "head.safetensors")
+    gamma = torch.zeros(40, dtype=torch.float64)
+    assert torch.equal(again.predict(data, gamma).x_hat, fitted.model.predict(data, gamma).x_hat)
 
 
 def test_a_head_is_stored_with_the_network_it_belongs_to(tmp_path):
@@ -112,7 +131,7 @@ def test_fit_refusals():
     world = make_gaussian_world(2, "matrix", 9)
     for kind in ("paired", "head"):
         model = make_model(SCHEDULE, world.encoder, (2,), 1, heads=kind)
-        with pytest.raises(ValueError, match="a head is fitted beside Single heads"):
+        with pytest.raises(ValueError, match="a head is fitted beside heads with one network"):
             fit_head(model, world.sample(4))
     for bad, message in (
         ({"variant": "shared"}, "variant='shared'; choose one of detached trunk, own network"),

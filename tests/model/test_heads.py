@@ -72,11 +72,8 @@ def test_a_perfect_network_recovers_the_encoded_data(case, prediction):
 def test_a_separate_head(case):
     """x_hat is the head's; (1 + c) x_hat_network = x_hat + r_hat is what the paper's ELBO needs."""
     model, z, gamma = case.model, case.z_t, case.gamma_t
-    heads, predicts = model.predict(z, gamma), model.heads.predicts
-    alone, other = (
-        dc.Single(net, predicts=predicts)(z, gamma, model.encoder)
-        for net in (model.heads.network, model.heads.head)
-    )
+    heads = model.predict(z, gamma)
+    alone, other = (part(z, gamma, model.encoder) for part in (model.heads.tied, model.heads.head))
     close(heads.x_hat, other.x_hat)
     close(heads.x_hat + heads.r_hat, alone.x_hat + alone.r_hat)
     assert model.heads.tells_apart

@@ -134,7 +134,7 @@ def test_names_of_a_checkpoint():
         name.rpartition(".")[0].rpartition(".")[0] or name.rpartition(".")[0]
         for name in model.state_dict()
     }
-    assert owners == {"schedule", "encoder.network", "heads.network", "heads.head"}
+    assert owners == {"schedule", "encoder.network", "heads.tied.network", "heads.head.network"}
 
 
 def test_the_shape_is_kept():

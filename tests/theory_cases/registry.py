@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffenc_ct import encoders, process, schedules
 from diffenc_ct.model import DiffEnc, Direct, Heads, Reals, Single
-from diffenc_ct.model.heads import Predicts
+from diffenc_ct.model.readings import Predicts
 from diffenc_ct.schedules import SchedulePoint
 from tests.strategies import normal, seeds
 
