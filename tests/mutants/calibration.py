@@ -91,8 +91,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/training/evaluation.py",
-        "columns += bound.along(t, terms.diffusion)",
-        "columns += [t, terms.diffusion]",
+        "columns += [*bound.along(t, terms.diffusion / weight), weight]",
+        "columns += [t, terms.diffusion / weight, weight]",
         "the loss of a step shown where the draw is, not where the step is",
         ("tests/cli/test_calibration_commands.py::test_evaluation_on_a_grid",),
     ),

@@ -35,8 +35,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "weight = (self.second_moment / self.seen).sqrt()",
-        "weight = self.second_moment / self.seen",
+        "weight = (squares / seen).sqrt()",
+        "weight = squares / seen",
         "unbiased still, but not the density of least variance",
         (f"{TESTS}::test_importance_lowers_the_spread",),
     ),
@@ -49,8 +49,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "self.seen = self.decay * self.seen + torch.bincount",
-        "self.seen = self.seen + torch.bincount",
+        "self.moments = self.decay * self.moments + counted",
+        "self.moments = self.moments + counted",
         "the count does not forget, the sum does",
         (f"{TESTS}::test_importance_average_forgets",),
     ),

@@ -244,8 +244,8 @@ MUTANTS = [
     ),
     Mutant(
         HELD,
-        "if t.shape != (len(data),):",
-        "if t.shape != (len(data),) or t.min() < 0:",
+        "if given.shape != (len(data),):",
+        "if given.shape != (len(data),) or given.min() < 0:",
         "a check of values in the training step",
         VALUE,
     ),

@@ -56,8 +56,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "return torch.zeros_like(gamma)",
-        "return sigma2(gamma)",
+        '"""0."""\n        return torch.zeros_like(gamma)',
+        '"""0."""\n        return sigma2(gamma)',
         "the identity encoder has no rate to predict",
         (f"{TESTS}::test_identity",),
     ),

@@ -80,8 +80,8 @@ MUTANTS = [
     ),
     Mutant(
         HEADS,
-        "head = copy.deepcopy(single.network) if head is None else head\n    fitted",
-        "head = single.network if head is None else head\n    fitted",
+        'head = copy.deepcopy(tied.get_submodule("network")) if head',
+        'head = tied.get_submodule("network") if head',
         "the head shares the network it must not touch",
         (f"{OF_HEADS}::test_variants_fit_what_they_say",),
     ),

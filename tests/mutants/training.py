@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     Mutant(
         STEP,
-        "processes.sum([sums, *counted])",
+        "processes.sum([sums, *counted, *sighted])",
         "processes.sum([sums])",
         "the noise level's moments differ between processes",
         (GRADIENTS,),
