@@ -2,8 +2,8 @@
 
 from tests.mutants import Mutant
 
-HEADS, DECODERS, MODEL, REVERSE = (
-    f"diffenc_ct/model/{name}.py" for name in ("heads", "decoder", "diffenc", "reverse")
+HEADS, READINGS, DECODERS, MODEL, REVERSE = (
+    f"diffenc_ct/model/{name}.py" for name in ("heads", "readings", "decoder", "diffenc", "reverse")
 )
 OF_HEADS, OF_REVERSE, OF_MODEL, OF_DECODERS = (
     f"tests/model/test_{name}.py" for name in ("heads", "reverse", "model", "decoder")
@@ -46,14 +46,14 @@ MUTANTS = [
         (f"{OF_REVERSE}::test_reverse_drift_is_the_time_reversal_of_the_forward_drift",),
     ),
     Mutant(
-        HEADS,
+        READINGS,
         "return alpha_ * z - sigma_ * u if",
         "return alpha_ * z + sigma_ * u if",
         "v of the opposite sign",
         (f"{OF_HEADS}::test_a_perfect_network_recovers_the_encoded_data",),
     ),
     Mutant(
-        HEADS,
+        READINGS,
         "return (sigma_ / alpha_) * (u - noise)",
         "return sigma_ * (u - noise)",
         "eps-prediction's error without 1/alpha: nearly right at small depth",
@@ -61,15 +61,15 @@ MUTANTS = [
     ),
     Mutant(
         HEADS,
-        "return Estimates(x_hat, sum_ - x_hat)",
-        "return Estimates(x_hat, expand(encoder.rate_factor(gamma), z) * x_hat)",
+        "return Estimates(x_hat, tied.x_hat + tied.r_hat - x_hat)",
+        "return Estimates(x_hat, tied.r_hat)",
         "the separate head's share of the sum not taken off",
         (f"{OF_HEADS}::test_a_separate_head",),
     ),
     Mutant(
         HEADS,
-        "return Errors(head_error, rate_error + error - head_error)",
-        "return Errors(head_error, rate_error)",
+        "return Errors(head.x, tied.r + tied.x - head.x)",
+        "return Errors(head.x, tied.r)",
         "the errors of a separate head without the sum that both share",
         (f"{OF_HEADS}::test_errors_are_what_predict_leaves",),
     ),
@@ -82,8 +82,8 @@ MUTANTS = [
     ),
     Mutant(
         HEADS,
-        "return encoding.rate - factor * encoding.value + factor * error",
-        "return encoding.rate - factor * encoding.value",
+        "return Errors(error, encoding.rate - factor * encoding.value + factor * error)",
+        "return Errors(error, encoding.rate - factor * encoding.value)",
         "the single head's rate hangs on x_hat, not on x_t",
         (f"{OF_HEADS}::test_errors_are_what_predict_leaves",),
     ),
@@ -95,7 +95,7 @@ MUTANTS = [
         (f"{OF_HEADS}::test_heads_of_ones_own_go_through_the_bounds",),
     ),
     Mutant(
-        HEADS,
+        READINGS,
         'weight = (alpha2(gamma) if predicts == "eps" else 1) / sigma2(gamma)',
         "weight = 1 / sigma2(gamma)",
         "v's weight for eps",
