@@ -16,6 +16,7 @@ are the covariances made anew, by operations that autograd can see into.
 Theorem: encoders.posterior_mean, encoders.posterior_variance.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -58,7 +59,14 @@ def level_mean(
         >>> level_mean(none, torch.full((1, 1), 0.5), g, r, torch.zeros(1, 2), x, torch.zeros(1, 2))
         tensor([[0.4621]])
     """
-    with torch.autocast(s.device.type, enabled=False):
+    device = s.device.type
+    known = torch.amp.is_autocast_available(device)  # "meta" has no autocast to switch off
+    with torch.autocast(device, enabled=False) if known else nullcontext():
+        if (
+            torch.compiler.is_compiling()
+        ):  # it traces no derivatives by hand, and fuses passes itself
+            p, d = _probabilities(c, s, g, r, prior, x, phi)
+            return (p * d).sum(-1)
         mean: Tensor = _LevelMean.apply(c, s, g, r, prior, x, phi)[0]
     return mean
 
@@ -156,13 +164,20 @@ class _LevelMean(torch.autograd.Function):
         return (mean.unflatten(0, (size, -1)), covariance.unflatten(0, (size, -1))), (0, 0)
 
 
+def _probabilities(
+    c: Tensor, s: Tensor, g: Tensor, r: Tensor, prior: Tensor, x: Tensor, phi: Tensor
+) -> tuple[Tensor, Tensor]:
+    """p and d, (batch, values, levels)."""
+    d = x - r.detach()[..., None]
+    rest = s[..., None] - g[:, None, None] * d
+    return (c @ phi + prior - 0.5 * rest.square()).softmax(-1), d
+
+
 def _covariances(
     c: Tensor, s: Tensor, g: Tensor, r: Tensor, prior: Tensor, x: Tensor, phi: Tensor
 ) -> Tensor:
     """The second output in one piece, differentiable."""
-    d = x - r.detach()[..., None]
-    rest = s[..., None] - g[:, None, None] * d
-    p = (c @ phi + prior - 0.5 * rest.square()).softmax(-1)
+    p, d = _probabilities(c, s, g, r, prior, x, phi)
     centred = p * (d - (p * d).sum(-1, keepdim=True))
     of_powers = [(centred * power).sum(-1, keepdim=True) for power in (d, d.square())]
     return torch.cat([centred @ phi.mT, *of_powers], -1)

@@ -138,6 +138,19 @@ def test_importance_of_a_zero_integrand_is_uniform():
     assert (sampler.density() == 1).all()
 
 
+@given(st.integers(1, 20), st.integers(1, 4), seeds)
+def test_importance_counts_add_up(bins, parts, seed):
+    """What is counted of a batch in parts, or on several processes, is what is counted of the whole."""
+    sampler, g = ImportanceDepths(bins), generator(seed)
+    t, seen = torch.rand(12, dtype=F64, generator=g), torch.rand(12, dtype=F64, generator=g)
+    counted = [sampler.count(*part) for part in zip(t.chunk(parts), seen.chunk(parts), strict=True)]
+    close(sum(counted), sampler.count(t, seen))
+    assert counted[0].shape == (bins, 2) and counted[0].dtype == F64
+    exact = [[float((seen[(t * bins).long() == i] ** 2).sum()), 0] for i in range(bins)]
+    close(sampler.count(t, seen)[:, 0], torch.tensor(exact, dtype=F64)[:, 0])
+    assert sampler.count(t, seen)[:, 1].sum() == 12 and not sampler.moments.any()
+
+
 @given(dtypes, seeds)
 def test_dtype(dtype, seed):
     like = torch.zeros(1, dtype=dtype)
@@ -145,6 +158,12 @@ def test_dtype(dtype, seed):
     for sampler in (UniformDepths(), LowDiscrepancyDepths(), importance):
         t, weight = sampler.draw(7, like=like, generator=generator(seed))
         assert t.dtype == weight.dtype == dtype and ((t >= 0) & (t <= 1)).all()
+
+
+def test_importance_moves_to_a_device():
+    sampler = ImportanceDepths(3)
+    assert sampler.to("meta") is sampler and sampler.moments.device.type == "meta"
+    assert sampler.count(torch.ones(2, device="meta"), torch.ones(2, device="meta")).shape == (3, 2)
 
 
 @pytest.mark.parametrize("rank, processes", [(-1, 2), (2, 2), (0, 0)])

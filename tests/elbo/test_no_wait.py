@@ -22,7 +22,9 @@ from torch._subclasses.fake_tensor import (
 
 import diffenc_ct as dc
 from diffenc_ct.calibration import RunningNoiseLevel
+from diffenc_ct.elbo import ImportanceDepths
 from diffenc_ct.encoders import Encoding
+from diffenc_ct.model import MixturePosterior, Posterior
 from diffenc_ct.process import ConstantNoiseLevel
 from tests.strategies import RandomNetwork
 
@@ -34,24 +36,48 @@ def unet():
     return dc.networks.EncoderUNet(1, width=4, layers=1, groups=2, block_groups=2)
 
 
+def halving_unet():
+    return dc.networks.UNet(1, width=8, halvings=1, patch=2, bounded=True)
+
+
+def posterior(shape):
+    """Of as many levels as the decoder has, each value with a prior of its own."""
+    network = RandomNetwork(shape, 0, multiple=Posterior.outputs_for(16, functions=3, paired=True))
+    return Posterior(network, 16, functions=3, paired=True, prior=torch.zeros(*shape, 16))
+
+
+def mixture(shape):
+    network = RandomNetwork(shape, 0, multiple=MixturePosterior.outputs_for(components=2))
+    return MixturePosterior(network, components=2)
+
+
 # name -> the data's shape and an encoder; the U-Net takes jets, the MLP is differentiated forwards
 ENCODERS = {
     "identity": ((4,), dc.IdentityEncoder),
     "nontrainable": ((4,), dc.NonTrainableEncoder),
     "trainable": ((4,), lambda: dc.TrainableEncoder(dc.networks.MLP(4, width=8, bounded=True))),
     "trainable U-Net": ((1, 4, 4), lambda: dc.TrainableEncoder(unet())),
+    "residual U-Net": ((1, 4, 4), lambda: dc.ResidualEncoder(halving_unet())),
 }
 DECODERS = {"levels": lambda: dc.Levels(16), "reals": dc.Reals}
 HEADS = {
     "single": lambda shape: dc.Single(RandomNetwork(shape, 0)),
     "paired": lambda shape: dc.Paired(RandomNetwork(shape, 0, multiple=2)),
+    "posterior": posterior,
+    "mixture": mixture,
 }
 NOISE_LEVELS = {
     "constant": lambda device: ConstantNoiseLevel(0.8),
     "tight": lambda device: dc.NonTrainableNoiseLevel(),
     "running": lambda device: RunningNoiseLevel(-13.3, 5.0).to(device),
 }
-EVERY = list(itertools.product(ENCODERS, DECODERS, HEADS))
+EVERY = [
+    *itertools.product(list(ENCODERS)[:-1], DECODERS, ["single", "paired"]),
+    ("identity", "levels", "posterior"),
+    ("trainable", "reals", "mixture"),
+    ("residual U-Net", "levels", "posterior"),
+    ("residual U-Net", "reals", "single"),
+]
 
 
 def make(encoder, decoder, heads, schedule=None):
@@ -72,17 +98,20 @@ def without_values(model):
 
 
 def train(model, shape, level, fraction, device="cpu"):
-    """A training step's loss, its gradient, and what a running noise level takes in."""
+    """A training step's loss, its gradient, and what a running noise level and depths by importance take in."""
     size, integers = (BATCH, *shape), model.decoder.levels is not None
     x = torch.zeros(size, dtype=torch.uint8 if integers else torch.float32, device=device)
     noises = (torch.randn(size, device=device) for _ in range(2))
-    draws = dc.Draws(torch.rand(BATCH, device=device), *noises)
+    depths = ImportanceDepths(4).to(device)
     loss = dc.InfiniteDepth(level, ends_fraction=fraction, rate_fraction=fraction)
     with watched(device):
+        t, weight = depths.draw(BATCH, like=torch.empty(0, device=device))
+        draws = dc.Draws(t, *noises, weight)
         terms = model(x, loss, draws=draws)
         terms.total.mean().backward()
         if isinstance(level, RunningNoiseLevel):
             level.update(level.count(terms.residuals.point.gamma, terms.residuals.errors))
+        depths.update(depths.count(t, terms.diffusion / weight))
     return terms
 
 
@@ -117,10 +146,17 @@ def test_nothing_asks_a_learned_schedule_for_its_ends(schedule):
         train(without_values(model), shape, 1.0, 0.25)
 
 
-@pytest.mark.parametrize("encoder", ["identity", "nontrainable", "trainable U-Net"])
+@pytest.mark.parametrize(
+    "encoder", ["identity", "nontrainable", "trainable U-Net", "residual U-Net"]
+)
 def test_nothing_is_moved_to_the_cpu(encoder):
     """Not of the MLP: torch's forward mode does not know the device "meta"."""
-    for decoder, heads in (("levels", "paired"), ("reals", "single")):
+    for decoder, heads in (
+        ("levels", "paired"),
+        ("reals", "single"),
+        ("levels", "posterior"),
+        ("reals", "mixture"),
+    ):
         model, shape = make(encoder, decoder, heads)
         for level in NOISE_LEVELS.values():
             terms = train(model.to("meta"), shape, level("meta"), 0.25, "meta")
@@ -196,12 +232,20 @@ def test_an_encoder_that_moves_its_data_is_caught():
 COMPILED = """
     import torch, diffenc_ct as dc
     torch.manual_seed(0)
-    encoder = dc.TrainableEncoder(dc.networks.MLP(4, width=8, bounded=True))
-    heads = dc.Paired(dc.networks.MLP(4, width=8, outputs=8))
+    network = dc.networks.MLP(4, width=8, bounded=True)
+    if POSTERIOR:
+        encoder, options = dc.ResidualEncoder(network), dict(functions=3, paired=True)
+        outputs = 4 * dc.Posterior.outputs_for(16, **options)
+        heads = dc.Posterior(dc.networks.MLP(4, width=8, outputs=outputs), 16, **options)
+        for parameter in (*encoder.parameters(), *heads.parameters()):
+            torch.nn.init.normal_(parameter, std=0.3)
+    else:
+        encoder = dc.TrainableEncoder(network)
+        heads = dc.Paired(dc.networks.MLP(4, width=8, outputs=8))
     model = dc.DiffEnc(dc.LinearSchedule(), encoder, heads, dc.Levels(16))
     loss = dc.InfiniteDepth(dc.NonTrainableNoiseLevel(), ends_fraction=0.5, rate_fraction=0.5)
     x, noise = torch.randint(0, 16, (4, 4)), torch.randn(4, 4)
-    draws = dc.Draws(torch.rand(4), noise, noise.flip(0))
+    draws = dc.Draws(torch.rand(4), noise, noise.flip(0), torch.rand(4))
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     terms = [m(x, loss, draws=draws) for m in (compiled, model)]
     torch.testing.assert_close(*(t.total for t in terms))
@@ -211,8 +255,10 @@ COMPILED = """
 """
 
 
-def test_the_loss_is_one_graph_of_torch_compile():
+@pytest.mark.parametrize("posterior", [False, True])
+def test_the_loss_is_one_graph_of_torch_compile(posterior):
     """The same losses, errors and gradients, with an encoder that is differentiated forwards."""
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(COMPILED)]
+    code = textwrap.dedent(COMPILED).replace("POSTERIOR", str(posterior))
+    command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

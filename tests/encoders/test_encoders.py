@@ -12,9 +12,7 @@ from tests.conformance import check_encoder
 from tests.strategies import (
     ENCODERS,
     SHAPES,
-    BoundedNetwork,
     ScaleEncoder,
-    UserEncoder,
     close,
     dtypes,
     encoders,
@@ -115,6 +113,65 @@ def test_trainable(case):
     close(encoder.rate_factor(gamma), sigma2(gamma))
 
 
+class Silent(nn.Module):
+    def forward(self, x, gamma):
+        return torch.zeros_like(x)
+
+
+class Moved(nn.Module):
+    """y = x + u, with whose values the trainable encoder is the residual one."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, gamma):
+        return x + self.network(x, gamma)
+
+
+@given(inputs(kinds=("residual",)), seeds)
+def test_residual(case, seed):
+    """x_t = x + sigma^2 u: the trainable encoder with y = x + u, in values, rates and gradients of both."""
+    encoder, x, gamma = case
+    other = dc.TrainableEncoder(Moved(encoder.network))
+    wanted = [x.requires_grad_(), *encoder.parameters()]
+    weights, found = normal(seed, 2, *x.shape), []
+    for one in (encoder, other):
+        encoding = one(x, gamma)
+        loss = (weights[0] * encoding.value + weights[1] * encoding.rate.sin()).sum()
+        gradients = torch.autograd.grad(loss, wanted)
+        found.append((one.encode(x, gamma), encoding.value, encoding.rate, *gradients))
+    for ours, theirs in zip(*found, strict=True):
+        close(ours, theirs, 1e-12)
+    close(encoder.encode(x, gamma), x + columns(sigma2(gamma), x) * encoder.network(x, gamma))
+
+
+@given(inputs(kinds=("residual",)))
+def test_a_residual_encoder_begins_at_vdm(case):
+    """Its network silent it is the identity, to the last bit; what is read of it without the network is VDM's, too."""
+    encoder, x, gamma = case
+    silent, identity = dc.ResidualEncoder(Silent()), dc.IdentityEncoder()
+    for one, other in (
+        (silent.encode(x, gamma), x),
+        (silent(x, gamma).value, x),
+        (silent(x, gamma).rate, torch.zeros_like(x)),
+        (encoder.rate_factor(gamma), identity.rate_factor(gamma)),
+        (encoder.scale(gamma), torch.ones_like(gamma)),
+    ):
+        assert torch.equal(one, other)
+
+
+@given(inputs(kinds=tuple(kind for kind in ENCODERS if kind != "user")), seeds)
+def test_scale_is_the_share_of_the_data(case, seed):
+    """x_t - a x is sigma^2 times something bounded: posterior heads read z/(alpha a) as an observation of x."""
+    encoder, x, gamma = case
+    a = encoder.scale(gamma)
+    assert a.shape == gamma.shape and ((a > 0) & (a <= 1)).all()
+    for depths in (gamma, torch.full_like(gamma, -18.0)):
+        rest = encoder.encode(x, depths) - columns(encoder.scale(depths), x) * x
+        assert (rest.abs() <= columns(sigma2(depths), x) * 1.001 + 1e-15).all()
+
+
 @given(inputs(kinds=("trainable",)), seeds)
 def test_gradients_through_the_rate(case, seed):
     """Closed form (its network alone in forward mode), general forward mode and double reverse mode agree."""
@@ -174,16 +231,12 @@ def test_rate_is_with_respect_to_log_snr_example_by_example(seed):
 @given(dtypes, shapes, seeds)
 def test_dtype(dtype, shape, seed):
     x, gamma = normal(seed, 3, *shape, dtype=dtype), normal(seed, 3, dtype=dtype)
-    for kind in (dc.IdentityEncoder, dc.NonTrainableEncoder, _trainable, UserEncoder):
-        encoder = kind(shape, seed) if kind in (_trainable, UserEncoder) else kind()
+    for kind in ENCODERS:
+        encoder = make_encoder(kind, shape, seed)
         exact = encoder(x.double(), gamma.double())
         encoding = encoder.to(dtype)(x, gamma)
         close(encoding.value, exact.value.to(dtype))
         close(encoding.rate, exact.rate.to(dtype))
-
-
-def _trainable(shape, seed):
-    return dc.TrainableEncoder(BoundedNetwork(shape, seed))
 
 
 def test_float32_at_the_extremes():
@@ -216,6 +269,7 @@ def test_one_evaluation_gives_value_and_rate():
             self.calls += 1
             return x * torch.sin(gamma)[:, None]
 
-    network = Counting()
-    dc.TrainableEncoder(network)(normal(1, 2, 3), normal(2, 2))
-    assert network.calls == 1
+    for kind in (dc.TrainableEncoder, dc.ResidualEncoder):
+        network = Counting()
+        kind(network)(normal(1, 2, 3), normal(2, 2))
+        assert network.calls == 1
