@@ -20,6 +20,11 @@ import diffenc_ct as dc
 from tests.launching import Group
 
 BATCH = 4
+OUTPUTS = dc.Posterior.outputs_for(16, functions=2)
+
+
+def posterior(network):
+    return dc.Posterior(network, 16, functions=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def pair(tmp_path_factory):
 def make(kind, heads, schedule):
     """A model with a trainable encoder, nothing in it at its start; a batch, and what is drawn for it. In float64."""
     torch.manual_seed(0)
-    multiple = 2 if heads is dc.Paired else 1
+    multiple = {dc.Single: 1, dc.Paired: 2}.get(heads, OUTPUTS)
     if kind == "MLP":
         shape = (3,)
         encoder = dc.networks.MLP(3, width=8, layers=1, bounded=True)

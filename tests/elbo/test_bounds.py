@@ -219,11 +219,21 @@ def test_grids(depth, dtype):
 
 @BOTH
 @pytest.mark.parametrize(
-    "name, shape", [("t", (2,)), ("t", (3, 1)), ("noise", (3, 1)), ("noise_0", (1, 2))]
+    "name, shape",
+    [("t", (2,)), ("t", (3, 1)), ("noise", (3, 1)), ("noise_0", (1, 2)), ("weight", (2,))],
 )
 def test_draws_of_other_shapes_than_the_data_are_refused(name, shape, bound):
+    given_ = {name: torch.zeros(shape, dtype=F64)}
+    if name == "weight":
+        given_["t"] = torch.zeros(3, dtype=F64)
     with refused(ValueError, f"{name} has shape"):
-        dc.elbo(REAL, X, bound, draws=dc.Draws(**{name: torch.zeros(shape, dtype=F64)}))
+        dc.elbo(REAL, X, bound, draws=dc.Draws(**given_))
+
+
+@BOTH
+def test_a_weight_without_its_depth_is_refused(bound):
+    with pytest.raises(ValueError, match="weight belongs to depths that are given"):
+        dc.elbo(REAL, X, bound, draws=dc.Draws(weight=torch.ones(3, dtype=F64)))
 
 
 def test_what_is_not_given_is_drawn():

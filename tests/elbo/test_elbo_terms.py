@@ -164,6 +164,14 @@ def test_depths_bring_their_weights(case, depth):
     )
     once = dc.elbo(case.model, case.x, bounds(depth), draws=dc.Draws(case.t, case.noise))
     close(drawn.diffusion, weight * once.diffusion)
+    by_hand = dc.Draws(case.t, case.noise, case.noise, weight)
+    weighted = dc.elbo(case.model, case.x, bounds(depth), draws=by_hand)
+    close(weighted.diffusion, weight * once.diffusion)
+    plain = dc.elbo(
+        case.model, case.x, bounds(depth), draws=dc.Draws(case.t, case.noise, case.noise)
+    )
+    for name in ("reconstruction", "latent"):  # their integral is none over depth
+        assert torch.equal(getattr(weighted, name), getattr(plain, name))
 
 
 def test_depths_are_stratified_unless_said_otherwise():

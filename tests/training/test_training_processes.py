@@ -39,7 +39,7 @@ def run(tmp_path_factory):
 
 
 def step_in_double(config, steps=1):
-    """What a step reports, its gradients and what the noise level has counted, in float64."""
+    """What a step reports, its gradients and what noise level and depths have counted, in float64."""
     torch.set_default_dtype(torch.float64)
     try:
         with launched() as processes:
@@ -48,7 +48,8 @@ def step_in_double(config, steps=1):
             for _ in range(steps):
                 values = step_of(state, config, data, processes)
             gradients = {n: p.grad for n, p in state.model.named_parameters()}
-            return values, gradients, getattr(state.noise_level, "moments", None)
+            counted = [getattr(part, "moments", None) for part in (state.noise_level, state.depths)]
+            return values, gradients, counted
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -82,13 +83,28 @@ def test_gradients_of_two_processes_are_those_of_one(
         training__noise_level=level,
         training__seed=seed,
     )
-    values, gradients, moments = step_in_double(config, steps=2)
-    for found, theirs, counted in pair.call(step_in_double, config, 2):
+    values, gradients, (moments, _) = step_in_double(config, steps=2)
+    for found, theirs, (counted, _) in pair.call(step_in_double, config, 2):
         assert found == pytest.approx(values, rel=1e-10, abs=1e-12)
         for name, gradient in gradients.items():
             torch.testing.assert_close(theirs[name], gradient, rtol=1e-6, atol=1e-9)
         if level == "optimal":
             torch.testing.assert_close(counted, moments, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_depths_by_importance_of_two_processes_are_those_of_one(pair, accumulate):
+    """Every cell is seen in the first steps, so that the last ones' depths and weights are what all have counted."""
+    config = tiny(
+        training__depths="importance", training__batch_size=128, training__accumulate=accumulate
+    )
+    values, gradients, (_, moments) = step_in_double(config, steps=4)
+    assert (moments[:, 1] > 0).all() and moments[:, 0].std() > 0
+    for found, theirs, (_, counted) in pair.call(step_in_double, config, 4):
+        assert found == pytest.approx(values, rel=1e-9, abs=1e-12)
+        torch.testing.assert_close(counted, moments, rtol=1e-9, atol=0)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(theirs[name], gradient, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("heads", ["single", "paired"])
