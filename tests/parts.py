@@ -81,6 +81,17 @@ class BoundedNetwork(RandomNetwork):
         return torch.tanh(super().forward(z, gamma))
 
 
+class Fixed(nn.Module):
+    """A network that says the same whatever it sees: outputs (outputs channels, ...)."""
+
+    def __init__(self, out: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("out", out)
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        return self.out.expand(len(z), *self.out.shape)
+
+
 LEVELS = 5
 
 

@@ -21,6 +21,7 @@ from diffenc_ct.worlds import GaussianWorld, MixtureWorld, World
 from tests.parts import (  # noqa: F401 (tests find everything here)
     TOLERANCE,
     BoundedNetwork,
+    Fixed,
     HeadsNetwork,
     RandomNetwork,
     ScaleEncoder,
