@@ -23,7 +23,7 @@ PICTURES = {
     "data.name": "pictures",
     "encoder.kind": "non-trainable",
     "encoder.network.options": {},
-    "network.options": {"width": 8, "layers": 1, "groups": 4, "block_groups": 4},
+    "network.options": {"width": 8, "halvings": 1},
     "training.steps": 4,
     "training.batch_size": 4,
     "training.log_every": 1,
