@@ -34,7 +34,6 @@ from diffenc_ct.training.evaluation import evaluate
 from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
-
 # A draw of the bound is one evaluation, a solve of the flow some fifty and their derivatives.
 _DRAWS_A_SOLVE = 16
 

@@ -229,7 +229,7 @@ class MixturePosterior(_BayesHeads):
         if components < 1:
             raise ValueError(f"components={components}; at least one is needed")
         super().__init__(network, 3 * components, free=free, paired=paired)
-        centres = 2 * (torch.arange(components) + 0.5) / components - 1
+        centres = 2 * (torch.arange(components, dtype=torch.float64) + 0.5) / components - 1
         self.register_buffer("centres", centres, persistent=False)
 
     @staticmethod
