@@ -31,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from diffenc_ct.training.config import (
     Config,
     EncoderConfig,
+    ModelConfig,
     NetworkConfig,
     TrainingConfig,
     replace,
@@ -62,6 +63,7 @@ def reference(kind: str, settings: Settings, **changes) -> Config:
     return Config(
         encoder=encoder,
         network=NetworkConfig(kind="score-unet", options=options),
+        model=ModelConfig(prediction="v"),
         training=TrainingConfig(**training | changes),
     )
 

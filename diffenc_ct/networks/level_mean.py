@@ -87,21 +87,16 @@ class _LevelMean(torch.autograd.Function):
             d = x - r[part, :, None]
             rest = torch.addcmul(s[part, :, None], g[part, None, None], d, value=-1)
             p = (c[part] @ phi).add_(prior).addcmul_(rest, rest, value=-0.5).softmax(-1)
-            of_functions = p @ phi.mT
-            first = p.mul_(d)
-            m = first.sum(-1)
+            m = (p * d).sum(-1)
             mean[part] = m
-            torch.addcmul(
-                first @ phi.mT,
-                m[..., None],
-                of_functions,
-                value=-1,
-                out=covariance[part, :, :functions],
-            )
+            # About the mean, so that no covariance is a difference of larger numbers.
+            d -= m[..., None]
+            first = p.mul_(d)
+            torch.matmul(first, phi.mT, out=covariance[part, :, :functions])
             second = first.mul_(d)
-            square = second.sum(-1)
-            covariance[part, :, functions] = square - m * m
-            covariance[part, :, functions + 1] = second.mul_(d).sum(-1) - m * square
+            variance = second.sum(-1)
+            covariance[part, :, functions] = variance
+            covariance[part, :, functions + 1] = second.mul_(d).sum(-1) + 2 * m * variance
         return mean, covariance
 
     @staticmethod
