@@ -12,6 +12,8 @@ from sympy import Expr, Matrix
 
 from ._core import Formula, Theorem
 from ._notation import alpha, lam, sigma, t
+from ._path_errors import THEOREMS as _PATH_ERRORS
+from ._paths import THEOREMS as _PATHS
 from ._prior import Prior
 
 _A, _S = alpha(-lam), sigma(-lam)
@@ -290,4 +292,6 @@ THEOREMS = (
         controls={"a subset forgotten": lambda: _importance(drop=1)},
         computed_by=("diffenc_ct.likelihood.estimate.log_likelihood",),
     ),
+    *_PATHS,
+    *_PATH_ERRORS,
 )
