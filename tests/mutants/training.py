@@ -12,9 +12,32 @@ KEPT, SHARED = (
 )
 GRADIENTS = f"{SHARED}::test_gradients_of_two_processes_are_those_of_one"
 IDLE = f"{SHARED}::test_a_parameter_that_never_gets_a_gradient_does_not_hinder_two_processes"
+EVALUATION = "diffenc_ct/training/evaluation.py"
+DENSE = f"{PLAIN}::test_depths_by_importance_leave_the_mean_and_lower_the_error"
 LOOP, METER = "diffenc_ct/training/loop.py", "diffenc_ct/training/meter.py"
 
 MUTANTS = [
+    Mutant(
+        EVALUATION,
+        "draws=Draws(t=t, weight=weight)",
+        "draws=Draws(t=t)",
+        "what is drawn more often counts more",
+        (DENSE,),
+    ),
+    Mutant(
+        EVALUATION,
+        "share = weights / weights.sum()",
+        "share = torch.ones_like(weights) / len(weights)",
+        "the mean of a bin is that of where the density is larger",
+        (DENSE,),
+    ),
+    Mutant(
+        EVALUATION,
+        "(correction * (share * (values - mean)).square().sum()).sqrt()",
+        "(correction * (share * (values - mean).square()).sum()).sqrt()",
+        "the spread of values for the error of their mean",
+        (f"{PLAIN}::test_the_error_by_depth_is_that_of_repeated_means",),
+    ),
     Mutant(
         PROCESSES,
         "tensor.copy_(part.view(tensor.shape))",
