@@ -70,6 +70,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "residual": ResidualEncoder,
 }
 HEADS: dict[str, Callable[..., Heads]] = {"single": Single, "paired": Paired}
+MOST_LEVELS = 1024  # of a categorical head
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet": nets.UNet,
     "score-unet": nets.ScoreUNet,
@@ -91,7 +92,8 @@ def build_model(config: Config, data: Dataset) -> DiffEnc:
         ValueError: where a name, an option or a combination is not possible, naming it.
     """
     prior = None
-    if config.model.prediction == "posterior" and data.levels is not None:
+    if config.model.prediction == "posterior" and _by_levels(data.levels):
+        assert data.levels is not None
         prior = log_histogram(data.train, data.levels, each=_prior(config))
     return build_model_for(config, data.shape, data.levels, prior)
 
@@ -168,12 +170,12 @@ def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads
     paired, posterior = part.heads == "paired", part.prediction == "posterior"
     outputs = 1 + paired
     if posterior:
-        kind = MixturePosterior if levels is None else Posterior
+        kind = Posterior if _by_levels(levels) else MixturePosterior
         known = {"levels": levels, "paired": paired}
         outputs = _build(
             "model", part.prediction, {part.prediction: kind.outputs_for}, part.head_options, known
         )
-        if prior is None and levels is not None:
+        if prior is None and kind is Posterior:
             none = torch.zeros((1, *shape), dtype=torch.long)
             prior = 0 * log_histogram(none, levels, each=_prior(config))
     elif part.head_options:
@@ -190,6 +192,11 @@ def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads
         )
         return heads
     return HEADS[part.heads](network, predicts=part.prediction)
+
+
+def _by_levels(levels: int | None) -> bool:
+    """Whether posterior heads are a categorical: a mixture for reals, and for more levels than a table should have."""
+    return levels is not None and levels <= MOST_LEVELS
 
 
 def _prior(config: Config) -> str:

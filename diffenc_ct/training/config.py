@@ -94,7 +94,8 @@ class ModelConfig(Section):
 
     prediction: Literal["posterior", "v", "x", "eps"] = setting(
         "posterior",
-        "what the network predicts: a distribution over values that Bayes' rule sharpens, or v, x or eps",
+        "what the network predicts: a distribution over values that Bayes' rule sharpens (over levels; a mixture of "
+        "Gaussians for reals and above 1,024 levels), or v, x or eps",
     )
     heads: Literal["single", "paired"] = setting(
         "single",

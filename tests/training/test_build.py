@@ -131,6 +131,14 @@ def test_automatic_networks_fit_data_and_heads(shape, heads, prediction):
     assert model.encoder(z, torch.tensor([-3.0, 1.0])).value.shape == z.shape
 
 
+@pytest.mark.parametrize("levels", [1024, 1025, 65_536])
+def test_very_many_levels_have_mixtures(levels):
+    """A categorical over 65,536 levels would be a table of that width a value."""
+    model = build_model_for(Config(), (3,), levels)
+    assert isinstance(model.heads, Posterior if levels == 1024 else MixturePosterior)
+    assert model(torch.randint(0, levels, (4, 3))).total.isfinite().all()
+
+
 def test_weights_come_from_the_seed_alone():
     def weights(seed):
         torch.manual_seed(torch.seed() % 1000)
