@@ -271,6 +271,6 @@ MUTANTS = [
         'tolerances = {name: self.options.get(name, 1e-5) for name in ("rtol", "atol")}',
         'tolerances = {name: 1e-5 for name in ("rtol", "atol")}',
         "the iteration's tolerance cannot be chosen",
-        (f"{ORDERS}::test_order_of_adams",),
+        (f"{ORDERS}::test_the_correctors_tolerance_is_the_one_given",),
     ),
 ]

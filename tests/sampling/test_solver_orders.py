@@ -133,6 +133,17 @@ def test_order_of_adams(name: str, max_order: int | None) -> None:
     assert abs(slope(errors, steps) - declared) < 0.2, errors
 
 
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_the_correctors_tolerance_is_the_one_given(name: str) -> None:
+    """Where it may stop early, it does."""
+    model, errors = mixture("identity", 0.5, -1.0, 2.0), []
+    for tolerance in (1e-14, 1e2):
+        options = {"max_iters": 50, "rtol": 1e-14, "atol": 1e-14} | {name: tolerance}
+        solver = dc.TorchDiffEqFixed("implicit_adams", options=options)
+        errors.append(float(flow_errors(solver, model, 32).norm()))
+    assert abs(errors[1] / errors[0] - 1) > 1e-3
+
+
 def pinned_begin(past: list[Tensor], at: Tensor) -> Any:
     """How solve_adams begins when its steps are equal all the way; before the start lie exact values, at gammas `at`.
 
