@@ -25,8 +25,8 @@ MUTANTS = [
     ),
     Mutant(
         MEAN,
-        "second.mul_(d).sum(-1) - m * square",
-        "second.mul_(d).sum(-1) - square * square",
+        "second.mul_(d).sum(-1) + 2 * m * variance",
+        "second.mul_(d).sum(-1) + 2 * variance * variance",
         "a third moment that is not central",
         (f"{MEAN_TESTS}::test_value_and_gradients",),
     ),
