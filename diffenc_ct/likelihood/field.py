@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffenc_ct.dynamics import Predictor
 from diffenc_ct.model import DiffEnc, reverse_drift
+from diffenc_ct.process import Estimates
 from diffenc_ct.schedules import SchedulePoint, alpha, alpha2, expand, sigma2
 
 
@@ -128,15 +129,28 @@ class FlowField:
     def _forward_derivative(
         self, z: Tensor, gamma: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As _along: the network once at z, and its linear part at the K directions, batched."""
+        """As _along: the network once at z, and its linear part at the K directions, batched.
 
-        def along(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            found = torch.func.jvp(lambda z: self._flow(z, gamma), (z,), (v,))
-            (velocity, score), (change, _) = found[0], found[1]
-            return velocity, score, (v * change).flatten(1).sum(1)
+        The flow is linear in z and in the estimates, so that only these are differentiated: f(v, dx_hat, dr_hat).
+        """
 
-        velocity, score, slope = torch.func.vmap(along, in_dims=1, out_dims=(0, 0, 1))(v)
-        return velocity[0], score[0], slope
+        def estimates(z: Tensor) -> tuple[Tensor, Tensor]:
+            found = self.model.predict(z, gamma)
+            return found.x_hat, found.r_hat
+
+        def along(v: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+            found = torch.func.jvp(estimates, (z,), (v,))
+            return found[0], found[1]
+
+        found, changes = torch.func.vmap(along, in_dims=1, out_dims=(0, 1))(v)
+        velocity, score = _flow_and_score(z, Estimates(*(part[0] for part in found)), gamma)
+        change, _ = _flow_and_score(
+            v.flatten(0, 1),
+            Estimates(*(part.flatten(0, 1) for part in changes)),
+            gamma.repeat_interleave(v.shape[1]),
+        )
+        slope = (v.flatten(0, 1) * change).flatten(1).sum(1)
+        return velocity, score, slope.reshape(v.shape[:2])
 
     def _reverse_derivative(
         self, z: Tensor, gamma: Tensor, v: Tensor
@@ -162,7 +176,11 @@ def flow_and_score(
         z: latents.
         gamma: their depths.
     """
-    found = model.predict(z, gamma)
+    return _flow_and_score(z, model.predict(z, gamma), gamma)
+
+
+def _flow_and_score(z: Tensor, found: Estimates, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """Both are linear in z and the estimates together."""
     point = SchedulePoint(gamma, torch.ones_like(gamma))
     velocity = reverse_drift(z, found, point, torch.zeros_like(gamma))
     return velocity, (expand(alpha(gamma), z) * found.x_hat - z) / expand(sigma2(gamma), z)

@@ -30,8 +30,8 @@ MUTANTS = [
     ),
     Mutant(
         FIELD,
-        "return velocity, score, (v * change).flatten(1).sum(1)",
-        "return velocity, score, 10 * (v * change).flatten(1).sum(1)",
+        "slope = (v.flatten(0, 1) * change).flatten(1).sum(1)",
+        "slope = 10 * (v.flatten(0, 1) * change).flatten(1).sum(1)",
         "a divergence ten times too large, which passes other libraries' tests",
         (f"{WORLDS}::test_exact_divergence_and_score",),
     ),
