@@ -113,8 +113,8 @@ def test_gradients_through_the_solve_and_by_the_adjoint(divergence):
     grads = {}
     solvers = {
         "adams": dc.Adams(gradient="solve", atol=1e-10),
-        "solve": dc.TorchDiffEqFixed("rk4", gradient="solve", steps=160),
-        "adjoint": dc.TorchDiffEqFixed("rk4", gradient="adjoint", steps=160),
+        "solve": dc.TorchDiffEqFixed("rk4", gradient="solve", steps=80),
+        "adjoint": dc.TorchDiffEqFixed("rk4", gradient="adjoint", steps=80),
         "dopri5": dc.TorchDiffEq("dopri5", gradient="adjoint", rtol=1e-9, atol=1e-9),
     }
     for name, solver in solvers.items():
