@@ -51,8 +51,8 @@ def _digits(kind: str) -> Config:
 def _mnist_small(kind: str) -> Config:
     return Config(
         data=DataConfig(name="mnist"),
-        encoder=_encoder(kind, "residual", "unet", width=32, halvings=1, patch=2),
-        network=NetworkConfig(kind="unet", options={"width": 64, "halvings": 1, "patch": 2}),
+        encoder=_encoder(kind, "residual", "unet", width=16, halvings=2),
+        network=NetworkConfig(kind="unet", options={"width": 32, "halvings": 2}),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(0.998,), clip=1.0),
         training=TrainingConfig(
             steps=6000,
