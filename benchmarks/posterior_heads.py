@@ -43,8 +43,7 @@ def main() -> None:
     times = seconds(steps, CPU, settings.rounds)
     costs = {kind: measure_cost(config, data) for kind, config in configs.items()}
     memory = {
-        kind: (cost.activation_bytes + cost.state_bytes) / 2**20
-        for kind, cost in costs.items()
+        kind: (cost.activation_bytes + cost.state_bytes) / 2**20 for kind, cost in costs.items()
     }
     print(f"{'':<12}{'seconds':>10}{'MiB':>8}")
     for kind in KINDS:
