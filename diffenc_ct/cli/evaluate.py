@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from diffenc_ct.calibration import Calibration
-from diffenc_ct.cli.likelihood import compare, fitted_tightness
+from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness
 from diffenc_ct.cli.options import (
     add_device,
     add_timeout,
@@ -28,7 +28,6 @@ from diffenc_ct.training.evaluation import (
     TERMS,
     baselines,
     evaluate,
-    importance_depths,
     report,
 )
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
@@ -148,6 +147,10 @@ def run(arguments: argparse.Namespace) -> int:
     opened.model.to(device)
     level = _noise_level(arguments, opened, data)
     with launched(device, timeout=arguments.process_timeout) as processes:
+        if arguments.likelihood == "ode" and arguments.depths != "low-discrepancy":
+            raise ValueError(
+                f"--depths {arguments.depths} is of bounds, of which --likelihood ode has none; leave it out"
+            )
         if arguments.likelihood:
             return compare(arguments, opened, data, images, processes)
         bound = _bound(arguments, level, calibration)
@@ -201,12 +204,7 @@ def _evaluate(
     calibration: Calibration | None,
     processes: Processes,
 ) -> int:
-    depths = None
-    if arguments.depths == "importance":
-        some = data.train[:256]
-        with progress("depths", len(some)) as shown:
-            work = Work(arguments.batch_size, shown, processes)
-            depths = importance_depths(opened.model, some, bound, work=work)
+    depths = fitted_depths(opened.model, data.train, bound, arguments, processes)
     with progress("evaluate", len(images)) as shown:
         evaluation = evaluate(
             opened.model,

@@ -16,7 +16,7 @@ from diffenc_ct.cli.progress import progress
 from diffenc_ct.cli.solvers import make_flow_solver
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Processes, Work, launched_rank
-from diffenc_ct.elbo import InfiniteDepth
+from diffenc_ct.elbo import Bound, Depths, InfiniteDepth
 from diffenc_ct.likelihood import (
     Dequantisation,
     Divergence,
@@ -30,7 +30,7 @@ from diffenc_ct.likelihood import (
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel
 from diffenc_ct.training.checkpoints import write_atomically
-from diffenc_ct.training.evaluation import evaluate
+from diffenc_ct.training.evaluation import evaluate, importance_depths
 from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
@@ -70,7 +70,8 @@ def compare(
     extra: dict[str, Any] = {}
     if which in ("elbo", "both"):
         fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
-        rows += elbo_rows(model, images, fitted, arguments, processes)
+        depths = fitted_depths(model, data.train, InfiniteDepth(), arguments, processes)
+        rows += elbo_rows(model, images, fitted, depths, arguments, processes)
         seen = rows[0].bits_per_dimension - rows[1].bits_per_dimension
         unit = fitted.dimensions * math.log(2)
         extra["gain"] = {
@@ -147,10 +148,29 @@ def fitted_tightness(
     return found
 
 
+def fitted_depths(
+    model: DiffEnc,
+    train: Tensor,
+    bound: Bound,
+    arguments: argparse.Namespace,
+    processes: Processes,
+    most: int = 256,
+) -> Depths | None:
+    """How --depths has t drawn: None for evenly, else by the loss of the first training examples."""
+    if arguments.depths != "importance":
+        return None
+    some = train[:most]
+    with progress("depths", len(some)) as shown:
+        work = Work(arguments.batch_size, shown, processes)
+        # Other draws than those of the evaluation, which may be of the same images.
+        return importance_depths(model, some, bound, seed=arguments.seed + 1, work=work)
+
+
 def elbo_rows(
     model: DiffEnc,
     images: Tensor,
     fitted: Tightness,
+    depths: Depths | None,
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> list[Row]:
@@ -167,6 +187,7 @@ def elbo_rows(
                 images,
                 InfiniteDepth(level),
                 draws=_DRAWS_A_SOLVE * arguments.draws,
+                depths=depths,
                 seed=arguments.seed,
                 work=Work(arguments.batch_size, shown, processes),
             )

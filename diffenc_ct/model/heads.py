@@ -105,9 +105,7 @@ class Heads(nn.Module):
         Args:
             network: in the place of `self.network`, with the same outputs.
         """
-        other = copy.copy(self)
-        other._modules = {**self._modules, "network": network}
-        return other
+        return copy.deepcopy(self, {id(self.network): network})
 
     def traces(self, z: Data, gamma: Gammas) -> Traces | None:
         """tr dx_hat/dz and tr dr_hat/dz where they are known in closed form, else None."""

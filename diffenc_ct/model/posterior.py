@@ -26,7 +26,7 @@ and flows: derived here.
 from abc import abstractmethod
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import Encoder, Encoding
@@ -57,16 +57,12 @@ class _BayesHeads(Heads):
         super().__init__()
         self.network, self.parameters_of_value = network, parameters
         self.free, self.paired = free, paired
+        self.tells_apart = paired
 
     @property
     def outputs(self) -> int:
         """How many outputs of the network a value has: its distribution's parameters, u and w."""
         return self.parameters_of_value + self.free + self.paired
-
-    @property
-    def tells_apart(self) -> bool:  # type: ignore[override]
-        """Whether there is an output w."""
-        return self.paired
 
     def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         """x_hat and r_hat."""
@@ -249,8 +245,8 @@ class MixturePosterior(_BayesHeads):
 
 
 def log_histogram(
-    data: Float[Tensor, "examples *data"] | Tensor, levels: int, *, each: str = "value"
-) -> Tensor:
+    data: Integer[Tensor, "examples *data"], levels: int, *, each: str = "value"
+) -> Float[Tensor, "*values levels"]:
     """ln of the share of every level, one added to every count.
 
     Args:

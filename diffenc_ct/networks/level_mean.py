@@ -62,9 +62,8 @@ def level_mean(
     device = s.device.type
     known = torch.amp.is_autocast_available(device)  # "meta" has no autocast to switch off
     with torch.autocast(device, enabled=False) if known else nullcontext():
-        if (
-            torch.compiler.is_compiling()
-        ):  # it traces no derivatives by hand, and fuses passes itself
+        # The compiler traces no derivatives by hand, and fuses passes itself.
+        if torch.compiler.is_compiling():
             p, d = _probabilities(c, s, g, r, prior, x, phi)
             return (p * d).sum(-1)
         mean: Tensor = _LevelMean.apply(c, s, g, r, prior, x, phi)[0]
@@ -139,17 +138,13 @@ class _LevelMean(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         size = info.batch_size
-        if any(
-            dim is not None for dim in in_dims[4:]
-        ):  # several models at once, each with levels of its own
-            rows = zip(
-                *(
-                    a.unbind(dim) if dim is not None else [a] * size
-                    for a, dim in zip(inputs, in_dims, strict=True)
-                ),
-                strict=True,
-            )
-            found = [_LevelMean.apply(*row) for row in rows]
+        # Several models at once, each with levels of its own.
+        if any(dim is not None for dim in in_dims[4:]):
+            columns = [
+                [a] * size if dim is None else a.unbind(dim)
+                for a, dim in zip(inputs, in_dims, strict=True)
+            ]
+            found = [_LevelMean.apply(*row) for row in zip(*columns, strict=True)]
             return (torch.stack([m for m, _ in found]), torch.stack([v for _, v in found])), (0, 0)
         each = [
             (a.movedim(dim, 0) if dim is not None else a.expand(size, *a.shape)).flatten(0, 1)

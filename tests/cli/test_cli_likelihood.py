@@ -55,6 +55,19 @@ def test_fit_head_then_every_bound(run, capsys):
     )
 
 
+def test_depths_by_importance_are_those_of_the_bounds(run, capsys):
+    """Other draws of the same bound; a table without bounds has nothing to draw."""
+    even, dense = (
+        evaluate(run, "--likelihood", "elbo", "--depths", depths)["rows"][0]["mean"]
+        for depths in ("low-discrepancy", "importance")
+    )
+    assert dense != even and math.isclose(dense, even, rel_tol=0.5)
+    capsys.readouterr()
+    refused = ["--likelihood", "ode", "--depths", "importance"]
+    assert main(["evaluate", str(run), "--examples", "6", *refused]) == 2
+    assert "--depths importance is of bounds" in capsys.readouterr().err
+
+
 def test_the_optimal_noise_level_is_fitted_once(run, capsys):
     path = run / "tightness.json"
     path.unlink(missing_ok=True)
