@@ -70,7 +70,7 @@ def configuration(variant: str, base: Config, data: Dataset, stretch: float) -> 
         wanted = count_parameters(build_model(replace(base, {"encoder.kind": "residual"}), data))
         while count_parameters(build_model(config, data)) < wanted:
             options = config.network.options
-            wider = {**options, "width": int(options["width"]) + 8}
+            wider = {**options, "width": int(options["width"]) + 4}
             config = replace(config, {"network.options": wider})
     return config
 

@@ -28,7 +28,7 @@ class UNet(nn.Module):
     Args:
         channels: of z.
         out_channels: of the output; `channels` unless given.
-        width: of the body's first level, a multiple of 8.
+        width: of the body's first level, a multiple of 4, at least 8.
         halvings: how often the body halves its resolution; the attention is behind the last one.
         blocks: residual blocks a level and direction.
         doubling: each level is twice as wide as the one above.
@@ -63,8 +63,8 @@ class UNet(nn.Module):
         bounded: bool = False,
     ) -> None:
         super().__init__()
-        if width < 8 or width % 8:
-            raise ValueError(f"width={width} must be a multiple of 8")
+        if width < 8 or width % 4:
+            raise ValueError(f"width={width} must be a multiple of 4, at least 8")
         if halvings < 1 or blocks < 1 or patch < 1:
             raise ValueError(
                 f"halvings={halvings}, blocks={blocks} and patch={patch} must be at least 1"
@@ -75,7 +75,7 @@ class UNet(nn.Module):
         inputs = channels * (5 if features else 1) * patch**2
         outputs = (channels if out_channels is None else out_channels) * patch**2
         # Groups of one channel would take away what the depth adds to it.
-        groups = 8 if width > 8 else 2
+        groups = 2 if width == 8 else 4 if width % 8 else 8
         self.embed = SmoothDepthEmbedding(width, gamma_range)
         self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
         self.body = PooledBody(
