@@ -133,6 +133,7 @@ class Posterior(_BayesHeads):
         levels: V of the data.
         functions: how many functions over the levels the logits are made of, beside those of the end levels.
         basis: "cosines", "hats", or "free" for a logit a level.
+        ends: how many levels at either end have a function of their own.
         free: whether there is an output u.
         paired: whether there is an output w, so that the probability flow is exact with any encoder.
         prior: b, (V,), or (channels, ..., V) of shapes that broadcast to an example's; None for 0.
@@ -159,11 +160,12 @@ class Posterior(_BayesHeads):
         *,
         functions: int = 24,
         basis: Basis = "cosines",
+        ends: int = 8,
         free: bool = True,
         paired: bool = False,
         prior: Float[Tensor, "*values levels"] | None = None,
     ) -> None:
-        phi = level_functions(levels, functions, basis)
+        phi = level_functions(levels, functions, basis, ends=ends)
         super().__init__(network, len(phi), free=free, paired=paired)
         prior = torch.zeros(levels) if prior is None else prior
         if prior.shape[-1] != levels:
@@ -179,11 +181,12 @@ class Posterior(_BayesHeads):
         *,
         functions: int = 24,
         basis: Basis = "cosines",
+        ends: int = 8,
         free: bool = True,
         paired: bool = False,
     ) -> int:
         """How many outputs the network must have for each value."""
-        return len(level_functions(levels, functions, basis)) + free + paired
+        return len(level_functions(levels, functions, basis, ends=ends)) + free + paired
 
     def _mean(self, parameters: Parameters, s: Data, g: Gammas, near: Data) -> Data:
         x, phi, prior = (part.to(s.dtype) for part in (self.x, self.phi, self.prior))

@@ -16,12 +16,12 @@ from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, concatenate, each
 def noise_aware_features(
     z: Float[Tensor, "batch channels *sides"],
     gamma: Float[Tensor, " batch"],
-    octaves: tuple[int, int],
+    octaves: tuple[float, ...],
     scale: float = 1.0,
 ) -> Float[Tensor, "batch features *sides"]:
     """E[sin w x], E[cos w x] given z = alpha x + sigma eps alone (a flat prior on x):
 
-        exp(-w^2 exp(gamma)/2) (sin, cos)(w z/alpha),      w = 2 pi 2^k scale,   k = octaves[0] .. octaves[1] - 1
+        exp(-w^2 exp(gamma)/2) (sin, cos)(w z/alpha),      w = 2 pi 2^k scale,   k of range(*octaves)
 
     They speak where the noise lets a lattice of that spacing be seen, and are silent elsewhere, where features of z
     itself are random phases. Theorem: encoders.noise_aware_features.
@@ -29,8 +29,8 @@ def noise_aware_features(
     Args:
         z: latents.
         gamma: their depths.
-        octaves: the lowest k, and one more than the highest.
-        scale: levels/256 makes the two highest of (6, 8) those of the lattice of the levels.
+        octaves: the lowest k, an end that is left out, and the step if it is not 1.
+        scale: levels/256 makes k = 6 alternate from level to level, and k = 7 return at each.
 
     Returns:
         (batch, 2 channels octaves, *sides): all sines first, each channel's frequencies next to each other.

@@ -19,6 +19,9 @@ from diffenc_ct.networks.features import SmoothDepthEmbedding, noise_aware_featu
 from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, each
 from diffenc_ct.networks.norm_silu import norm_silu
 
+# Of the features: from two turns over the data's range to one from level to level, in half octaves.
+OCTAVES = (0.0, 7.5, 0.5)
+
 
 class UNet(nn.Module):
     """net(z, gamma) on (batch, channels, height, width), zero at first.
@@ -34,7 +37,8 @@ class UNet(nn.Module):
         doubling: each level is twice as wide as the one above.
         patch: squares of patch x patch pixels are one position of the body's first level.
         dropout: the share that training drops.
-        features: whether the network sees noise-aware Fourier features of z (plain heads need them).
+        features: whether the network sees noise-aware Fourier features of z, from coarse to the levels' own lattice:
+            without them differences between neighbours that are small beside the data's range are hard to see.
         levels: of the data, None for reals; the features' scale.
         gamma_range: the gammas mapped to 0 and 1 by the depth embedding.
         bounded: ends in tanh, as encoders' networks should.
@@ -57,7 +61,7 @@ class UNet(nn.Module):
         doubling: bool = True,
         patch: int = 1,
         dropout: float = 0.0,
-        features: bool = False,
+        features: bool = True,
         levels: int | None = 256,
         gamma_range: tuple[float, float] = (-13.3, 5.0),
         bounded: bool = False,
@@ -72,7 +76,7 @@ class UNet(nn.Module):
         self.patch, self.features, self.bounded = patch, features, bounded
         self.takes_jets = not features  # those depend on gamma themselves: forward mode knows them
         self.scale = 1.0 if levels is None else levels / 256
-        inputs = channels * (5 if features else 1) * patch**2
+        inputs = channels * (1 + 2 * len(torch.arange(*OCTAVES)) * features) * patch**2
         outputs = (channels if out_channels is None else out_channels) * patch**2
         # Groups of one channel would take away what the depth adds to it.
         groups = 2 if width == 8 else 4 if width % 8 else 8
@@ -106,7 +110,7 @@ class UNet(nn.Module):
         h = z
         if self.features:
             assert not isinstance(gamma, Jet)  # see takes_jets
-            h = torch.cat([z, noise_aware_features(z, gamma, (6, 8), self.scale)], dim=1)
+            h = torch.cat([z, noise_aware_features(z, gamma, OCTAVES, self.scale)], dim=1)
         if self.patch > 1:
             if z.shape[2] % self.patch or z.shape[3] % self.patch:
                 raise ValueError(

@@ -4,7 +4,8 @@
     "hats"      piecewise linear B-splines on n + 1 equal pieces without the first, which a constant makes up for
     "free"      every level its own: a logit each
 
-and, beside cosines and hats, one function for either end level, for black and white are often levels of their own.
+and, beside cosines and hats, one function for each of some levels at either end, for the darkest and the brightest are
+often levels of their own (the white of a scanner is 252 on one page and 254 on the next).
 A constant is not among them, for the logits' common part changes nothing.
 """
 
@@ -19,30 +20,33 @@ Basis = Literal["cosines", "hats", "free"]
 
 
 def level_functions(
-    levels: int, count: int = 24, basis: Basis = "cosines"
+    levels: int, count: int = 24, basis: Basis = "cosines", *, ends: int = 8
 ) -> Float[Tensor, "functions {levels}"]:
     """The functions at the levels.
 
     Args:
         levels: V.
-        count: n, how many without the ends'; with V - 2 or more every logit is free.
+        count: n, how many without the ends'.
         basis: "cosines", "hats" or "free".
+        ends: how many levels at either end have a function of their own.
 
     Returns:
-        (functions, levels), float32.
+        (functions, levels), float32. Where they would be as many as the levels, every logit is free.
 
     Raises:
-        ValueError: for an unknown basis or no function.
+        ValueError: for an unknown basis, no function, or less than no level at the ends.
 
     Example:
         >>> level_functions(256).shape, level_functions(4).shape
-        (torch.Size([26, 256]), torch.Size([4, 4]))
+        (torch.Size([40, 256]), torch.Size([4, 4]))
     """
     if basis not in get_args(Basis):
         raise ValueError(f"basis={basis!r}; choose one of {', '.join(map(repr, get_args(Basis)))}")
     if count < 1:
         raise ValueError(f"functions={count}; at least one is needed")
-    if basis == "free" or count + 2 >= levels:
+    if ends < 0:
+        raise ValueError(f"ends={ends}; it cannot be negative")
+    if basis == "free" or count + 2 * ends >= levels:
         return torch.eye(levels)
     k = torch.arange(levels, dtype=torch.float64)
     j = torch.arange(1, count + 1, dtype=torch.float64)[:, None]
@@ -50,6 +54,5 @@ def level_functions(
         smooth = math.sqrt(2) * torch.cos(math.pi * j * (k + 0.5) / levels)
     else:
         smooth = (1 - (k / (levels - 1) * count - j).abs()).clamp(min=0)
-    ends = torch.zeros(2, levels, dtype=torch.float64)
-    ends[0, 0] = ends[1, -1] = 1.0
-    return torch.cat([smooth, ends]).float()
+    own = torch.eye(levels, dtype=torch.float64)
+    return torch.cat([smooth, own[:ends], own[levels - ends :]]).float()

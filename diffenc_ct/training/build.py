@@ -5,8 +5,9 @@ A part's constructor is given the options of the configuration and, of the facts
     channels and height of images; dimensions (the number of values of an example); shape; levels;
     gamma_range (where the schedule starts and ends); out_channels and outputs, twice the data's for paired heads;
     network (for an encoder that has one); bounded=True (for an encoder's network)
-    features and fourier (whether a network sees Fourier features of z) and residual (whether z is added to its output):
-    True where it is read as v, x or eps, False for posterior heads, which need neither, and for an encoder's network
+    features (whether a network sees noise-aware Fourier features of z): True for heads, False for an encoder
+    fourier (whether it sees Fourier features of z itself) and residual (whether z is added to its output): True where
+    it is read as v, x or eps, False for posterior heads, which need neither, and for an encoder's network
     gamma_min (for a schedule of data of V levels): -2 ln(3 V) to one decimal, which puts sigma_0 at a sixth of
     the levels' distance; the paper's -13.3 at V = 256
 
@@ -183,7 +184,7 @@ def _heads(config: Config, facts: dict[str, Any], prior: Tensor | None) -> Heads
             f"model.head_options are posterior heads'; prediction {part.prediction!r} has none"
         )
     facts = facts | {"out_channels": outputs * shape[0], "outputs": outputs * facts["dimensions"]}
-    facts |= dict.fromkeys(("features", "fourier", "residual"), not posterior)
+    facts |= {"features": True} | dict.fromkeys(("fourier", "residual"), not posterior)
     network = _network("network", config.network, facts, {"auto": "unet", "authors": "score-unet"})
     if posterior:
         known = {"network": network, "levels": levels, "paired": paired, "prior": prior}

@@ -37,7 +37,7 @@ def unet():
 
 
 def halving_unet():
-    return dc.networks.UNet(1, width=8, halvings=1, patch=2, bounded=True)
+    return dc.networks.UNet(1, width=8, halvings=1, patch=2, bounded=True, features=False)
 
 
 def posterior(shape):

@@ -16,10 +16,10 @@ from tests.strategies import close, normal, randomise, seeds
 
 F64 = torch.float64
 OPTIONS = {
-    "plain": {},
-    "patches": {"patch": 2, "halvings": 1},
-    "bounded": {"bounded": True, "blocks": 2},
-    "features": {"features": True, "halvings": 1, "doubling": False},
+    "plain": {"features": False},
+    "patches": {"features": False, "patch": 2, "halvings": 1},
+    "bounded": {"features": False, "bounded": True, "blocks": 2},
+    "features": {"halvings": 1, "doubling": False},
 }
 options = pytest.mark.parametrize("name", OPTIONS)
 
@@ -127,7 +127,7 @@ def test_bounded_outputs_stay_in_the_unit_interval(seed):
 def test_patches_are_positions():
     """Pixels (2i + a, 2j + b) are the channels 2a + b of position (i, j), and go back there."""
     net, (z, gamma) = network("patches"), inputs(7)
-    plain = UNet(4, width=8, halvings=1).double()
+    plain = UNet(4, width=8, halvings=1, features=False).double()
     plain.load_state_dict(net.state_dict())
     grouped = plain(torch.nn.functional.pixel_unshuffle(z, 2), gamma)
     out = net(z, gamma)
@@ -183,14 +183,16 @@ def test_features_show_what_they_are_of():
     net = network("features", channels=2, levels=16)
     net.conv_in.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     net(z, gamma)
-    close(seen[0], torch.cat([z, noise_aware_features(z, gamma, (6, 8), 16 / 256)], 1))
+    octaves = (0, 7.5, 0.5)
+    close(seen[0], torch.cat([z, noise_aware_features(z, gamma, octaves, 16 / 256)], 1))
+    assert seen[0].shape[1] == 2 * (1 + 2 * 15)
     assert UNet(1, width=8, levels=None).scale == 1
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 12}, "width=12"),
+        ({"width": 14}, "width=14"),
         ({"width": 0}, "width=0"),
         ({"halvings": 0}, "halvings=0"),
         ({"blocks": 0}, "blocks=0"),
