@@ -3,9 +3,9 @@
     python benchmarks/posterior_heads.py [--batch-size 64] [--threads 2]
 
 VDM on random images of MNIST's size and 256 levels: the network of the preset mnist-small-vdm with its posterior head
-(24 cosines, 8 levels at either end, u), and with one output that is read as v. Steps take turns, medians are told; memory is that of
-weights, moments, gradients and of what the backward pass keeps. The last line is JSON: {"time_ratio", "memory_ratio"},
-posterior over plain.
+(24 cosines, 8 levels at either end, u), and with one output that is read as v. Steps take turns, medians are told;
+memory is that of weights, moments, gradients and of what the backward pass keeps. The last line is JSON:
+{"time_ratio", "memory_ratio"}, posterior over plain.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from diffenc_ct.calibration import CalibrationOptions, calibrate
-from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
+from diffenc_ct.cli.options import add_data, add_device, data_of, output_path, use_device
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.runs import open_run
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    add_data(parser)
     parser.add_argument("--out", help="where to write (default RUN/calibration.json)")
     add_device(parser)
 
@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Calibrate, print, write."""
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-    data = load_data(opened.config.data, root=arguments.data_root)
-    opened.check(data)
+    data = data_of(opened, arguments)
     if arguments.examples < 16:
         raise ValueError(f"--examples {arguments.examples}; give at least 16")
     path = output_path(arguments.out, opened.folder, "calibration.json")

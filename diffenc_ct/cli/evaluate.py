@@ -9,10 +9,11 @@ from torch import Tensor
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness
 from diffenc_ct.cli.options import (
+    add_data,
     add_device,
     add_timeout,
+    data_of,
     load_calibration,
-    load_data,
     output_path,
     use_device,
 )
@@ -127,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=250, help="examples at a time (default 250)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
-    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    add_data(parser)
     parser.add_argument(
         "--out",
         help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it",
@@ -140,8 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, write."""
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-    data = load_data(opened.config.data, root=arguments.data_root)
-    opened.check(data)
+    data = data_of(opened, arguments)
     calibration = _calibration(arguments, opened)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
     opened.model.to(device)

@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from diffenc_ct.cli.options import add_device, load_data, use_device
+from diffenc_ct.cli.options import add_data, add_device, data_of, use_device
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.heads import VARIANTS, HeadFitting, fit_head, save_head
 from diffenc_ct.training.runs import open_run
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of batches and noise (default 0)")
-    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    add_data(parser)
     add_device(parser)
 
 
@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit and write."""
     device = use_device(arguments)
     opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-    data = load_data(opened.config.data, root=arguments.data_root)
-    opened.check(data)
+    data = data_of(opened, arguments)
     model = opened.model.to(device)
     fitting = HeadFitting(
         arguments.variant, arguments.steps, arguments.batch_size, arguments.learning_rate

@@ -55,6 +55,33 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
     return device
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """--data and --data-root, of commands that read a run's data again."""
+    parser.add_argument(
+        "--data",
+        help="in the place of the run's: where a folder of images or a file of arrays lies",
+    )
+    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+
+
+def data_of(opened: OpenedRun, arguments: argparse.Namespace) -> Dataset:
+    """The data of a run, from where --data and --data-root say.
+
+    Args:
+        opened: the run.
+        arguments: as given.
+    Raises:
+        ValueError: for data of another kind than the model was trained on.
+        FileNotFoundError: there are none.
+    """
+    config = opened.config.data
+    if arguments.data is not None:
+        config = config.model_copy(update={"name": arguments.data})
+    data = load_data(config, root=arguments.data_root)
+    opened.check(data)
+    return data
+
+
 def load_data(config: DataConfig, *, root: str | None = None) -> Dataset:
     """The data set of a configuration, from another root where one is given."""
     return load_dataset(**config.model_dump() | {"root": root or config.root})

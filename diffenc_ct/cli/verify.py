@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct._extras import require
-from diffenc_ct.cli.options import add_device, load_data, output_path, use_device
+from diffenc_ct.cli.options import add_data, add_device, data_of, output_path, use_device
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.schedules import LinearSchedule
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
     parser.add_argument("--seed", type=int, default=0, help="seed of data and noise (default 0)")
-    parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    add_data(parser)
     parser.add_argument("--out", help="where to write the JSON; the figure goes beside it")
     add_device(parser)
 
@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-        data = load_data(opened.config.data, root=arguments.data_root)
-        opened.check(data)
+        data = data_of(opened, arguments)
         model, x, folder = opened.model, data.test[: arguments.examples or 32], opened.folder
     result = verify(
         model,

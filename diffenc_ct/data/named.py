@@ -86,7 +86,8 @@ def _load(name: str, root: Path, levels: int | None, download: bool, patch: int 
     path = Path(name)
     if patch is not None and (name in _LOADERS or not path.is_dir()):
         raise ValueError(
-            f"data {name!r} is no folder of images, from which patches are cut; leave out --patch {patch}"
+            f"data {name!r} is no folder of images, from which patches are cut: name one (--data FOLDER), "
+            f"or leave out --patch {patch}"
         )
     if name in _LOADERS:
         data = _LOADERS[name](root, download)

@@ -238,6 +238,35 @@ def test_bad_input_is_one_line_that_names_it(run, tmp_path, capsys):
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def test_data_that_moved_are_named(images, tmp_path, capsys):
+    """Elsewhere, the same numbers; other test images, others; and what the model cannot take is refused."""
+
+    def total(data):
+        arguments = [
+            "evaluate",
+            str(images),
+            "--data",
+            str(data),
+            "--out",
+            str(tmp_path / "e.json"),
+        ]
+        assert main([*arguments, "--device", "cpu"]) == 0
+        assert str(data) in capsys.readouterr().out
+        written = json.loads((tmp_path / "e.json").read_text())
+        return written["bits_per_dimension"]["total"]["mean"]
+
+    values = np.load(images.parent / "data.npy")
+    np.save(tmp_path / "moved.npy", values)
+    assert total(tmp_path / "moved.npy") == total(images.parent / "data.npy")
+    np.save(tmp_path / "other.npy", 4 - values)
+    assert total(tmp_path / "other.npy") != total(tmp_path / "moved.npy")
+    np.save(tmp_path / "wide.npy", values.reshape(20, 1, 8, 16))
+    for command in ("evaluate", "calibrate", "fit-head", "verify"):
+        line = fails(capsys, command, images, "--data", tmp_path / "wide.npy")
+        assert "(1, 8, 16)" in line and "(1, 8, 8)" in line
+        assert "nowhere" in fails(capsys, command, images, "--data", "nowhere")
+
+
 def test_evaluating_on_data_of_another_kind_is_refused(images, capsys):
     np.save(images.parent / "data.npy", np.zeros((9, 1, 6, 6), np.uint8) + 4)
     assert "shape (1, 8, 8)" in fails(capsys, "evaluate", images)

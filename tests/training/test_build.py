@@ -161,3 +161,20 @@ def test_fourier_features_repeat_from_level_to_level(levels):
         assert torch.allclose(fast, fast[:1].expand_as(fast), atol=1e-9)
     for slow in (slow_sin, slow_cos):
         assert torch.allclose(slow[1:], -slow[:-1], atol=1e-9)
+
+
+@pytest.mark.parametrize("prediction", ["posterior", "v"])
+def test_features_are_for_heads(prediction):
+    """Their networks see z and 15 pairs of features, an encoder's the data alone, in one go with their rate."""
+    network = {"kind": "unet", "options": {"width": 8, "halvings": 1}}
+    config = Config.from_dict(
+        {
+            "data": {"name": "digits"},
+            "encoder": {"kind": "residual", "network": network},
+            "network": network,
+            "model": {"prediction": prediction},
+        }
+    )
+    model = build_model_for(config, (1, 8, 8), 17)
+    assert model.heads.network.conv_in.in_channels == 31
+    assert model.encoder.network.conv_in.in_channels == 1 and model.encoder.network.takes_jets
