@@ -61,8 +61,7 @@ def configuration(variant: str, base: Config, data: Dataset, stretch: float) -> 
         changes["encoder.kind"] = {"residual": "residual", "diffenc": "trainable"}[kind]
     if how == "optimal":
         changes["training.noise_level"] = "optimal"
-    if how == "paired":
-        changes["model.heads"] = "paired"
+    changes["model.heads"] = "paired" if how == "paired" else "single"
     if how == "long":
         changes["training.steps"] = round(base.training.steps * stretch)
     config = replace(base, changes)

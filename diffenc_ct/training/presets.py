@@ -24,6 +24,10 @@ from diffenc_ct.training.config import (
 from diffenc_ct.training.settings import suggest
 
 
+# The terms of small variance on an eighth of a batch.
+_FRACTIONS = {"ends_fraction": 0.125, "rate_fraction": 0.125}
+
+
 def _encoder(kind: str, diffenc: str, network: str, **options: Any) -> EncoderConfig:
     kinds = {"vdm": "identity", "nt": "non-trainable", "diffenc": diffenc}
     if kind != "diffenc":
@@ -32,13 +36,15 @@ def _encoder(kind: str, diffenc: str, network: str, **options: Any) -> EncoderCo
 
 
 def _small(kind: str, data: DataConfig, network: dict[str, Any], **training: Any) -> Config:
-    """For two cores: a U-Net with posterior heads; if it is DiffEnc, one of half the width for its residual encoder."""
+    """For two cores: a U-Net with posterior heads; if it is DiffEnc, one of half the width for its residual encoder,
+    and paired heads, which its probability flow needs."""
     half = network | {"width": network["width"] // 2}
     rate = training.pop("ema")
     return Config(
         data=data,
         encoder=_encoder(kind, "residual", "unet", **half),
         network=NetworkConfig(kind="unet", options=network),
+        model=ModelConfig(heads="paired" if kind == "diffenc" else "single"),
         optimizer=OptimizerConfig(learning_rate=2e-3, decay="cosine", ema=(rate,), clip=1.0),
         training=TrainingConfig(**training),
     )
@@ -52,6 +58,7 @@ def _digits(kind: str) -> Config:
         ema=0.999,
         steps=1500,
         batch_size=64,
+        **_FRACTIONS,
         log_every=25,
         eval_every=500,
         eval_examples=360,
@@ -59,13 +66,12 @@ def _digits(kind: str) -> Config:
     )
 
 
-# Of images that take longer: evaluated and saved less often, the terms of small variance on an eighth of a batch.
+# Of images that take longer: evaluated and saved less often.
 _LONGER: dict[str, Any] = {
     "ema": 0.998,
     "steps": 6000,
     "batch_size": 32,
-    "ends_fraction": 0.125,
-    "rate_fraction": 0.125,
+    **_FRACTIONS,
     "log_every": 50,
     "eval_every": 2000,
     "eval_examples": 1000,
@@ -79,7 +85,7 @@ def _mnist_small(kind: str) -> Config:
 
 def _photographs(kind: str) -> Config:
     data = DataConfig(name="photographs", patch=16)
-    return _small(kind, data, {"width": 64, "halvings": 2}, depths="importance", **_LONGER)
+    return _small(kind, data, {"width": 48, "halvings": 2}, depths="importance", **_LONGER)
 
 
 def _paper(data: str, kind: str) -> Config:
