@@ -23,7 +23,6 @@ from diffenc_ct.training.config import (
 )
 from diffenc_ct.training.settings import suggest
 
-
 # The terms of small variance on an eighth of a batch.
 _FRACTIONS = {"ends_fraction": 0.125, "rate_fraction": 0.125}
 
