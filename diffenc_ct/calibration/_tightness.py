@@ -28,7 +28,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.distributed import Work
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Errors,
@@ -193,23 +193,21 @@ def tightness(
     if len(data) < 2 or depths < 2:
         raise ValueError(f"{len(data)} examples, depths={depths}: both must be at least 2")
     work = Work(250) if work is None else work
-    training = model.training
-    model.eval()
     moments = torch.empty(len(data), depths, 3, dtype=torch.float64)
-    for start in range(0, len(data), work.batch_size):
-        x = model.scale(data[start : start + work.batch_size])
-        first, last = (model.schedule.at(end, x).gamma for end in (0.0, 1.0))
-        table = first + (last - first) * torch.linspace(
-            0, 1, depths, dtype=x.dtype, device=x.device
-        )
-        for j, depth in enumerate(table):
-            gamma, noise = depth.expand(len(x)), normal_like(x, generator)
-            encoding = model.encoder(x, gamma)
-            z = marginal(encoding.value, gamma).sample(noise=noise)
-            found = squares(model.errors(z, noise, encoding, gamma))
-            moments[start : start + len(x), j] = torch.stack(found, 1).cpu()
-        work.progress(len(x))
-    model.train(training)
+    with evaluating(model):
+        for start in range(0, len(data), work.batch_size):
+            x = model.scale(data[start : start + work.batch_size])
+            first, last = (model.schedule.at(end, x).gamma for end in (0.0, 1.0))
+            table = first + (last - first) * torch.linspace(
+                0, 1, depths, dtype=x.dtype, device=x.device
+            )
+            for j, depth in enumerate(table):
+                gamma, noise = depth.expand(len(x)), normal_like(x, generator)
+                encoding = model.encoder(x, gamma)
+                z = marginal(encoding.value, gamma).sample(noise=noise)
+                found = squares(model.errors(z, noise, encoding, gamma))
+                moments[start : start + len(x), j] = torch.stack(found, 1).cpu()
+            work.progress(len(x))
     return _summarise(moments, table.double().cpu(), x[0].numel())
 
 

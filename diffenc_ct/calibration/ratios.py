@@ -22,7 +22,7 @@ from diffenc_ct.calibration.products import Products, squared_difference
 from diffenc_ct.calibration.tables import Kept
 from diffenc_ct.elbo import mean_difference
 from diffenc_ct.encoders import Encoding
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Estimates,
@@ -207,8 +207,9 @@ def step_excess(
         generator: of the noise.
     """
     sums = [torch.zeros(())] * (len(grid) - 1)
-    for step, _, squares in _squares(model, data, grid, noise_level, batch_size, generator):
-        sums[step] = sums[step] + squares.sum(0)
+    with evaluating(model):
+        for step, _, squares in _squares(model, data, grid, noise_level, batch_size, generator):
+            sums[step] = sums[step] + squares.sum(0)
     return torch.stack(sums) / len(data)
 
 
@@ -237,9 +238,10 @@ def fit_values(
         generator: of the noise.
     """
     sums, counts = (torch.zeros_like(ratio.values) for _ in range(2))
-    for step, x_hat, squares in _squares(model, data, grid, noise_level, batch_size, generator):
-        cell = torch.searchsorted(ratio.edges[step].to(x_hat), x_hat.flatten()).cpu()
-        add = binning(cell, counts.shape[1])
-        sums[step] += add(squares.flatten().cpu())
-        counts[step] += add(torch.ones(len(cell)))
+    with evaluating(model):
+        for step, x_hat, squares in _squares(model, data, grid, noise_level, batch_size, generator):
+            cell = torch.searchsorted(ratio.edges[step].to(x_hat), x_hat.flatten()).cpu()
+            add = binning(cell, counts.shape[1])
+            sums[step] += add(squares.flatten().cpu())
+            counts[step] += add(torch.ones(len(cell)))
     return ratio.fitted(sums, counts)

@@ -23,7 +23,7 @@ from diffenc_ct.calibration.products import Products, squared_difference
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import uniform_grid
 from diffenc_ct.encoders import Encoding
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import AnyNoiseLevel, as_noise_level, marginal, normal_like
 from diffenc_ct.schedules import snr
 
@@ -268,10 +268,11 @@ def _some(
 
 def _evaluate(model: DiffEnc, x: Tensor, gamma: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     """e, r, x_t and x_t' of each row, (rows, d), float64."""
-    encoding = model.encoder(x, gamma)
-    z = marginal(encoding.value, gamma).sample(noise=noise)
-    # With x_t' = 0 the second error is -r_hat itself.
-    still = Encoding(encoding.value, torch.zeros_like(encoding.value))
-    errors = model.errors(z, noise, still, gamma)
+    with evaluating(model):
+        encoding = model.encoder(x, gamma)
+        z = marginal(encoding.value, gamma).sample(noise=noise)
+        # With x_t' = 0 the second error is -r_hat itself.
+        still = Encoding(encoding.value, torch.zeros_like(encoding.value))
+        errors = model.errors(z, noise, still, gamma)
     values = (errors.x, -errors.r, encoding.value, encoding.rate)
     return tuple(v.flatten(1).double() for v in values)

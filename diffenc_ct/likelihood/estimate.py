@@ -36,7 +36,7 @@ from diffenc_ct.likelihood.flow import (
 )
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.likelihood.solver import FlowSolver
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ def log_likelihood(
             )
             return latent.log_weight + density.log_prob, density
 
-    parts = work.processes.spread(
-        solve, [torch.arange(count)[i : i + batch_size] for i in range(0, count, batch_size)]
-    )
+    with evaluating(model):
+        parts = work.processes.spread(
+            solve, [torch.arange(count)[i : i + batch_size] for i in range(0, count, batch_size)]
+        )
     result = _combine(parts, kind, model.heads.tells_apart)
     solver.refuse_failures(result.status)
     return result

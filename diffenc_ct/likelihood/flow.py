@@ -21,7 +21,7 @@ from diffenc_ct.likelihood.adams import Adams
 from diffenc_ct.likelihood.divergence import Divergence, Exact
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.likelihood.solver import FlowProblem, FlowSolver, Solution
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 
 # log density of z_1, (batch, *data) -> (batch,), in nats.
 Prior = Callable[[Tensor], Tensor]
@@ -175,7 +175,7 @@ def solve_density(
         progress: called with the number of examples that came to an end.
     """
     field = divergence.field(model, z, seeds)
-    with torch.set_grad_enabled(solver.differentiable):
+    with evaluating(model), torch.set_grad_enabled(solver.differentiable):
         start, end = (model.schedule.at(t, z).gamma for t in (0.0, 1.0))
         if inverse:
             start, end = end, start

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 
 
 def as_values(x: Shaped[Tensor, "*shape"], levels: int | None) -> Float[Tensor, "*shape"]:
@@ -34,4 +34,5 @@ def encodings(
     """
     x = model.scale(images.to(next(model.parameters()).device))
     gammas = [model.schedule.at(t, x).gamma for t in torch.linspace(0, 1, depths).tolist()]
-    return torch.stack([model.encoder.encode(x, gamma.expand(len(x))) for gamma in gammas], 1)
+    with evaluating(model):
+        return torch.stack([model.encoder.encode(x, gamma.expand(len(x))) for gamma in gammas], 1)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.distributed import Work
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.sampling.exponential import Exponential
 from diffenc_ct.sampling.problem import Grid, ImageNoise, Problem
 from diffenc_ct.sampling.solver import Solver
@@ -135,7 +135,8 @@ def sample(
         return z, z_0, problem.evaluated_images, problem.path
 
     began = time.perf_counter()
-    parts = work.processes.spread(solve_part, range(0, n, batch_size))
+    with evaluating(model):
+        parts = work.processes.spread(solve_part, range(0, n, batch_size))
     starts, ends, counts, paths = zip(*parts, strict=True)
     z_0, evaluations, path = torch.cat(ends), sum(counts) / n, paths[0]
     _refuse_divergence(z_0, solver, grid)

@@ -26,7 +26,7 @@ from diffenc_ct.elbo import (
     LowDiscrepancyDepths,
     elbo,
 )
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.training.randomness import EVALUATION, generator_for
 
 TERMS = ("total", "reconstruction", "diffusion", "latent")
@@ -118,8 +118,6 @@ def evaluate(
     work, bound = Work(250) if work is None else work, InfiniteDepth() if bound is None else bound
     depths = LowDiscrepancyDepths() if depths is None else depths
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
 
     def estimate(start: int) -> Tensor:
         """The terms, depths and integrands of a batch, (draws, batch, 7), on the CPU."""
@@ -137,8 +135,8 @@ def evaluate(
         return torch.stack(rows)
 
     starts = range(0, len(images), work.batch_size)
-    found = torch.cat(work.processes.spread(estimate, starts), 1)
-    model.train(training)
+    with evaluating(model):
+        found = torch.cat(work.processes.spread(estimate, starts), 1)
     *terms, t, integrand, weight = found.unbind(2)
     means = {term: values.mean(0) for term, values in zip(TERMS, terms, strict=True)}
     return Evaluation(means, t.flatten(), integrand.flatten(), weight.flatten())

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import LowDiscrepancyDepths
 from diffenc_ct.encoders import Encoding
-from diffenc_ct.model import DiffEnc, Heads, Separate
+from diffenc_ct.model import DiffEnc, Heads, Separate, evaluating
 from diffenc_ct.process import marginal, normal_like
 
 Variant = Literal["detached trunk", "own network"]
@@ -124,26 +124,24 @@ def fit_head(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
     )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    fitted_heads, training, losses = tied.on(head), model.training, []
-    model.eval()
-    head.train()
-    for _ in range(steps):
-        index = torch.randint(
-            len(data), (fitting.batch_size,), generator=generator, device=data.device
-        )
-        loss = _loss(model, fitted_heads, data[index].to(device), generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        progress(1)
-        if not math.isfinite(losses[-1]):
-            raise ValueError(
-                f"the loss became {losses[-1]} at step {len(losses)}; lower learning_rate={fitting.learning_rate}"
+    fitted_heads, losses = tied.on(head), []
+    with evaluating(fitted):
+        head.train()
+        for _ in range(steps):
+            index = torch.randint(
+                len(data), (fitting.batch_size,), generator=generator, device=data.device
             )
-    model.train(training)
-    fitted.train(training)
+            loss = _loss(model, fitted_heads, data[index].to(device), generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+            progress(1)
+            if not math.isfinite(losses[-1]):
+                raise ValueError(
+                    f"the loss became {losses[-1]} at step {len(losses)}; lower learning_rate={fitting.learning_rate}"
+                )
     return FittedHead(fitted, losses)
 
 
@@ -191,7 +189,7 @@ def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None
         )
     head = copy.deepcopy(network) if head is None else head
     head.load_state_dict(tensors)
-    return with_head(model, head).train(model.training)
+    return with_head(model, head.train(model.training))
 
 
 def fingerprint(network: nn.Module) -> str:
@@ -206,7 +204,11 @@ def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
     """A DiffEnc that shares schedule, encoder and network with a model of one sum, and has `head` besides."""
     tied = _tied(model)
     heads = Separate(tied, tied.on(head))
-    return DiffEnc(model.schedule, model.encoder, heads, model.decoder, shape=model.shape)
+    fitted = DiffEnc(model.schedule, model.encoder, heads, model.decoder, shape=model.shape)
+    heads.training = fitted.training = (
+        model.training
+    )  # of what is new; shared parts stay as they are
+    return fitted
 
 
 def _loss(

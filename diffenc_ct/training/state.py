@@ -14,7 +14,7 @@ from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Processes
 from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.training.build import build_model, build_model_for, gamma_range, named_noise_level
 from diffenc_ct.training.checkpoints import Checkpoint, as_plain
@@ -188,11 +188,10 @@ def leaves_out(model: DiffEnc, example: Shaped[Tensor, "one *data"]) -> bool:
         example: one or more of its data.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    training = model.training
-    with torch.compiler.set_stance("force_eager"):  # not to compile for this one example
-        loss = model.eval()(example).total.sum()
+    # not to compile for this one example
+    with evaluating(model), torch.compiler.set_stance("force_eager"):
+        loss = model(example).total.sum()
         found = torch.autograd.grad(loss, trained, allow_unused=True)
-    model.train(training)
     return any(gradient is None for gradient in found)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from diffenc_ct.calibration import Measurement, StepTables, measure_steps
 from diffenc_ct.elbo import Draws, FiniteDepth, elbo
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import normal_like
 from diffenc_ct.schedules import PolynomialSchedule
 from diffenc_ct.verification.checks import Check, Verification
@@ -78,38 +78,41 @@ def verify(
         8
     """
     _refuse_nonsense(depths, draws, path_steps, ratio)
-    tables = measure_steps(model, x, Measurement(candidates=depths[-1]), generator=generator)
-    nats = tables.dimensions * math.log(2)
-    losses, best = (each / nats for each in ladder_losses(tables, depths))
-    sampled = monte_carlo(model, model.schedule, x, draws, generator) / nats
-    mean, mean_error = _mean_and_error(sampled)
-    ends = [float(model.schedule.at(t, tables.gamma).gamma) for t in (0.0, 1.0)]
-    other = PolynomialSchedule(*ends, degree=3, weight=0.5)
-    elsewhere = monte_carlo(model, other, x, draws, generator) / nats
-    path = path_kl(model, x, path_steps, generator) / nats
+    with evaluating(model):
+        tables = measure_steps(model, x, Measurement(candidates=depths[-1]), generator=generator)
+        nats = tables.dimensions * math.log(2)
+        losses, best = (each / nats for each in ladder_losses(tables, depths))
+        sampled = monte_carlo(model, model.schedule, x, draws, generator) / nats
+        mean, mean_error = _mean_and_error(sampled)
+        ends = [float(model.schedule.at(t, tables.gamma).gamma) for t in (0.0, 1.0)]
+        other = PolynomialSchedule(*ends, degree=3, weight=0.5)
+        elsewhere = monte_carlo(model, other, x, draws, generator) / nats
+        path = path_kl(model, x, path_steps, generator) / nats
 
-    def against(name: str, values: Tensor, allowance: float = 0.0) -> Check:
-        # Example by example: what the examples differ in cancels.
-        value = float(values.mean())
-        return Check(name, value, mean, _mean_and_error(values - sampled)[1], allowance)
+        def against(name: str, values: Tensor, allowance: float = 0.0) -> Check:
+            # Example by example: what the examples differ in cancels.
+            value = float(values.mean())
+            return Check(name, value, mean, _mean_and_error(values - sampled)[1], allowance)
 
-    extrapolation = _extrapolation_check(losses, mean, mean_error)
-    checks = [
-        extrapolation,
-        # Weak order 2 with this many steps: a relative error of its square.
-        against("L_inf: path KL (logqp) against Monte Carlo", path, 40 * abs(mean) / path_steps**2),
-        against("L_inf: another schedule, same ends", elsewhere),
-    ]
-    if exact is not None:
-        name = "L_inf: Monte Carlo against closed form"
-        checks.append(Check(name, mean, exact / nats, mean_error))
-    checks += [
-        _order_check("order of L_T - L_inf", losses[:, -3:]),
-        _order_check("order of L_T - L_T(w*)", (losses - best)[:, -2:], gap=True),
-        _ratio_check(tables, depths[-1], float(losses[:, -1].mean()), extrapolation.value),
-        _steps_check(model, x, depths[0], losses[:, 0], nats, generator),
-        _divergence_check(model, x, depths, ratio, nats, generator),
-    ]
+        extrapolation = _extrapolation_check(losses, mean, mean_error)
+        checks = [
+            extrapolation,
+            # Weak order 2 with this many steps: a relative error of its square.
+            against(
+                "L_inf: path KL (logqp) against Monte Carlo", path, 40 * abs(mean) / path_steps**2
+            ),
+            against("L_inf: another schedule, same ends", elsewhere),
+        ]
+        if exact is not None:
+            name = "L_inf: Monte Carlo against closed form"
+            checks.append(Check(name, mean, exact / nats, mean_error))
+        checks += [
+            _order_check("order of L_T - L_inf", losses[:, -3:]),
+            _order_check("order of L_T - L_T(w*)", (losses - best)[:, -2:], gap=True),
+            _ratio_check(tables, depths[-1], float(losses[:, -1].mean()), extrapolation.value),
+            _steps_check(model, x, depths[0], losses[:, 0], nats, generator),
+            _divergence_check(model, x, depths, ratio, nats, generator),
+        ]
     return Verification(
         checks=tuple(checks),
         depths=tuple(depths),

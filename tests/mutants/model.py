@@ -9,7 +9,44 @@ OF_HEADS, OF_REVERSE, OF_MODEL, OF_DECODERS = (
     f"tests/model/test_{name}.py" for name in ("heads", "reverse", "model", "decoder")
 )
 
+MODE, OF_MODE = "diffenc_ct/model/mode.py", "tests/model/test_mode.py"
+
 MUTANTS = [
+    Mutant(
+        MODE,
+        "            module.training = training",
+        "            model.train(modes[0][1])",
+        "a part that was frozen in evaluation mode comes back in training mode",
+        (f"{OF_MODE}::test_the_context_is_of_every_submodule",),
+    ),
+    Mutant(
+        MODE,
+        "    model.eval()\n",
+        "    model.requires_grad_()\n",
+        "dropout in what is reported",
+        (f"{OF_MODE}::test_the_context_is_of_every_submodule",),
+    ),
+    Mutant(
+        "diffenc_ct/sampling/samples.py",
+        "    with evaluating(model):\n        parts",
+        "    if model:\n        parts",
+        "samples of a model with dropout",
+        (f"{OF_MODE}::test_what_is_found_does_not_depend_on_the_mode",),
+    ),
+    Mutant(
+        "diffenc_ct/likelihood/flow.py",
+        "with evaluating(model), torch.set_grad",
+        "with torch.set_grad",
+        "a density through dropout",
+        (f"{OF_MODE}::test_what_is_found_does_not_depend_on_the_mode",),
+    ),
+    Mutant(
+        "diffenc_ct/likelihood/estimate.py",
+        "    with evaluating(model):\n",
+        "    if model:\n",
+        "levels are encoded through dropout before the flow begins",
+        (f"{OF_MODE}::test_what_is_found_does_not_depend_on_the_mode",),
+    ),
     Mutant(
         MODEL,
         "expand(gamma_t - gamma_s, z_t) * found.r_hat",
