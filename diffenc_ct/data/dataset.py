@@ -1,4 +1,4 @@
-"""A data set: examples in memory, with a fixed split, whose values are checked once."""
+"""A data set: examples with a fixed split, whose values are checked once."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,22 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from diffenc_ct.data.patches import Patches
+from diffenc_ct.data.source import Source
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples in memory, looked at once, when it is made.
+    """Examples, looked at once, when it is made.
 
     Attributes:
         name: of the set.
         train: integers in 0..levels-1, or reals where levels is None.
         test: the same of examples that no training sees.
         levels: of integers, None for reals.
-        crops: what training draws from where the examples are crops of images; `train` is then a fixed part of them.
+        source: what training takes its examples from where they are not all in `train`, which is then a fixed part of
+            them.
         flip: whether training flips images horizontally, half of them at random.
-        remark: what a report must say of the crops.
+        notes: what a report must say of them, a line each.
 
     Raises:
         ValueError: for an empty part, parts of different shapes, values that the decoder has no probability for, and
@@ -31,9 +32,9 @@ class Dataset:
     train: Shaped[Tensor, "examples *data"]
     test: Shaped[Tensor, "others *data_"]
     levels: int | None
-    crops: Patches | None = None
+    source: Source | None = None
     flip: bool = False
-    remark: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split, values in (("train", self.train), ("test", self.test)):
@@ -66,7 +67,7 @@ class Dataset:
         flips = (
             "flips: half of the training images, at random; the model is one of flipped images, too"
         )
-        return [self.remark] * bool(self.remark) + [flips] * self.flip
+        return [*self.notes] + [flips] * self.flip
 
 
 def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: str) -> None:
@@ -84,13 +85,29 @@ def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: st
         if not values.is_floating_point():
             raise ValueError(f"{where}: {values.dtype} values need a number of levels; give levels")
         if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{where}: NaN or infinite values; remove them")
+            raise ValueError(
+                f"{where}: values that are NaN or, in {values.dtype}, infinite; remove or rescale them"
+            )
         return
     if values.is_floating_point():
         raise ValueError(
             f"{where}: levels={levels} given but values are {values.dtype}; store integers"
         )
-    low, high = int(values.min()), int(values.max())
+    check_range(int(values.min()), int(values.max()), levels, where)
+
+
+def check_range(low: int, high: int, levels: int, where: str) -> None:
+    """Refuse integers out of range.
+
+    Args:
+        low: the smallest.
+        high: the largest.
+        levels: of which they must be.
+        where: what to call them in the error.
+
+    Raises:
+        ValueError: where they are not in 0..levels - 1.
+    """
     if low < 0 or high >= levels:
         raise ValueError(
             f"{where}: values {low}..{high} do not fit into {levels} levels (0..{levels - 1})"

@@ -1,18 +1,16 @@
-"""Data of one's own: a folder of images, an .npy or .npz file, with the split that `named` describes."""
+"""A folder of images as a data set: whole images, or crops of them, with the split that `named` describes."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
 from diffenc_ct.data.dataset import Dataset
+from diffenc_ct.data.images import image_paths, read_images
 from diffenc_ct.data.patches import Patches
-from diffenc_ct.data.readers import read_array_file, read_image_folder
-
-MOST_CROPS = 2**15  # in Dataset.train
+from diffenc_ct.data.source import MOST
+from diffenc_ct.data.splits import Split, held_out, permutation, split_by_name
 
 
 def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dataset:
@@ -26,28 +24,48 @@ def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dat
     Raises:
         ValueError: naming the file that does not fit, and for other levels.
     """
-    images = read_image_folder(path, patch)
     if levels not in (None, 256):
         raise ValueError(f"image files have 256 levels, not {levels}; store other integers as .npy")
-    if all(name.split("/", 1)[0] in ("train", "test") for name in images):
-        train = [image for name, image in images.items() if name.startswith("train/")]
-        test = [image for name, image in images.items() if name.startswith("test/")]
-        if not (train and test):
-            raise ValueError(
-                f"data {str(path)!r} has only one of the sub-folders train and test; add the other"
-            )
-    else:
-        names = sorted(images, key=lambda name: hashlib.sha256(name.encode()).digest())
-        held_out = _test_size(len(names), path)
-        test = [images[name] for name in names[:held_out]]
-        train = [images[name] for name in names[held_out:]]
+    names = [found.relative_to(path).as_posix() for found in image_paths(path)]
+    split = split_by_name(names, lambda name: name.split("/")[:-1], f"data {str(path)!r}")
+    split = _each_file_once(path, Split(names, []) if split is None else split)
+    if not split.test:
+        ordered = sorted(split.train, key=lambda name: hashlib.sha256(name.encode()).digest())
+        last = held_out(len(ordered), str(path))
+        split = split._replace(train=ordered[last:], test=ordered[:last])
+    images = read_images(path, sorted([*split.train, *split.test]), patch)
+    train, test = ([images[name] for name in part] for part in (split.train, split.test))
+    remarks = (split.remark,) if split.remark else ()
     if patch is not None:
-        return _cut(str(path), train, test, patch)
+        return _cut(str(path), train, test, patch, remarks)
     stacked = [torch.from_numpy(np.stack(part)) for part in (train, test)]
-    return Dataset(str(path), stacked[0], stacked[1], 256)
+    return Dataset(str(path), stacked[0], stacked[1], 256, notes=remarks)
 
 
-def _cut(name: str, train: list[np.ndarray], test: list[np.ndarray], size: int) -> Dataset:
+def _each_file_once(folder: Path, split: Split) -> Split:
+    """Links may lead to a file by several ways: it is one example, and on one side.
+
+    Raises:
+        ValueError: for a file that is both for training and for tests.
+    """
+    train, test = (
+        {(folder / name).resolve(): name for name in reversed(part)}
+        for part in (split.train, split.test)
+    )
+    for file in train.keys() & test.keys():
+        raise ValueError(
+            f"{folder / train[file]} and {folder / test[file]} are one file, for training and for tests; remove one"
+        )
+    return split._replace(train=sorted(train.values()), test=sorted(test.values()))
+
+
+def _cut(
+    name: str,
+    train: list[np.ndarray],
+    test: list[np.ndarray],
+    size: int,
+    remarks: tuple[str, ...],
+) -> Dataset:
     """Crops at any place of the training images; for testing the whole patches of a grid on each test image."""
     crops, others = (
         Patches(tuple(map(torch.from_numpy, images)), size) for images in (train, test)
@@ -64,71 +82,5 @@ def _cut(name: str, train: list[np.ndarray], test: list[np.ndarray], size: int) 
         f"tests a grid on {len(test):,} images, whose incomplete patches, {100 * left_out:.1f} % of the pixels, are "
         "left out"
     )
-    some = crops[grids[0][:MOST_CROPS]]
-    return Dataset(name, some, others[grids[1]], 256, crops, remark=remark)
-
-
-def from_arrays(path: Path, levels: int | None) -> Dataset:
-    """The examples of an .npy or .npz file.
-
-    Args:
-        path: of the file.
-        levels: of integers; the largest value + 1 where it is None.
-
-    Raises:
-        ValueError: for arrays that are no examples, naming the file.
-        FileNotFoundError: where there is no file.
-    """
-    arrays = read_array_file(path)
-    if set(arrays) >= {"train", "test"}:
-        train, test = _as_tensor(arrays["train"], path), _as_tensor(arrays["test"], path)
-    elif len(arrays) == 1:
-        values = _as_tensor(next(iter(arrays.values())), path)
-        held_out = _test_size(len(values), path)
-        order = permutation(len(values), seed=0)
-        train, test = values[order[:-held_out]], values[order[-held_out:]]
-    else:
-        raise ValueError(
-            f"{path} holds the arrays {', '.join(sorted(arrays))}; store one array, or two named train and test"
-        )
-    if train.dtype != test.dtype:
-        raise ValueError(f"{path}: train is {train.dtype} and test {test.dtype}; store one type")
-    if levels is None and not train.is_floating_point() and len(train) and len(test):
-        levels = int(max(train.max(), test.max())) + 1
-    return Dataset(str(path), train, test, levels)
-
-
-def _as_tensor(array: np.ndarray, path: Path) -> Tensor:
-    """(N, ...) array -> (N, d) vectors or (N, C, H, W) images; (N, H, W) gains a channel."""
-    if array.dtype.kind not in "uif":
-        raise ValueError(
-            f"{path}: dtype {array.dtype} is neither integer nor real; convert the array"
-        )
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(
-            f"{path}: shape {array.shape}; expected (N, d) vectors, (N, H, W) or (N, C, H, W) images"
-        )
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32)
-    elif array.dtype != np.uint8:
-        array = array.astype(np.int64)
-    values = torch.from_numpy(np.ascontiguousarray(array))
-    return values[:, None] if values.ndim == 3 else values
-
-
-def _test_size(count: int, path: Path) -> int:
-    if count < 2:
-        raise ValueError(
-            f"data {str(path)!r} has {count} examples; at least 2 are needed (one for the test set)"
-        )
-    return max(1, round(count / 10))
-
-
-def permutation(count: int, *, seed: int) -> Int64[Tensor, " count"]:
-    """The same order of so many examples on every machine.
-
-    Args:
-        count: how many.
-        seed: of the order.
-    """
-    return torch.from_numpy(np.random.Generator(np.random.PCG64(seed)).permutation(count))
+    some = crops[grids[0][:MOST]]
+    return Dataset(name, some, others[grids[1]], 256, crops, notes=(*remarks, remark))

@@ -9,9 +9,12 @@
 | swirl | VDM's and the authors' 2-D swirl in 8 bits | 256 | 1,024 points of seed 1; test: seed 2 |
 | swirl-real | the same before rounding, centred and scaled to about (-1, 1) | none | as swirl |
 | checkerboard | 2-D, uniform on the dark squares of a 4x4 board on (-1, 1)^2 | none | 4,096 and 1,024 points |
-| a folder | its images, of one size and mode | 256 | sub-folders train and test where both are, else below |
+| a folder | its images, of one size and mode | 256 | sub-folders train and test where there are such, else below |
 | a folder, in patches | crops of its images, of any size and one mode | 256 | the same, of whole images |
 | a .npy or .npz file | integers or reals, (N, ...) | largest value + 1, or given | arrays train and test, else below |
+
+Names that hold examples for training and for tests are those of `splits`; docs/data.md says what else is accepted and
+what is refused.
 
 Where no split is published, a tenth (rounded, at least one) is the test set: of an array, the end of a
 permutation of seed 0; of a folder, the files with the smallest SHA-256 of their name, so that the order
@@ -36,17 +39,19 @@ import numpy as np
 import torch
 
 from diffenc_ct._extras import require
+from diffenc_ct.data.arrays import from_arrays
 from diffenc_ct.data.dataset import Dataset
-from diffenc_ct.data.files import from_arrays, from_folder, permutation
+from diffenc_ct.data.files import from_folder
 from diffenc_ct.data.points import checkerboard_points, swirl_points
 from diffenc_ct.data.readers import read_idx, read_imagenet_batches
+from diffenc_ct.data.splits import permutation
 
 __all__ = ["NAMES", "load_dataset"]
 
 
 def default_root() -> Path:
     """Folder of downloaded data sets: the environment variable DIFFENC_DATA, or ./data."""
-    return Path(os.environ.get("DIFFENC_DATA", "data"))
+    return _from_home(os.environ.get("DIFFENC_DATA", "data"))
 
 
 def load_dataset(
@@ -78,12 +83,18 @@ def load_dataset(
         >>> load_dataset("swirl").shape
         (2,)
     """
-    data = _load(name, default_root() if root is None else Path(root), levels, download, patch)
+    folder = default_root() if root is None else _from_home(root)
+    data = _load(name, folder, levels, download, patch)
     return dataclasses.replace(data, flip=True) if flip else data
 
 
+def _from_home(path: str | Path) -> Path:
+    """The path, ~ written out; as it is where there is no such home."""
+    return Path(os.path.expanduser(path))
+
+
 def _load(name: str, root: Path, levels: int | None, download: bool, patch: int | None) -> Dataset:
-    path = Path(name)
+    path = _from_home(name)
     if patch is not None and (name in _LOADERS or not path.is_dir()):
         raise ValueError(
             f"data {name!r} is no folder of images, from which patches are cut: name one (--data FOLDER), "
@@ -98,7 +109,7 @@ def _load(name: str, root: Path, levels: int | None, download: bool, patch: int 
         return data
     if path.is_dir():
         return from_folder(path, levels, patch)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return from_arrays(path, levels)
     raise ValueError(
         f"unknown data {name!r}; choose one of {', '.join(NAMES)}, a folder of images, or an .npy or .npz file"
@@ -117,7 +128,11 @@ def _mnist(root: Path, download: bool) -> Dataset:
         require("torchvision.datasets", "data").MNIST(str(root), download=True)
     raw = root / "MNIST" / "raw"
     names = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
-    train, test = (torch.from_numpy(read_idx(raw / name))[:, None] for name in names)
+    parts = [read_idx(raw / name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if part.ndim != 3:
+            raise ValueError(f"{raw / name} has shape {part.shape}, no images; fetch it again")
+    train, test = (torch.from_numpy(part)[:, None] for part in parts)
     return Dataset("mnist", train, test, 256)
 
 

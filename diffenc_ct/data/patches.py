@@ -19,6 +19,7 @@ class Patches:
     Attributes:
         images: bytes (channels, height, width), each at least as high and wide as a crop.
         size: of a crop's side, in pixels.
+        epochs: False: so many crops are never all seen, each step draws some.
 
     Example:
         >>> patches = Patches((torch.arange(12, dtype=torch.uint8).reshape(1, 3, 4),), 2)
@@ -28,6 +29,7 @@ class Patches:
 
     images: tuple[UInt8[Tensor, "channels _ _"], ...]
     size: int
+    epochs = False
 
     @cached_property
     def _counts(self) -> Int64[Tensor, " images"]:

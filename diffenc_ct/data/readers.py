@@ -1,24 +1,45 @@
-"""Readers of data files: IDX, ImageNet32's npz batches, folders of images, arrays.
+"""Readers of data files: IDX, ImageNet32's npz batches, arrays.
 
 Each returns numpy arrays and refuses what it cannot read with an error that names the file. Nothing here
-unpickles: a data file cannot execute code.
+unpickles: a data file cannot execute code. What a file promises is compared with what it holds, and a small file
+that unpacks to a crowd of bytes is not unpacked.
 """
 
 import gzip
-import re
+import math
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from diffenc_ct._extras import require
+__all__ = ["read_array_file", "read_idx", "read_imagenet_batches", "reading"]
 
-__all__ = ["read_array_file", "read_idx", "read_image_folder", "read_imagenet_batches"]
+# A packed file may unpack to so many bytes, or so many times its own size.
+MOST_UNPACKED, MOST_GROWTH = 2**28, 100
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+@contextmanager
+def reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Turn whatever a parser says of a file's bytes into one line that names the file.
+
+    Damaged bytes lead parsers to exceptions of any type (struct.error, KeyError, MemoryError, ...), so all are meant.
+
+    Args:
+        path: of the file.
+        kind: what it is read as.
+        remedy: what a user can do.
+
+    Raises:
+        ValueError: for every exception within.
+    """
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} cannot be read as {kind} ({words}); {remedy}") from error
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "*shape"]:
@@ -37,21 +58,21 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "*shape"]:
         raise FileNotFoundError(
             f"{path} is missing (so is {packed.name}); put the file there, name another root, or allow download"
         )
-    try:
-        data = gzip.decompress(found.read_bytes()) if found == packed else found.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{found} is truncated or no gzip file ({error}); fetch it again"
-        ) from error
-    header = 4 + 4 * data[3] if len(data) > 3 else 4
-    if data[:3] != b"\0\0\x08" or len(data) < header:
-        raise ValueError(f"{found} is no IDX file of unsigned bytes; fetch it again")
-    shape = tuple(np.frombuffer(data[4:header], ">u4").tolist())
-    if len(data) - header != int(np.prod(shape)):
-        raise ValueError(
-            f"{found}: header promises {int(np.prod(shape))} bytes, {len(data) - header} follow; fetch it again"
-        )
-    return np.frombuffer(bytearray(data), np.uint8, offset=header).reshape(shape)
+    with reading(found, "IDX data", "fetch it again"):
+        opened = gzip.open(found) if found == packed else open(found, "rb")
+        with opened as stream:
+            start = stream.read(4)
+            if start[:3] != b"\0\0\x08" or len(start) < 4:
+                raise ValueError("no IDX file of unsigned bytes")
+            header = stream.read(4 * start[3])
+            shape = tuple(np.frombuffer(header, ">u4").tolist())
+            promised = math.prod(shape)
+            _refuse_bomb(found.stat().st_size, promised)
+            data = stream.read(promised + 1)
+        if len(shape) < start[3] or len(data) != promised:
+            more = "more" if len(data) > promised else len(data)
+            raise ValueError(f"its header promises {promised} bytes, {more} follow")
+        return np.frombuffer(bytearray(data), np.uint8).reshape(shape)
 
 
 def read_imagenet_batches(
@@ -88,98 +109,48 @@ def read_imagenet_batches(
     return np.concatenate(parts[:-1]), parts[-1]
 
 
-def read_image_folder(
-    folder: Path, patch: int | None = None
-) -> dict[str, UInt8[np.ndarray, "channels height width"]]:
-    """Every image below a folder by its relative path, of 1 or 3 channels.
-
-    All must have the mode of the first (in order of their paths), and its size unless patches are cut from them.
-    One-bit images become grey, palettes colour; transparency and 16-bit images are refused.
-
-    Args:
-        folder: of the images.
-        patch: side of the patches that each must hold.
-
-    Raises:
-        ValueError: for none, and for one that does not fit, naming it.
-        MissingExtra: without pillow.
-    """
-    require("PIL.Image", "data")  # before a folder is searched
-    paths = sorted(
-        (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not paths:
-        raise ValueError(f"no images in {folder} (looked for {' '.join(IMAGE_SUFFIXES)}); add some")
-    images: dict[str, np.ndarray] = {}
-    for path in paths:
-        image = _read_image(path)
-        first = next(iter(images.values()), image)
-        if patch is not None and min(image.shape[1:]) < patch:
-            raise ValueError(
-                f"{path} is {_describe(image)}, smaller than a patch of {patch}x{patch}; remove it, or give a smaller "
-                "patch"
-            )
-        common, free = (slice(1), "mode") if patch else (slice(None), "size and mode")
-        if image.shape[common] != first.shape[common]:
-            raise ValueError(
-                f"{path} is {_describe(image)} but {paths[0].name} is {_describe(first)}; "
-                f"bring all images to one {free}{'' if patch else ', or cut them into patches with --patch'}"
-            )
-        images[path.relative_to(folder).as_posix()] = image
-    return images
-
-
-def _read_image(path: Path) -> np.ndarray:
-    try:
-        with require("PIL.Image", "data").open(path) as image:
-            if _is_deep(image):
-                raise ValueError(f"{path} has 16 bits; convert it to 8-bit grey or RGB")
-            if image.mode == "1":
-                image = image.convert("L")
-            elif image.mode == "P" and "transparency" not in image.info:
-                image = image.convert("RGB")
-            if image.mode not in ("L", "RGB"):
-                raise ValueError(f"{path} has mode {image.mode}; convert it to 8-bit grey or RGB")
-            pixels = np.array(image)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); remove or replace it"
-        ) from error
-    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
-
-
-def _is_deep(image: Any) -> bool:
-    """Whether an image of mode RGB has 16 bits a channel in its file, of which pillow would keep 8 and say nothing."""
-    for codec, _, _, given in image.tile:
-        if codec == "ppm" and given[-1] > 255:
-            return True
-        if re.search(r";16[BLN]", str(given)) and image.mode == "RGB":
-            return True
-    return False
-
-
-def _describe(image: np.ndarray) -> str:
-    channels, height, width = image.shape
-    return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
-
-
 def read_array_file(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Arrays of an .npz file by name, or an .npy file's under the name `data`.
+
+    An .npy file is not read but mapped: its values come from the disk when they are looked at.
 
     Args:
         path: of the file.
 
     Raises:
         FileNotFoundError: where there is none.
-        ValueError: for another format; an array of objects, which could execute code, is one.
+        ValueError: for another format, and for what was cut off or added; an array of objects, which could execute
+            code, is one.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give the path of an .npy or .npz file")
-    try:
-        if path.suffix == ".npy":
-            return {"data": np.load(path, allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as arrays ({error}); save it again") from error
+    with reading(path, "arrays", "save it again"):
+        if path.suffix.lower() == ".npy":
+            return {"data": _map_npy(path)}
+        with zipfile.ZipFile(path) as archive:
+            members = [each for each in archive.infolist() if each.filename.endswith(".npy")]
+            return {each.filename[: -len(".npy")]: _unpack(archive, each) for each in members}
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    array = np.lib.format.open_memmap(path, mode="r")
+    promised, there = array.offset + array.nbytes, path.stat().st_size
+    if promised != there:
+        raise ValueError(f"its header promises {promised} bytes, it has {there}")
+    return array
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    _refuse_bomb(member.compress_size, member.file_size)
+    with archive.open(member) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):
+            raise ValueError(f"bytes follow the array {member.filename}")
+    return array
+
+
+def _refuse_bomb(packed: int, unpacked: int) -> None:
+    if unpacked > max(MOST_UNPACKED, MOST_GROWTH * packed):
+        raise ValueError(
+            f"{packed:,} bytes that would unpack to {unpacked:,}: more than {MOST_GROWTH} times as many"
+        )

@@ -94,7 +94,7 @@ def test_folders_become_patches(tmp_path_factory, case, channels, suffix, seed):
         write(folder / part, parts[part], suffix)
     data = load_dataset(str(folder), patch=size)
     assert (data.levels, data.shape) == (256, (channels, size, size))
-    for image, kept in zip(parts["train"], data.crops.images, strict=True):
+    for image, kept in zip(parts["train"], data.source.images, strict=True):
         assert np.array_equal(image, kept)
     for part, examples in (("train", data.train), ("test", data.test)):
         patches = Patches(tuple(torch.from_numpy(i.astype(np.uint8)) for i in parts[part]), size)
@@ -113,7 +113,7 @@ def test_whole_files_are_held_out(tmp_path_factory, count, size, channels):
         range(count), key=lambda i: hashlib.sha256(f"image{i:02d}.png".encode()).digest()
     )
     held_out = set(names[: max(1, round(count / 10))])
-    everything = data.crops[torch.arange(len(data.crops))]
+    everything = data.source[torch.arange(len(data.source))]
     assert set(data.test.flatten().tolist()) == held_out
     assert set(everything.flatten().tolist()) == set(range(count)) - held_out
     assert set(data.train.flatten().tolist()) == set(range(count)) - held_out
@@ -128,11 +128,11 @@ def test_the_first_examples_are_of_all_images(tmp_path):
 
 
 def test_fixed_training_examples_are_limited_and_tests_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MOST_CROPS", 7)
+    monkeypatch.setattr(files, "MOST", 7)
     for part in ("train", "test"):
         write(tmp_path / part, places([(8, 8)]))
     data = load_dataset(str(tmp_path), patch=2)
-    assert (len(data.train), len(data.test), len(data.crops)) == (7, 16, 49)
+    assert (len(data.train), len(data.test), len(data.source)) == (7, 16, 49)
 
 
 def test_what_is_left_out_is_said(tmp_path):
@@ -184,9 +184,14 @@ UNFIT = [
     ("small.png", mode("RGB", size=(6, 2)), "6x2", "smaller than a patch of 3x3; remove it"),
     ("thin.png", mode("RGB", size=(2, 6)), "2x6", "smaller than a patch of 3x3; remove it"),
     ("onechannel.png", mode("L"), "6x6 with 1 channel", "bring all images to one mode"),
-    ("clear.png", mode("RGBA"), "mode RGBA", "convert it to 8-bit grey or RGB"),
+    (
+        "clear.png",
+        mode("RGBA"),
+        "transparent pixels (mode RGBA)",
+        "convert it to 8-bit grey or RGB",
+    ),
     ("print.jpg", mode("CMYK"), "mode CMYK", "convert it to 8-bit grey or RGB"),
-    ("deepgrey.png", mode("I;16"), "mode I;16", "convert it to 8-bit grey or RGB"),
+    ("deepgrey.png", mode("I;16"), "16 bits", "convert it to 8-bit grey or RGB"),
     ("deep.png", deep_png, "16 bits", "convert it to 8-bit grey or RGB"),
     ("deep.tiff", deep_tiff, "16 bits", "convert it to 8-bit grey or RGB"),
     (
@@ -253,6 +258,6 @@ def test_what_cannot_be_cut_or_flipped_is_refused_in_a_line(tmp_path, capsys, ar
 def test_real_photographs():
     data = load_dataset(str(ROOT / "kodak"), patch=16)
     # 24 images of 768x512 or 512x768, of which two are for tests.
-    assert data.shape == (3, 16, 16) and len(data.crops) == 22 * 753 * 497
+    assert data.shape == (3, 16, 16) and len(data.source) == 22 * 753 * 497
     assert len(data.train) == 2**15 and len(data.test) == 2 * 1536
     assert "0.0 % of the pixels" in data.remarks[0]

@@ -3,7 +3,7 @@
 from tests.mutants import Mutant
 
 PATCHES, FILES = "diffenc_ct/data/patches.py", "diffenc_ct/data/files.py"
-READERS, DATASET = "diffenc_ct/data/readers.py", "diffenc_ct/data/dataset.py"
+IMAGES, DATASET = "diffenc_ct/data/images.py", "diffenc_ct/data/dataset.py"
 EXAMPLES, BUILD = "diffenc_ct/training/examples.py", "diffenc_ct/training/build.py"
 CUT, DRAWN = "tests/data/test_patches.py", "tests/training/test_examples.py"
 
@@ -45,22 +45,22 @@ MUTANTS = [
     ),
     Mutant(
         FILES,
-        "return _cut(str(path), train, test, patch)",
-        "return _cut(str(path), train + test, test, patch)",
+        "return _cut(str(path), train, test, patch, remarks)",
+        "return _cut(str(path), train + test, test, patch, remarks)",
         "test images cropped in training",
         (f"{CUT}::test_whole_files_are_held_out",),
     ),
     Mutant(
-        READERS,
+        IMAGES,
         "min(image.shape[1:]) < patch",
         "max(image.shape[1:]) < patch",
         "an image refused only where both sides are too small",
         (f"{CUT}::test_unfit_files_are_refused_in_a_line",),
     ),
     Mutant(
-        READERS,
-        "            if _is_deep(image):",
-        "            if False:",
+        IMAGES,
+        "    if _is_deep(image):",
+        "    if False:",
         "sixteen bits rounded to eight without a word",
         (f"{CUT}::test_unfit_files_are_refused_in_a_line",),
     ),
@@ -73,15 +73,15 @@ MUTANTS = [
     ),
     Mutant(
         EXAMPLES,
-        "data.crops[numbers[rows]]",
-        "data.crops[numbers[: rows.stop - rows.start]]",
+        "source[numbers[rows]]",
+        "source[numbers[: rows.stop - rows.start]]",
         "every process sees the first one's crops",
         (f"{DRAWN}::test_rows_are_those_of_the_whole_batch",),
     ),
     Mutant(
         EXAMPLES,
-        "torch.randint(2**62, (size,), generator=generator) % len(data.crops)",
-        "torch.randint(2**7, (size,), generator=generator) % len(data.crops)",
+        "torch.randint(2**62, (size,), generator=generator) % len(source)",
+        "torch.randint(2**7, (size,), generator=generator) % len(source)",
         "a range that the number of positions does not divide, and not much larger",
         (f"{DRAWN}::test_all_positions_are_alike",),
     ),
@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant(
         DATASET,
         "[flips] * self.flip",
-        "[flips] * (self.crops is not None)",
+        "[flips] * (self.source is not None)",
         "flips said of patches instead of flipped images",
         (f"{DRAWN}::test_only_training_flips",),
     ),

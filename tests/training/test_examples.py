@@ -79,7 +79,7 @@ def test_all_positions_are_alike():
     drawn = torch.cat([whole(data, 500, step=step) for step in range(40)])
     corners = list(map(tuple, drawn[:, :, 0, 0].tolist()))
     counts = [corners.count(place) for place in sorted(set(corners))]
-    assert len(counts) == len(data.crops) == 4 + 70 + 9
+    assert len(counts) == len(data.source) == 4 + 70 + 9
     assert abs(chi_squared(counts)) < 4
     # Rows of a batch are independent, too: pairs of neighbours in the images' 3 x 3 table.
     pairs = np.zeros((3, 3))
@@ -92,7 +92,7 @@ def test_all_positions_are_alike():
 @given(kinds, st.integers(0, 99), st.integers(0, 99))
 def test_flips_change_nothing_but_the_side(data, seed, step):
     plain, flipped = (
-        whole(Dataset("x", data.train, data.test, 256, data.crops, flip), 12, seed=seed, step=step)
+        whole(Dataset("x", data.train, data.test, 256, data.source, flip), 12, seed=seed, step=step)
         for flip in (False, True)
     )
     for before, after in zip(plain, flipped, strict=True):
@@ -106,7 +106,7 @@ def test_half_are_flipped(data):
     assert abs(flipped.float().mean() - 0.5) < 4 * 0.5 / 4000**0.5
     by_row = flipped.reshape(10, 400).float().mean(0)
     assert 0.12 < by_row.std() < 0.2  # at each step anew: the deviation of ten coins is 0.158
-    if data.crops is not None:
+    if data.source is not None:
         corner = batches[:, 2].amin((1, 2)).float()
         assert abs(torch.corrcoef(torch.stack([corner, flipped.float()]))[0, 1]) < 0.07
 
