@@ -18,8 +18,7 @@ standard errors are those of the mean over examples.
 Reference: Nielsen et al. 2024 (the ELBO at eta = 1); theory/calibration.py proves each formula.
 """
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from diffenc_ct.calibration.kept import read_fit
 from diffenc_ct.distributed import Work
 from diffenc_ct.model import DiffEnc, evaluating
+from diffenc_ct.model.fingerprint import check_fitted_to, fingerprint
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Errors,
@@ -37,7 +38,10 @@ from diffenc_ct.process import (
     marginal,
     normal_like,
 )
+from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.schedules import snr
+
+AGAIN = "delete it, and `diffenc evaluate RUN --noise-level optimal` fits it again"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Tightness:
         gain_error: its standard error.
         dimensions: d.
         examples: how many it was measured on.
+        fitted_to: fingerprint of the model's weights.
     """
 
     gamma: Float[Tensor, " depths"]
@@ -73,6 +78,7 @@ class Tightness:
     gain_error: float
     dimensions: int
     examples: int
+    fitted_to: str | None = None
 
     @property
     def eta_squared(self) -> Float[Tensor, " depths"]:
@@ -108,22 +114,22 @@ class Tightness:
             path: of the file.
         """
         plain = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in asdict(self).items()}
-        Path(path).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+        write_atomically(Path(path), (as_json(plain) + "\n").encode())
 
     @staticmethod
-    def load(path: str | Path) -> "Tightness":
+    def load(path: str | Path, *, model: DiffEnc | None = None) -> "Tightness":
         """Read what `save` wrote.
 
         Args:
             path: of the file.
+            model: that it is to be used with, if it must be the one it was fitted to.
 
         Raises:
-            ValueError: where it is something else.
+            ValueError: where it is something else, or of other weights than the model's.
         """
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = [f.name for f in fields(Tightness)]
-        if not isinstance(plain, dict) or set(plain) != set(names):
-            raise ValueError(f"{path} is no saved tightness: its fields must be {', '.join(names)}")
+        plain = read_fit(path, Tightness, "saved tightness", AGAIN)
+        if model is not None:
+            check_fitted_to(plain["fitted_to"], model, str(path), AGAIN)
         values: dict[str, Any] = {
             k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
             for k, v in plain.items()
@@ -208,7 +214,8 @@ def tightness(
                 found = squares(model.errors(z, noise, encoding, gamma))
                 moments[start : start + len(x), j] = torch.stack(found, 1).cpu()
             work.progress(len(x))
-    return _summarise(moments, table.double().cpu(), x[0].numel())
+    summary = _summarise(moments, table.double().cpu(), x[0].numel())
+    return replace(summary, fitted_to=fingerprint(model))
 
 
 def _summarise(moments: Tensor, gamma: Tensor, dimensions: int) -> Tightness:

@@ -32,6 +32,7 @@ from diffenc_ct.calibration.tables import Measurement, StepTables, measure_steps
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo.infinite import refuse_determinism
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.model.fingerprint import fingerprint
 from diffenc_ct.process import AnyNoiseLevel, as_noise_level
 
 # eta^2 tried for each step.
@@ -220,4 +221,4 @@ def calibrate(
     if options.ratio == "dimension":
         ratio = 1 + step_excess(*steps, generator=generator).cpu()
         found = replace(found, ratio_per_dimension=ratio)
-    return found
+    return replace(found, fitted_to=fingerprint(model))

@@ -1,6 +1,5 @@
 """Steps that were fitted: a grid with its variance ratio and noise level, and the file that keeps them."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffenc_ct.calibration.kept import read_fit
 from diffenc_ct.calibration.ratios import RatioPerValue
 from diffenc_ct.calibration.stepped import SteppedNoiseLevel
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.model.fingerprint import check_fitted_to
+from diffenc_ct.report.files import as_json, write_atomically
+
+AGAIN = "fit it again with `diffenc calibrate RUN`"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Calibration:
         loss: the fitted L_T in nats an example, with one ratio a step.
         loss_error: its standard error.
         examples: how many it was fitted to.
+        fitted_to: fingerprint of the model's weights.
     """
 
     grid: Float[Tensor, " nodes"]
@@ -40,6 +46,7 @@ class Calibration:
     loss: float
     loss_error: float
     examples: int
+    fitted_to: str | None = None
 
     @property
     def depth(self) -> int:
@@ -70,32 +77,34 @@ class Calibration:
         Args:
             path: of the file.
         """
-        text = json.dumps(asdict(self), default=Tensor.tolist)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_atomically(Path(path), (as_json(_plain(asdict(self))) + "\n").encode())
 
     @staticmethod
-    def load(path: str | Path) -> "Calibration":
+    def load(path: str | Path, *, model: DiffEnc | None = None) -> "Calibration":
         """Read what `save` wrote.
 
         Args:
             path: of the file.
+            model: that it is to be used with, if it must be the one it was fitted to.
 
         Raises:
-            ValueError: where it is something else.
+            ValueError: where it is something else, or of other weights than the model's.
         """
-        try:
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no calibration: it is not JSON ({error})") from None
-        names = set(Calibration.__dataclass_fields__)
-        if not isinstance(plain, dict) or set(plain) != names:
-            raise ValueError(
-                f"{path} is no calibration: its fields must be {', '.join(sorted(names))}"
-            )
+        plain = read_fit(path, Calibration, "calibration", AGAIN)
+        if model is not None:
+            check_fitted_to(plain["fitted_to"], model, str(path), AGAIN)
         fields = _tensors(plain)
         if fields["ratio_per_value"] is not None:
             fields["ratio_per_value"] = RatioPerValue(**_tensors(fields["ratio_per_value"]))
         return Calibration(**fields)
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Tensors as lists, also in tables."""
+    return {
+        k: _plain(v) if isinstance(v, dict) else v.tolist() if isinstance(v, Tensor) else v
+        for k, v in fields.items()
+    }
 
 
 def _tensors(plain: dict[str, Any]) -> dict[str, Any]:

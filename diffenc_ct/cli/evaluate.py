@@ -1,7 +1,6 @@
 """diffenc evaluate"""
 
 import argparse
-import json
 from typing import Any
 
 from torch import Tensor
@@ -23,8 +22,8 @@ from diffenc_ct.distributed import Processes, Work, launched
 from diffenc_ct.elbo import Bound, FiniteDepth, InfiniteDepth
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.figures import loss_by_depth
+from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.training.build import named_noise_level
-from diffenc_ct.training.checkpoints import write_atomically
 from diffenc_ct.training.evaluation import (
     TERMS,
     baselines,
@@ -260,7 +259,7 @@ def _evaluate(
         words = {"uniform": "(uniform)", "independent": "(independent dimensions)"}
         print(f"{words[name]:<24}{value:>10.4f}")
     path = output_path(arguments.out, opened.folder, "evaluation.json")
-    write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(path, (as_json(result, indent=1) + "\n").encode())
     picture = path.with_name("loss-by-depth.png" if arguments.out is None else path.stem + ".png")
     loss_by_depth(evaluation).savefig(picture, dpi=150)
     print(f"wrote {path} and {picture}")

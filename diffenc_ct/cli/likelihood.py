@@ -1,7 +1,6 @@
 """The table of `diffenc evaluate RUN --likelihood`: every bound on the log-likelihood, and what each bounds."""
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from diffenc_ct.likelihood import (
 )
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel
-from diffenc_ct.training.checkpoints import write_atomically
+from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.training.evaluation import evaluate, importance_depths
 from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
@@ -127,7 +126,7 @@ def compare(
         **extra,
     }
     path = output_path(arguments.out, opened.folder, "likelihood.json")
-    write_atomically(path, (json.dumps(result) + "\n").encode())
+    write_atomically(path, (as_json(result) + "\n").encode())
     print(f"wrote {path}")
     return 0
 

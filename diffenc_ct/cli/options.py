@@ -96,12 +96,12 @@ def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:
         run: its name on the command line.
     Raises:
         FileNotFoundError: there is none; the message names the command that makes one.
-        ValueError: it was fitted to data of another shape.
+        ValueError: it was fitted to other weights or data of another shape.
     """
     path = Path(file or opened.folder / "calibration.json")
     if not path.exists():
         raise FileNotFoundError(f"no calibration at {path}; make one with: diffenc calibrate {run}")
-    found = Calibration.load(path)
+    found = Calibration.load(path, model=opened.model)
     each = found.ratio_per_dimension
     if each is not None and each.shape[1:] != opened.shape:
         raise ValueError(

@@ -1,7 +1,6 @@
 """diffenc verify"""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from diffenc_ct._extras import require
 from diffenc_ct.cli.options import add_data, add_device, data_of, output_path, use_device
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.schedules import LinearSchedule
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.verification import LADDER, verify
@@ -93,9 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(result.table())
     path = output_path(arguments.out, folder, "verification.json")
     checks = [vars(c) | {"deviations": c.deviations, "passed": c.passed} for c in result.checks]
-    path.write_text(
-        json.dumps(vars(result) | {"checks": checks}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_atomically(path, (as_json(vars(result) | {"checks": checks}, indent=1) + "\n").encode())
     from diffenc_ct.report.figures import identities
 
     identities(result).savefig(path.with_suffix(".png"), dpi=150)

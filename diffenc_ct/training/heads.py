@@ -18,7 +18,6 @@ Reference: regression onto a posterior mean; theory/calibration.py, optimal_head
 """
 
 import copy
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +25,19 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Shaped
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import LowDiscrepancyDepths
 from diffenc_ct.encoders import Encoding
 from diffenc_ct.model import DiffEnc, Heads, Separate, evaluating
+from diffenc_ct.model.fingerprint import check_fitted_to, fingerprint
 from diffenc_ct.process import marginal, normal_like
+from diffenc_ct.report.files import write_atomically
+
+AGAIN = "fit one to these with `diffenc fit-head RUN`, or delete it"
 
 Variant = Literal["detached trunk", "own network"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -155,7 +158,7 @@ def _tied(model: DiffEnc) -> Heads:
 
 
 def save_head(fitted: DiffEnc, path: str | Path) -> None:
-    """Write a fitted head, and which network it belongs to, as safetensors.
+    """Write a fitted head, and which weights it belongs to, as safetensors.
 
     Args:
         fitted: a model with Separate heads.
@@ -163,9 +166,10 @@ def save_head(fitted: DiffEnc, path: str | Path) -> None:
     """
     heads = fitted.heads
     assert isinstance(heads, Separate)
-    own, other = (part.get_submodule("network") for part in (heads.head, heads.tied))
-    tensors = {name: value.contiguous() for name, value in own.state_dict().items()}
-    save_file(tensors, str(path), metadata={"network": fingerprint(other)})
+    own = heads.head.get_submodule("network")
+    tensors = {name: value.contiguous().cpu() for name, value in own.state_dict().items()}
+    owner = DiffEnc(fitted.schedule, fitted.encoder, heads.tied, fitted.decoder, shape=fitted.shape)
+    write_atomically(Path(path), save(tensors, metadata={"fitted_to": fingerprint(owner)}))
 
 
 def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None) -> DiffEnc:
@@ -177,27 +181,24 @@ def load_head(model: DiffEnc, path: str | Path, *, head: nn.Module | None = None
         head: its module, if it is not a copy of the network.
 
     Raises:
-        ValueError: where the head was fitted to other weights than the model's, for then r_hat would be wrong.
+        ValueError: where the head was fitted to other weights than the model's, for then r_hat would be wrong, and
+            where the file is truncated or something else.
     """
     network = _tied(model).get_submodule("network")
-    with safe_open(str(path), framework="pt") as file:
-        owner = (file.metadata() or {}).get("network")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if owner != fingerprint(network):
-        raise ValueError(
-            f"{path} was fitted to other weights than this model's; fit a head to them with fit_head"
-        )
     head = copy.deepcopy(network) if head is None else head
-    head.load_state_dict(tensors)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            known = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        # Version 0.1 kept the fingerprint of the network alone.
+        owner, whole = known.get("fitted_to", known.get("network", "")), "fitted_to" in known
+        check_fitted_to(owner, model if whole else network, str(path), AGAIN)
+        head.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is truncated, altered or no head of this model ({error}); {AGAIN}"
+        ) from error
     return with_head(model, head.train(model.training))
-
-
-def fingerprint(network: nn.Module) -> str:
-    """A digest of a network's tensors."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def with_head(model: DiffEnc, head: nn.Module) -> DiffEnc:
