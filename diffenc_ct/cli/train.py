@@ -15,7 +15,8 @@ from diffenc_ct.training.presets import PRESETS, preset
 from diffenc_ct.training.state import count_parameters
 
 EPILOG = """\
-The configuration is that of --preset, --config, or the run's own with --resume; flags change it.
+The configuration is that of --preset, --config, or the run's own with --resume; flags change it. A run that is resumed
+may change its learning rate, clipping, accumulation, intervals and length; more with --override.
 Fixed-size vectors get an MLP, images the authors' U-Nets, unless --network says otherwise.
 
 examples:
@@ -28,6 +29,8 @@ examples:
   diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
   diffenc train --run runs/mnist --resume               # go on after an interruption
   diffenc train --run runs/mnist --resume --steps 9000  # longer, where the rate is constant
+  diffenc train --run runs/mnist --resume --learning-rate 1e-4 --clip 1  # after numbers that were not finite
+  diffenc train --preset digits --init-from runs/digits --run runs/more  # begin with a run's weights
   diffenc train --preset cifar10-diffenc --dry-run      # parameters, memory and FLOPs only
   diffenc train --preset digits --run runs/seen --tensorboard  # then: tensorboard --logdir runs
 
@@ -53,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with the run in the folder, if there is one"
     )
     parser.add_argument(
+        "--override",
+        action="store_true",
+        help="with --resume: allow any change of settings under which the weights still fit, and other examples",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="show configuration, parameters, memory and FLOPs, and stop",
@@ -66,9 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     settings = given_settings(arguments)
+    if arguments.override and not arguments.resume:
+        raise ValueError("--override changes a run that is resumed; add --resume, or leave it out")
     if settings.get("encoder.kind") in ("identity", "non-trainable"):
         settings = {"encoder.network.kind": "auto", "encoder.network.options": {}} | settings
-    config = replace(_base(arguments), settings)
+    config = replace(_base(arguments, begins="data.name" in settings), settings)
     folder = Path(
         arguments.run or f"runs/{Path(config.data.name).stem}-{config.encoder.kind.split(':')[-1]}"
     )
@@ -89,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         config,
         folder,
         resume=arguments.resume,
+        override=arguments.override,
         device=device,
         data=data,
         progress=not arguments.quiet,
@@ -128,11 +139,19 @@ def describe_cost(cost: Cost, config: Config) -> str:
     )
 
 
-def _base(arguments: argparse.Namespace) -> Config:
+def _base(arguments: argparse.Namespace, *, begins: bool) -> Config:
+    """The configuration that flags change. begins: they name what to train on."""
     if arguments.preset:
         return preset(arguments.preset)
     if arguments.config:
         return load_config(arguments.config)
     if arguments.resume and arguments.run and (Path(arguments.run) / "config.json").exists():
         return load_config(Path(arguments.run) / "config.json")
+    if arguments.resume and not begins:
+        raise ValueError(
+            f"--resume: there is no run at {arguments.run}; give the folder of one (--run), or say what to begin there "
+            "(--preset, --config or --data)"
+            if arguments.run
+            else "--resume of which run? give its folder (--run)"
+        )
     return Config()

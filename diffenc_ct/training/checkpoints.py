@@ -4,14 +4,14 @@ A file holds tensors by name,
 
     model/NAME    ema/RATE/NAME    optimizer/NAME/{exp_avg,exp_avg_sq,step}
 
-and JSON metadata (configuration, step, shape and levels of the data, last evaluation). Its header carries the
+and JSON metadata (configuration, step, shape, levels and digests of the data, last evaluation). Its header carries the
 SHA-256 of the whole file, computed with the digest's own place filled with zeros, so that a change of any
 byte is recognised. A file appears under its name only when it is complete on disk.
 """
 
 import hashlib
 import json
-import os
+import math
 import re
 import struct
 import warnings
@@ -24,6 +24,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from diffenc_ct.report.files import NOT_FINITE, as_json, write_atomically
+
 __all__ = [
     "Checkpoint",
     "CorruptCheckpoint",
@@ -35,6 +37,7 @@ __all__ = [
 
 FORMAT = "diffenc_ct checkpoint 2"
 FORMAT_1 = "diffenc_ct checkpoint 1"  # its networks were not yet parts of heads
+EXPORTED = "weights.safetensors"  # one set of weights, in a folder of its own
 _BLANK = "0" * 64
 
 
@@ -54,6 +57,7 @@ class Checkpoint:
         levels: of integer data, None for reals.
         metrics: of the evaluation made at this step, if any.
         skipped: steps passed over so far.
+        data: the parts of a DataRecord; nothing in files of version 0.1.
     """
 
     tensors: dict[str, Tensor]
@@ -63,6 +67,7 @@ class Checkpoint:
     levels: int | None
     metrics: dict[str, float] = field(default_factory=dict)
     skipped: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
 
     def under(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names start with `prefix`, without it."""
@@ -76,8 +81,23 @@ class Checkpoint:
         (A safetensors file keeps no order of its own.)
         """
         held = {name.split("/")[1] for name in self.tensors if name.startswith("ema/")}
-        configured = [f"{rate:g}" for rate in self.config.get("optimizer", {}).get("ema", ())]
-        return [rate for rate in configured if rate in held] + sorted(held - set(configured))
+        configured = map(rate_name, self.config.get("optimizer", {}).get("ema", ()))
+        first = [rate for rate in configured if rate in held]
+        return first + sorted(held - set(first))
+
+
+def rate_name(rate: float) -> str:
+    """A moving average's name: its rate, in as many digits as it takes.
+
+    Args:
+        rate: of the average.
+
+    Example:
+        >>> rate_name(0.9999), rate_name(0.99990001)
+        ('0.9999', '0.99990001')
+    """
+    short = f"{rate:g}"
+    return short if float(short) == rate else repr(rate)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -97,40 +117,14 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "levels": checkpoint.levels,
         "metrics": checkpoint.metrics,
         "skipped": checkpoint.skipped,
+        "data": checkpoint.data,
     }
-    metadata = {"format": FORMAT, "description": json.dumps(description), "sha256": _BLANK}
+    metadata = {"format": FORMAT, "description": as_json(description), "sha256": _BLANK}
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     data = bytearray(safetensors.torch.save(tensors, metadata))
     place = _digest_place(data)
     data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
     write_atomically(path, data)
-
-
-def write_atomically(path: Path, data: bytes | bytearray) -> None:
-    """Replace `path` by a file with these bytes.
-
-    Args:
-        path: of the file.
-        data: all of it.
-
-    Raises:
-        OSError: and `path` is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -160,9 +154,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CorruptCheckpoint(
             f"checkpoint {path} is truncated, altered or no checkpoint ({error}); use another or train again"
         ) from error
-    description = json.loads(metadata["description"])
-    description["shape"] = tuple(description["shape"])
-    return Checkpoint(tensors=tensors, **description)
+    return Checkpoint(tensors=tensors, **_description(metadata))
 
 
 def _renamed(name: str) -> str:
@@ -193,11 +185,14 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def best(folder: Path) -> Path | None:
-    """The checkpoint with the lowest evaluated bits per dimension (the later of equals), or None."""
+    """The checkpoint with the lowest evaluated bits per dimension (the later of equals), or None.
+
+    One that was not evaluated, or not to a number, is nobody's best.
+    """
     scored = [
         (bpd, -i, path)
         for i, path in enumerate(list_checkpoints(folder))
-        if (bpd := _score(path)) is not None
+        if math.isfinite(bpd := describe(path).get("metrics", {}).get("bpd", math.nan))
     ]
     return min(scored)[2] if scored else None
 
@@ -210,15 +205,27 @@ def prune(folder: Path, keep: int) -> None:
             path.unlink()
 
 
-def _score(path: Path) -> float | None:
+def describe(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its tensors and unverified; nothing where it cannot be read.
+
+    Args:
+        path: of the file.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(8)
             head += file.read(struct.unpack("<Q", head)[0])
-        bpd: float | None = json.loads(_metadata(head)["description"])["metrics"].get("bpd")
-        return bpd
-    except (ValueError, KeyError, OSError, struct.error, OverflowError, MemoryError):
-        return None  # a corrupt file is nobody's best
+        return _description(_metadata(head))
+    except (ValueError, KeyError, TypeError, OSError, struct.error, OverflowError, MemoryError):
+        return {}
+
+
+def _description(metadata: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(metadata["description"])
+    found.pop(NOT_FINITE, None)
+    found["shape"] = tuple(found["shape"])
+    found["metrics"] = {k: math.nan if v is None else v for k, v in found["metrics"].items()}
+    return found
 
 
 def _metadata(data: bytes | bytearray) -> dict[str, str]:

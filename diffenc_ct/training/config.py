@@ -8,12 +8,12 @@ configuration is never half understood.
 import json
 import sys
 from collections.abc import Mapping
-from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from diffenc_ct._extras import require
-from diffenc_ct.training.settings import Section, in_words, is_free, leaves, setting
+from diffenc_ct.training.settings import Section, in_words, leaves, of_float32, setting
 from diffenc_ct.training.versions import from_version_1
 
 VERSION = 2
@@ -32,6 +32,9 @@ VERSION = 2
 Option = bool | int | float | str | None
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Single = Annotated[float, AfterValidator(of_float32)]
+Eta = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class DataConfig(Section):
@@ -114,17 +117,17 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its moving averages; the defaults are the paper's."""
 
-    learning_rate: PositiveFloat = setting(2e-4, "AdamW's learning rate after warm-up")
+    learning_rate: Single = setting(2e-4, "AdamW's learning rate after warm-up", free=True)
     beta1: Rate = setting(0.9, "AdamW's first moment rate")
     beta2: Rate = setting(0.99, "AdamW's second moment rate")
-    epsilon: PositiveFloat = setting(1e-8, "AdamW's epsilon")
+    epsilon: Single = setting(1e-8, "AdamW's epsilon")
     weight_decay: NonNegativeFloat = setting(0.01, "decoupled decay of weights (biases have none)")
     warmup: NonNegativeInt = setting(100, "steps of linear warm-up")
     decay: Literal["constant", "cosine"] = setting(
         "constant", "learning rate after warm-up: constant, or cosine to 0"
     )
     clip: PositiveFloat | None = setting(
-        None, "largest norm of the gradient of the loss in bits per dimension"
+        None, "largest norm of the gradient of the loss in bits per dimension", free=True
     )
     ema: tuple[Rate, ...] = setting(
         (0.9999,),
@@ -138,11 +141,16 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """The loop."""
 
+    init_from: str | None = setting(
+        None, "begin with the averaged weights of a run or pretrained model, where they fit"
+    )
     steps: PositiveInt = setting(10_000, "optimiser steps in all", free=True)
     batch_size: PositiveInt = setting(128, "examples a step")
-    accumulate: PositiveInt = setting(1, "parts into which a batch is split to save memory")
-    seed: int = setting(1, "seed of weights, data order, depths, noise and dropout")
-    noise_level: PositiveFloat | Literal["tight", "optimal"] = setting(
+    accumulate: PositiveInt = setting(
+        1, "parts into which a batch is split to save memory", free=True
+    )
+    seed: Seed = setting(1, "seed of weights, data order, depths, noise and dropout")
+    noise_level: Eta | Literal["tight", "optimal"] = setting(
         1.0,
         "eta of the ELBO: a number, tight (eta^2 = 1 + 2 sigma^2), or optimal (eta* from running estimates)",
     )
@@ -164,7 +172,7 @@ class TrainingConfig(Section):
     )
     channels_last: bool = setting(False, "memory format of images and convolutions")
     on_nan: Literal["stop", "skip"] = setting(
-        "stop", "at a loss or gradient that is not finite: stop, or skip the step"
+        "stop", "at a loss or gradient that is not finite: stop, or skip the step", free=True
     )
     log_every: PositiveInt = setting(50, "steps between rows of metrics.csv", free=True)
     eval_every: PositiveInt = setting(1000, "steps between evaluations on test examples", free=True)
@@ -238,7 +246,7 @@ class Config(Section):
 
     def to_json(self) -> str:
         """The text of a configuration file."""
-        return json.dumps(self.to_dict(), indent=1) + "\n"
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
 
 def load_config(path: str | Path) -> Config:
@@ -281,19 +289,6 @@ def replace(config: Config, settings: Mapping[str, Any]) -> Config:
             table = table.setdefault(section, {})
         table[last] = value
     return Config.from_dict(values, where="settings")
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """What keeps a run of `old` from going on as `new`: "name: old -> new" for settings that matter."""
-    free = {name for name, item in leaves(Config).items() if is_free(item)}
-    if new.optimizer.decay != "constant":
-        free.discard("training.steps")  # a decaying rate depends on where it ends
-    found = []
-    for name in leaves(Config):
-        before, after = (attrgetter(name)(config) for config in (old, new))
-        if name not in free and before != after:
-            found.append(f"{name}: {before!r} -> {after!r}")
-    return found
 
 
 def _toml() -> ModuleType:

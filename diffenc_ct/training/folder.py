@@ -1,6 +1,9 @@
-"""The folder of a run: one owner at a time, one configuration for life.
+"""The folder of a run: one owner at a time, one configuration for life but for what may change.
+
+A folder without a checkpoint is no run: what a start that failed left there is overwritten by the next.
 
 RUN/config.json    the configuration
+RUN/changes.json   see changes.py
 RUN/metrics.csv    a row every training.log_every steps, and every evaluation
 RUN/checkpoints/   see checkpoints.py
 RUN/tensorboard/   see tensorboard.py
@@ -16,8 +19,17 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from diffenc_ct.training.checkpoints import Checkpoint, latest, list_checkpoints, write_atomically
-from diffenc_ct.training.config import Config, differences, load_config
+from diffenc_ct.report.files import write_atomically
+from diffenc_ct.training.changes import Changes, differences, in_words, record, refused
+from diffenc_ct.training.checkpoints import (
+    EXPORTED,
+    Checkpoint,
+    describe,
+    latest,
+    list_checkpoints,
+)
+from diffenc_ct.training.config import Config, load_config
+from diffenc_ct.training.data_record import DataRecord
 
 COLUMNS = (
     "step", "bpd", "reconstruction", "diffusion", "latent", "regression", "gradient_norm", "learning_rate", "skipped",
@@ -32,15 +44,26 @@ class RunFolder:
         path: of the folder.
         config: of the run.
         resume: whether it may hold one already.
+        override: whether that one may have had another configuration, or other examples.
+        data: that are trained on, if they are to be compared.
 
     Raises:
-        ValueError: on entering, where the folder holds a run and resume is False, where its configuration differs in
-            what matters, or where another process trains in it.
+        ValueError: on entering, where the folder holds a run and resume is False, where its configuration or its data
+            differ in what may not change, where it holds exported weights, or where another process trains in it.
         OSError: on entering, where it cannot be written.
     """
 
-    def __init__(self, path: str | Path, config: Config, *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        config: Config,
+        *,
+        resume: bool,
+        override: bool = False,
+        data: DataRecord | None = None,
+    ) -> None:
         self.path, self.config, self.resume = Path(path), config, resume
+        self.override, self.data = override, data
         self.checkpoints = self.path / "checkpoints"
         self.metrics = self.path / "metrics.csv"
 
@@ -73,45 +96,105 @@ class RunFolder:
         self.check()  # again, now that nobody else can write
         for leftover in self.checkpoints.glob(".*.part"):
             leftover.unlink()
-        write_atomically(self.path / "config.json", self.config.to_json().encode())
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """Refuse a folder that this run may not use; touches nothing.
+
+        Returns:
+            Whether there is a run to go on with.
 
         Raises:
             ValueError: as entering it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
+        if (self.path / EXPORTED).exists():
+            raise ValueError(
+                f"{self.path} holds exported weights; train in another folder, to begin with these weights: "
+                f"--init-from {self.path}"
+            )
+        if not list_checkpoints(self.checkpoints):
+            return False
         if not (self.path / "config.json").exists():
-            if list_checkpoints(self.checkpoints):
-                raise ValueError(
-                    f"{self.path} has checkpoints but no config.json; choose another folder"
-                )
-            return
+            raise ValueError(
+                f"{self.path} has checkpoints but no config.json; choose another folder"
+            )
         if not self.resume:
             raise ValueError(
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another folder"
             )
-        changed = differences(load_config(self.path / "config.json"), self.config)
-        if changed:
+        self._check_data()
+        self._check_changes()
+        return True
+
+    def _check_changes(self) -> None:
+        changes = refused(self._changes(), self.config)
+        if self._known_data().parts:
+            changes.pop("data.name", None)  # they are the same, wherever they lie now
+        if not changes or self.override:
+            return
+        longer = (
+            " (with optimizer.decay = cosine the rate has fallen to zero at the last step: to train longer begin a "
+            f"new run with --init-from {self.path}, or have the rate jump to a longer cosine by --override)"
+        )
+        raise ValueError(
+            f"{self.path} holds a run of another configuration ({in_words(changes)}); resume it without these "
+            "changes, add --override to make them, or choose another folder"
+            + longer
+            * ("training.steps" in changes)
+        )
+
+    def _check_data(self) -> None:
+        if self.data is None:
+            return
+        known = self._known_data()
+        unfit, unlike = known.unfit(self.data), known.unlike(self.data)
+        if unfit or (unlike and not self.override):
+            remedy = "" if unfit else ", add --override to go on with these"
             raise ValueError(
-                f"{self.path} holds a run of another configuration ({'; '.join(changed)}); "
-                "resume it without these changes, or choose another folder"
+                f"data {self.config.data.name!r} are not those that {self.path} was trained on "
+                f"({'; '.join([*unfit, *unlike])}); give it its own (--data){remedy}, or choose another folder"
             )
 
-    def go_back(self) -> Checkpoint | None:
-        """The newest intact checkpoint, or None; what is younger is out of the way afterwards.
+    def _known_data(self) -> DataRecord:
+        """The run's, by its newest checkpoint that can be read."""
+        newest = reversed(list_checkpoints(self.checkpoints))
+        found = next(filter(None, map(describe, newest)), None)
+        if found is None:
+            return self.data or DataRecord((), None)
+        return DataRecord(found["shape"], found["levels"], found.get("data", {}))
 
-        Rows of steps that will be done again are dropped. Corrupt checkpoints, which would count as the newest when
-        old ones are deleted, are renamed NAME.corrupt.
+    def _changes(self) -> Changes:
+        return differences(load_config(self.path / "config.json"), self.config)
+
+    def go_back(self) -> tuple[Checkpoint | None, Changes]:
+        """The newest intact checkpoint, or None, and what has changed since the run was there last.
+
+        What is younger is out of the way afterwards: rows of steps that will be done again are dropped, and corrupt
+        checkpoints, which would count as the newest when old ones are deleted, are renamed NAME.corrupt.
         """
-        found = latest(self.checkpoints)
         held = list_checkpoints(self.checkpoints)
+        changes = self._changes() if held else {}
+        unlike = self._known_data().unlike(self.data) if held and self.data else []
+        if unlike:
+            changes["data"] = ("the run's", "; ".join(unlike))
+        found = latest(self.checkpoints)
         for path in held[held.index(found[0]) + 1 :] if found else held:
             path.rename(path.with_name(path.name + ".corrupt"))
         self._forget_after(found[1].step if found else 0)
-        return found[1] if found else None
+        return (found[1] if found else None), changes
+
+    def settle(self, step: int, changes: Changes) -> None:
+        """Write what the run is from here on.
+
+        Args:
+            step: at which it goes on.
+            changes: since it was there last.
+        """
+        if changes:
+            print(f"changed from step {step} on: {in_words(changes)}", flush=True)
+        record(self.path, step, changes)
+        write_atomically(self.path / "config.json", self.config.to_json().encode())
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.csv, with its header where the file is new."""

@@ -20,12 +20,21 @@ from tqdm import tqdm
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.distributed import TIMEOUT, Processes, TrainingStopped, Work, launched
 from diffenc_ct.elbo import InfiniteDepth
-from diffenc_ct.training.checkpoints import Checkpoint, checkpoint_path, prune, write_checkpoint
+from diffenc_ct.training.changes import Changes
+from diffenc_ct.training.checkpoints import (
+    Checkpoint,
+    checkpoint_path,
+    list_checkpoints,
+    prune,
+    write_checkpoint,
+)
 from diffenc_ct.training.config import Config, replace
+from diffenc_ct.training.data_record import DataRecord
 from diffenc_ct.training.evaluation import Evaluation, evaluate
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.meter import Meter
 from diffenc_ct.training.randomness import NOISE, derived_seed
+from diffenc_ct.training.runs import initial_weights
 from diffenc_ct.training.state import State
 from diffenc_ct.training.step import learning_rate, training_step
 from diffenc_ct.training.tensorboard import Events, open_events, require_tensorboard
@@ -55,6 +64,7 @@ def train(
     run: str | Path,
     *,
     resume: bool = False,
+    override: bool = False,
     device: str | torch.device = "cpu",
     data: Dataset | None = None,
     progress: bool = False,
@@ -65,7 +75,9 @@ def train(
     Args:
         config: of the run.
         run: its folder.
-        resume: go on with what the folder holds (or begin, where it holds nothing).
+        resume: go on with what the folder holds (or begin, where it holds nothing). The configuration may differ in
+            the learning rate, clipping, accumulation, intervals and length; RUN/changes.json records it.
+        override: when resuming, allow any change under which the weights still fit, and other examples.
         device: "cpu", "cuda", or one GPU by number.
         data: in the place of the data set that the configuration names.
         progress: show a bar, and the evaluations.
@@ -82,14 +94,18 @@ def train(
     if data is None:
         data = load_dataset(**config.data.model_dump())
     with launched(device, timeout=timeout) as processes, ExitStack() as stack:
-        _check_launch(config, processes)
-        folder = RunFolder(run, config, resume=resume)
-        processes.on_first(folder.check)
+        seen = DataRecord.of(data)
+        _check_launch(config, seen, processes)
+        folder = RunFolder(run, config, resume=resume, override=override, data=seen)
+        resumed = processes.on_first(folder.check)
         state = State.fresh(config, data, processes.device)
+        if settings.init_from is not None and not resumed:
+            _begin_with(state, settings.init_from, processes)
         signals = stack.enter_context(StopSignals())
-        saved = processes.on_first(_begin, folder, stack)
+        saved, changes = processes.on_first(_begin, folder, stack)
         if saved is not None:
             state.restore(saved)
+        processes.on_first(folder.settle, state.step, changes)
         metrics = {} if saved is None else saved.metrics
         events = None
         if processes.first and settings.tensorboard:
@@ -109,23 +125,31 @@ def train(
             bar.set_postfix_str(speed.text(), refresh=False)
             bar.update()
             if broken and settings.on_nan == "stop":
-                raise _not_finite(config, broken)
+                raise _not_finite(config, broken, folder)
             logging, evaluating, saving = due
             row: dict[str, Any] = {}
-            evaluation = None
+            evaluation, unusable = None, False
             if logging:
                 row = speed.row() | {"learning_rate": learning_rate(config, state.step - 1)}
             if evaluating:
                 evaluation = _evaluate(config, state, data, processes)
                 metrics = evaluation.metrics()
+                unusable = not math.isfinite(metrics["bpd"])
                 row |= {f"test_{name}": value for name, value in metrics.items()}
                 if progress and processes.first:
                     bar.write(f"step {state.step}: test {metrics['bpd']:.4f} bits/dim")
             if row or saving or stop:
                 fresh = metrics if evaluation else {}
-                sealed = state.checkpoint(config, data, fresh) if saving or stop else None
+                keeping = (saving or stop) and not unusable
+                sealed = state.checkpoint(config, seen, fresh) if keeping else None
                 processes.on_first(_record, folder, events, state, row, evaluation, sealed)
                 speed.restart()
+            if unusable:
+                raise TrainingStopped(
+                    f"step {state.step}: bits per dimension of test examples are {metrics['bpd']}; "
+                    + _remedy(config, folder),
+                    exit_code=1,
+                )
             if stop and not done:
                 raise TrainingStopped(
                     f"stopped by {Signals(stop).name} at step {state.step}, which is saved; "
@@ -158,20 +182,39 @@ def _every(config: Config) -> tuple[int, ...]:
     return settings.log_every, settings.eval_every, settings.save_every
 
 
-def _not_finite(config: Config, broken: dict[int, dict[str, float]]) -> TrainingStopped:
+def _not_finite(
+    config: Config, broken: dict[int, dict[str, float]], folder: RunFolder
+) -> TrainingStopped:
     step, terms = next(iter(broken.items()))
     name, value = next((n, v) for n, v in terms.items() if not math.isfinite(v))
     seed = config.training.seed
     return TrainingStopped(
         f"step {step}: {name} is {value} (seed {seed}, batch seed {derived_seed(seed, NOISE, step)}); "
-        "lower optimizer.learning_rate, set optimizer.clip, or pass over such steps with --on-nan skip. "
-        "The last checkpoint is intact.",
+        f"{_remedy(config, folder)}, or pass over such steps with --on-nan skip",
         exit_code=1,
     )
 
 
-def _begin(folder: RunFolder, stack: ExitStack) -> Checkpoint | None:
-    """Take the folder until the stack is left; the checkpoint to go on from."""
+def _remedy(config: Config, folder: RunFolder) -> str:
+    less = f"--learning-rate {config.optimizer.learning_rate / 2:g} or --clip 1"
+    if list_checkpoints(folder.checkpoints):
+        return f"the last checkpoint is intact, go on with: diffenc train --run {folder.path} --resume {less}"
+    return f"no checkpoint was written yet, start the same again with {less}"
+
+
+def _begin_with(state: State, run: str, processes: Processes) -> None:
+    """Take a run's weights, and say which."""
+    fresh = state.begin_with(
+        processes.on_first(initial_weights, run), f"training.init_from = {run!r}"
+    )
+    if processes.first:
+        count = len(state.model.state_dict())
+        rest = f"; fresh are {', '.join(fresh)}" if fresh else ""
+        print(f"{count - len(fresh)} of {count} tensors are those of {run}{rest}", flush=True)
+
+
+def _begin(folder: RunFolder, stack: ExitStack) -> tuple[Checkpoint | None, Changes]:
+    """Take the folder until the stack is left; the checkpoint to go on from, and what has changed since."""
     return stack.enter_context(folder).go_back()
 
 
@@ -201,7 +244,7 @@ def _record(
         ) from error
 
 
-def _check_launch(config: Config, processes: Processes) -> None:
+def _check_launch(config: Config, seen: DataRecord, processes: Processes) -> None:
     """Refuse a batch that the processes cannot share, and processes that would not do the same."""
     settings = config.training
     if settings.batch_size % (settings.accumulate * processes.size):
@@ -209,9 +252,9 @@ def _check_launch(config: Config, processes: Processes) -> None:
             f"training.batch_size = {settings.batch_size}; among {processes.size} processes in {settings.accumulate} "
             f"parts each it must be a multiple of {settings.accumulate * processes.size}"
         )
-    mine = replace(config, {"data.root": None, "data.download": False}).to_json()
-    if processes.on_first(str, mine) != mine:
-        raise ValueError(
-            f"process {processes.rank} has another configuration than the first; start all with the same arguments "
-            "and files"
-        )
+    same = replace(config, {"data.root": None, "data.download": False}).to_json()
+    for name, mine in (("another configuration", same), ("other data", str(seen))):
+        if processes.on_first(str, mine) != mine:
+            raise ValueError(
+                f"process {processes.rank} has {name} than the first; start all with the same arguments and files"
+            )

@@ -1,13 +1,20 @@
 """Opening what was trained: the folder of a run, a checkpoint file, or a pretrained example by name."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+from torch import Tensor
 
 from diffenc_ct.calibration import Tightness
 from diffenc_ct.data import Dataset
+from diffenc_ct.distributed import launched_rank
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
+from diffenc_ct.report.files import write_atomically
 from diffenc_ct.training.checkpoints import (
+    EXPORTED,
     Checkpoint,
     best,
     checkpoint_path,
@@ -16,7 +23,8 @@ from diffenc_ct.training.checkpoints import (
     write_checkpoint,
 )
 from diffenc_ct.training.config import Config, replace
-from diffenc_ct.training.state import restore_model, restore_noise_level
+from diffenc_ct.training.data_record import DataRecord
+from diffenc_ct.training.restored import restore_model, restore_noise_level, weights_of
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 TIGHTNESS = "tightness.json"  # in a run's folder: its fitted eta*
@@ -32,8 +40,8 @@ class OpenedRun:
         step: of the checkpoint.
         shape: of one example.
         folder: where results belong.
-        optimal_noise_level: eta*, as `tightness` fitted it (tightness.json of the folder), or as training at it
-            estimated it last.
+        data: what it was trained on.
+        last_noise_level: eta*, as a training at it estimated it last, else None.
     """
 
     model: DiffEnc
@@ -41,10 +49,23 @@ class OpenedRun:
     step: int
     shape: tuple[int, ...]
     folder: Path
-    optimal_noise_level: NoiseLevel | None = None
+    data: DataRecord
+    last_noise_level: NoiseLevel | None = field(default=None, repr=False)
+
+    @cached_property
+    def optimal_noise_level(self) -> NoiseLevel | None:
+        """eta*, as `tightness` fitted it (tightness.json of the folder), else as training at it estimated it last.
+
+        Raises:
+            ValueError: where the file cannot be read, or was fitted to other weights.
+        """
+        path = self.folder / TIGHTNESS
+        if not path.exists():
+            return self.last_noise_level
+        return Tightness.load(path, model=self.model).noise_level
 
     def check(self, data: Dataset) -> None:
-        """Refuse data of another kind than the model was trained on.
+        """Refuse data of another kind than the model was trained on; warn of other examples.
 
         Args:
             data: to be given to it.
@@ -58,11 +79,17 @@ class OpenedRun:
                 f"the model was trained on examples of shape {self.shape} and {levels or 'no'} levels, but "
                 f"data {data.name!r} have shape {data.shape} and {data.levels or 'no'} levels; give it data of its kind"
             )
+        unlike = self.data.unlike(DataRecord.of(data)) if self.data.parts else []
+        if unlike and launched_rank() == 0:
+            warnings.warn(
+                f"data {data.name!r} are not those of the training: {'; '.join(unlike)}",
+                stacklevel=2,
+            )
 
 
 def pretrained_names() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in PRETRAINED.glob("*/weights.safetensors"))
+    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{EXPORTED}"))
 
 
 def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "latest") -> DiffEnc:
@@ -103,11 +130,22 @@ def open_run(
     """
     saved, folder = _find(run, str(checkpoint))
     config = Config.from_dict(saved.config, where=f"configuration of {run}")
-    model = restore_model(saved, weights)
+    model, data = restore_model(saved, weights), DataRecord(saved.shape, saved.levels, saved.data)
     level = restore_noise_level(saved)
-    if (fitted := folder / TIGHTNESS).exists():
-        level = Tightness.load(fitted).noise_level
-    return OpenedRun(model, config, saved.step, saved.shape, folder, level)
+    return OpenedRun(model, config, saved.step, saved.shape, folder, data, level)
+
+
+def initial_weights(run: str | Path) -> dict[str, Tensor]:
+    """The averaged weights that a run or pretrained model ended with, by name.
+
+    Args:
+        run: as in `load`.
+
+    Raises:
+        FileNotFoundError: as `load`.
+        ValueError: as `load`.
+    """
+    return weights_of(_find(run, "latest")[0])
 
 
 def export(
@@ -141,15 +179,23 @@ def export(
         for name, t in restore_model(saved, weights).state_dict().items()
     }
     config = replace(Config.from_dict(saved.config), {"data.root": None})
-    path = folder / "weights.safetensors"
+    path = folder / EXPORTED
     if path.exists():
         raise ValueError(f"{path} exists; delete it or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         path,
-        Checkpoint(tensors, config.to_dict(), saved.step, saved.shape, saved.levels, saved.metrics),
+        Checkpoint(
+            tensors,
+            config.to_dict(),
+            saved.step,
+            saved.shape,
+            saved.levels,
+            saved.metrics,
+            data=saved.data,
+        ),
     )
-    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+    write_atomically(folder / "config.json", config.to_json().encode())
     return path
 
 
@@ -157,11 +203,11 @@ def _find(run: str | Path, which: str) -> tuple[Checkpoint, Path]:
     path = Path(run)
     if path.is_file():
         return read_checkpoint(path), path.parent
-    packaged = PRETRAINED / str(run) / "weights.safetensors"
+    packaged = PRETRAINED / str(run) / EXPORTED
     if not path.exists() and packaged.exists():
         return read_checkpoint(packaged), Path("runs") / str(run)
-    if (path / "weights.safetensors").exists():
-        return read_checkpoint(path / "weights.safetensors"), path
+    if (path / EXPORTED).exists():
+        return read_checkpoint(path / EXPORTED), path
     folder = path / "checkpoints"
     if not folder.is_dir():
         raise FileNotFoundError(

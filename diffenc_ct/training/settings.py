@@ -10,9 +10,9 @@ from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
-    """A table of settings: frozen, no keys but its own, and values of just the types that are declared."""
+    """A table of settings: frozen, no keys but its own, values of just the types that are declared, numbers finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def setting(default: Any, text: str, *, free: bool = False, **limits: Any) -> Any:
@@ -21,14 +21,14 @@ def setting(default: Any, text: str, *, free: bool = False, **limits: Any) -> An
     Args:
         default: its value where none is given.
         text: what `diffenc train --help` says of it.
-        free: it may differ when a run is resumed, for it does not change what is computed.
+        free: it may change when a run is resumed.
         limits: pydantic's, such as ge=2 for at least 2.
     """
     return Field(default, description=text, json_schema_extra={"free": free}, **limits)
 
 
 def is_free(item: FieldInfo) -> bool:
-    """Whether a setting may differ when a run is resumed."""
+    """Whether a setting may change when a run is resumed."""
     return item.json_schema_extra == {"free": True}
 
 
@@ -43,6 +43,20 @@ def leaves(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
     return found
 
 
+def of_float32(value: float) -> float:
+    """A positive number for which float32 has neither 0 nor infinity.
+
+    Args:
+        value: to be checked.
+
+    Raises:
+        ValueError: for one that is not.
+    """
+    if not 1e-38 < value < 1e38:
+        raise ValueError("input should be greater than 1e-38 and less than 1e38")
+    return value
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' or the list of what is known."""
     known = list(known)
@@ -53,7 +67,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def in_words(error: ValidationError, values: Any, settings: Mapping[str, FieldInfo]) -> str:
     """The first thing that is wrong with values, in one line: its name, what was found, and what is allowed."""
     first = error.errors()[0]
-    if first["type"] == "value_error":  # one of our own, which says it all
+    if first["type"] == "value_error" and not first["loc"]:  # one of our own, which says it all
         return str(first["ctx"]["error"])
     path: list[str] = []
     for part in first["loc"]:  # behind the place of the value stand the alternatives of its type
@@ -66,7 +80,11 @@ def in_words(error: ValidationError, values: Any, settings: Mapping[str, FieldIn
         beside = [known for known in settings if known.startswith(name[: -len(path[-1])])]
         known = dict.fromkeys(other.split(".")[len(path) - 1] for other in beside)
         return f"unknown key {name!r}{suggest(path[-1], known)}"
-    said = [item["msg"] for item in error.errors() if item["loc"][: len(path)] == place]
+    said = [
+        item["msg"].removeprefix("Value error, ")
+        for item in error.errors()
+        if item["loc"][: len(path)] == place
+    ]
     if name in settings and type(None) in typing.get_args(settings[name].annotation):
         said.append("none")
     text = " or ".join([said[0], *(more.removeprefix("Input should be ") for more in said[1:])])

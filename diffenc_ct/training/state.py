@@ -3,6 +3,7 @@
 import copy
 import re
 from dataclasses import dataclass, field
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from diffenc_ct.distributed import Processes
 from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths
 from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import NoiseLevel
-from diffenc_ct.training.build import build_model, build_model_for, gamma_range, named_noise_level
-from diffenc_ct.training.checkpoints import Checkpoint, as_plain
+from diffenc_ct.training.build import build_model, gamma_range, named_noise_level
+from diffenc_ct.training.checkpoints import Checkpoint, rate_name
 from diffenc_ct.training.config import Config, OptimizerConfig
+from diffenc_ct.training.data_record import DataRecord
 
 MOMENTS = "noise_level/moments"
 DEPTHS = "depths/moments"
@@ -111,7 +113,7 @@ class State:
                 for mine, theirs in zip(averaged.buffers(), self.model.buffers(), strict=True):
                     mine.copy_(theirs)
 
-    def checkpoint(self, config: Config, data: Dataset, metrics: dict[str, float]) -> Checkpoint:
+    def checkpoint(self, config: Config, data: DataRecord, metrics: dict[str, float]) -> Checkpoint:
         """Everything that `restore` needs.
 
         Args:
@@ -121,7 +123,7 @@ class State:
         """
         tensors = _prefixed("model", self.model.state_dict())
         for rate, averaged in self.averages.items():
-            tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())
+            tensors |= _prefixed(f"ema/{rate_name(rate)}", averaged.state_dict())
         for name, parameter in self.model.named_parameters():
             tensors |= _prefixed(f"optimizer/{name}", self.optimizer.state.get(parameter, {}))
         if isinstance(self.noise_level, RunningNoiseLevel):
@@ -136,13 +138,55 @@ class State:
             data.levels,
             dict(metrics),
             self.skipped,
+            data.parts,
         )
 
+    def begin_with(self, weights: dict[str, Tensor], where: str) -> list[str]:
+        """Take the weights, and the averages at them, that agree in name and shape; the optimiser begins anew.
+
+        Args:
+            weights: of another model, by name.
+            where: they are from, for the error.
+
+        Returns:
+            Names of the tensors that stay as they were.
+
+        Raises:
+            ValueError: where none fits.
+        """
+        own = self.model.state_dict()
+        fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+        if not fits:
+            raise ValueError(
+                f"{where}: none of its {len(weights)} tensors agrees in name and shape with the {len(own)} of this "
+                "model; name a run with the same parts"
+            )
+        for model in (self.model, *self.averages.values()):
+            model.load_state_dict(fits, strict=False)
+        return [name for name in own if name not in fits]
+
     def restore(self, saved: Checkpoint) -> None:
-        """Continue from a checkpoint of the same configuration."""
-        self.model.load_state_dict(saved.under("model/"))
+        """Continue from a checkpoint: of the same configuration, or of one from which the weights are the same.
+
+        Averages and moments that it does not have begin here.
+
+        Args:
+            saved: the checkpoint.
+
+        Raises:
+            ValueError: where its weights are those of another model.
+        """
+        try:
+            self.model.load_state_dict(saved.under("model/"))
+        except RuntimeError as error:
+            raise ValueError(
+                f"the weights of step {saved.step} do not fit the model of the changed configuration "
+                f"({shorten(str(error), 200)}); begin a new run with --init-from"
+            ) from error
         for rate, averaged in self.averages.items():
-            averaged.load_state_dict(saved.under(f"ema/{rate:g}/"))
+            # Version 0.1 named averages by six digits.
+            places = (f"ema/{rate_name(rate)}/", f"ema/{rate:g}/", "model/")
+            averaged.load_state_dict(next(held for n in places if (held := saved.under(n))))
         groups = self.optimizer.state_dict()["param_groups"]
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         state: dict[int, dict[str, Tensor]] = {}
@@ -151,9 +195,9 @@ class State:
             if tensors := saved.under(f"optimizer/{names[id(parameter)]}/"):
                 state[index] = tensors
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        if isinstance(self.noise_level, RunningNoiseLevel):
+        if isinstance(self.noise_level, RunningNoiseLevel) and MOMENTS in saved.tensors:
             self.noise_level.moments = saved.tensors[MOMENTS].to(self.noise_level.edges)
-        if isinstance(self.depths, ImportanceDepths):
+        if isinstance(self.depths, ImportanceDepths) and DEPTHS in saved.tensors:
             self.depths.moments = saved.tensors[DEPTHS].to(self.depths.moments)
         self.step, self.skipped = saved.step, saved.skipped
 
@@ -212,48 +256,6 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
         eps=config.epsilon,
         fused=True,
     )
-
-
-def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
-    """The model of a checkpoint, in evaluation mode.
-
-    Args:
-        saved: the checkpoint.
-        weights: "ema" (its first average), "raw", or a rate as text.
-
-    Raises:
-        ValueError: where it has no such weights, or they do not fit the model of its configuration.
-    """
-    rates = saved.ema_rates()
-    choices = {"raw": "model/", **{rate: f"ema/{rate}/" for rate in rates}}
-    if rates:
-        choices["ema"] = choices[rates[0]]
-    tensors = saved.under(choices[weights]) if weights in choices else {}
-    if not tensors:
-        have = [name for name, prefix in choices.items() if saved.under(prefix)]
-        raise ValueError(
-            f"weights={weights!r} are not in this checkpoint; it has {', '.join(have)}"
-        )
-    model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
-    try:
-        model.load_state_dict(as_plain(tensors))
-    except RuntimeError as error:
-        raise ValueError(
-            f"the weights do not fit the model of their configuration ({error}); "
-            "use the diffenc_ct release and plug-ins that wrote them"
-        ) from error
-    return model.eval()
-
-
-def restore_noise_level(saved: Checkpoint) -> NoiseLevel | None:
-    """eta* as a training at the optimal noise level estimated it last; None for another training."""
-    if MOMENTS not in saved.tensors:
-        return None
-    # Its bins are those of the untrained schedule, as in training.
-    schedule = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels).schedule
-    level = RunningNoiseLevel(*gamma_range(schedule))
-    level.moments = saved.tensors[MOMENTS]
-    return level
 
 
 def _prefixed(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:

@@ -44,11 +44,18 @@ MUTANTS = [
         (f"{READ}::test_refusals_name_key_and_remedy",),
     ),
     Mutant(
-        CONFIG,
-        'free.discard("training.steps")',
-        'free.discard("steps")',
-        "a cosine decay is resumed towards another end",
-        (f"{READ}::test_only_what_changes_the_numbers_counts_as_a_difference",),
+        SETTINGS,
+        "strict=True, allow_inf_nan=False",
+        "strict=True",
+        "NaN is a number to pydantic",
+        (f"{READ}::test_no_number_is_other_than_finite",),
+    ),
+    Mutant(
+        SETTINGS,
+        "if not 1e-38 < value < 1e38:",
+        "if not 0 < value < 1e38:",
+        "what float64 holds and float32 does not",
+        (f"{READ}::test_refusals_name_key_and_remedy",),
     ),
     Mutant(
         FLAGS,

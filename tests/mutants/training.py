@@ -173,8 +173,8 @@ MUTANTS = [
     ),
     Mutant(
         STATE,
-        'tensors |= _prefixed(f"ema/{rate:g}", averaged.state_dict())',
-        'tensors |= _prefixed(f"ema/{rate:g}", self.model.state_dict())',
+        '_prefixed(f"ema/{rate_name(rate)}", averaged.state_dict())',
+        '_prefixed(f"ema/{rate_name(rate)}", self.model.state_dict())',
         "averages begin anew at each resumption",
         (f"{PLAIN}::test_an_interrupted_run_ends_bit_for_bit_like_an_undisturbed_one",),
     ),

@@ -1,6 +1,7 @@
 """The configuration tree: round trips, and refusals by name."""
 
 import json
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 import diffenc_ct as dc
 from diffenc_ct.training.build import build_model_for
+from diffenc_ct.training.changes import differences, refused
 from diffenc_ct.training.config import (
     VERSION,
     Config,
@@ -18,7 +20,6 @@ from diffenc_ct.training.config import (
     OptimizerConfig,
     ScheduleConfig,
     TrainingConfig,
-    differences,
     load_config,
     replace,
 )
@@ -94,6 +95,16 @@ def test_toml_and_json_files_agree(tmp_path):
         ({"network": {"options": {"width": [8]}}}, ["network.options.width = [8]", "integer"]),
         ({"encoder": {"network": {"knd": "mlp"}}}, ["'encoder.network.knd'", "mean 'kind'"]),
         ({"wings": 2}, ["'wings'", "known are data, schedule, encoder"]),
+        ({"optimizer": {"learning_rate": float("inf")}}, ["learning_rate = inf", "finite number"]),
+        ({"optimizer": {"learning_rate": 1e-300}}, ["learning_rate = 1e-300", "1e-38"]),
+        ({"optimizer": {"epsilon": 0}}, ["optimizer.epsilon = 0", "greater than 1e-38"]),
+        ({"optimizer": {"epsilon": 1e-300}}, ["optimizer.epsilon = 1e-300", "1e-38"]),
+        ({"optimizer": {"beta1": 1}}, ["optimizer.beta1 = 1", "less than 1"]),
+        ({"optimizer": {"beta2": -0.1}}, ["optimizer.beta2 = -0.1", "greater than or equal to 0"]),
+        ({"optimizer": {"weight_decay": -1}}, ["weight_decay = -1", "greater than or equal to 0"]),
+        ({"training": {"noise_level": 1e30}}, ["training.noise_level = 1e+30", "1000000"]),
+        ({"training": {"seed": -1}}, ["training.seed = -1", "greater than or equal to 0"]),
+        ({"training": {"seed": 2**63}}, ["training.seed", "less than"]),
     ],
 )
 def test_refusals_name_key_and_remedy(values, words):
@@ -119,7 +130,7 @@ def test_anything_is_read_or_refused_in_one_line_that_names_it(name, value):
     except ValueError as error:
         assert name in str(error) and "\n" not in str(error)
     else:
-        assert Config.from_dict(config.to_dict()) == config or "nan" in repr(config)
+        assert Config.from_dict(json.loads(config.to_json())) == config
 
 
 def test_refusals_name_the_file(tmp_path):
@@ -176,6 +187,24 @@ def test_what_a_configuration_of_0_1_left_out_is_the_authors(encoder):
     assert type(build_model_for(old, (3,), 17).heads.network).__name__ == "MLP"
 
 
+def kinds(annotation):
+    """All types that an annotation is made of."""
+    return {annotation}.union(*map(kinds, typing.get_args(annotation)))
+
+
+numbers = [name for name, item in leaves(Config).items() if float in kinds(item.annotation)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", numbers)
+def test_no_number_is_other_than_finite(name, value):
+    where = {"options": {"width": value}, "ema": [0.5, value]}
+    given_ = next((held for end, held in where.items() if name.endswith(end)), value)
+    with pytest.raises(ValueError, match="finite") as error:
+        replace(Config(), {name: given_})
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
 def test_options_of_one_configuration_are_not_another_ones():
     Config().network.options["width"] = 3
     assert Config().network.options == NetworkConfig().options == {}
@@ -187,12 +216,29 @@ def test_of_two_faults_the_first_is_said():
     assert str(error.value) == "configuration: training.steps = 0; input should be greater than 0"
 
 
-def test_only_what_changes_the_numbers_counts_as_a_difference():
-    old = Config()
-    assert not differences(old, replace(old, {"training.steps": 5, "training.keep": 9}))
-    assert differences(old, replace(old, {"training.seed": 5})) == ["training.seed: 1 -> 5"]
-    cosine = replace(old, {"optimizer.decay": "cosine"})
-    assert differences(cosine, replace(cosine, {"training.steps": 5})) != []
+FREE = {
+    "data.root", "data.download", "optimizer.learning_rate", "optimizer.clip", "training.steps", "training.accumulate",
+    "training.on_nan", "training.log_every", "training.eval_every", "training.eval_examples", "training.save_every",
+    "training.keep", "training.tensorboard",
+}  # fmt: skip
+
+
+@given(configs, configs)
+def test_what_may_change_on_resuming_is_a_list(old, new):
+    """Everything that differs is named; what is not on the list is refused, and under a decaying rate the length."""
+    changes = differences(old, new)
+    assert (old == new) == (not changes)
+    for name, (before, after) in changes.items():
+        section, last = name.rsplit(".", 1)
+        for config, value in ((old, before), (new, after)):
+            found = config
+            for part in section.split("."):
+                found = getattr(found, part)
+            assert getattr(found, last) == value
+    assert set(refused(changes, new)) == set(changes) - FREE
+    cosine = replace(new, {"optimizer.decay": "cosine"})
+    late = replace(cosine, {"training.steps": new.training.steps + 1})
+    assert set(refused(differences(cosine, late), late)) == {"training.steps"}
 
 
 def test_every_setting_has_a_help_text():

@@ -1,10 +1,11 @@
 """Checkpoints: what they hold, which are kept, what is loaded and exported."""
 
 import itertools
+import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffenc_ct.data import load_dataset
@@ -13,8 +14,10 @@ from diffenc_ct.training.checkpoints import (
     CorruptCheckpoint,
     best,
     checkpoint_path,
+    describe,
     list_checkpoints,
     prune,
+    rate_name,
     read_checkpoint,
     write_checkpoint,
 )
@@ -71,21 +74,66 @@ def test_any_changed_byte_or_lost_tail_is_recognised(sealed, tmp_path_factory, d
         read_checkpoint(path)
 
 
-@given(st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=6), st.integers(1, 3))
-@settings(max_examples=30)
+scores_ = st.none() | st.integers(0, 3) | st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+@given(st.lists(scores_, min_size=1, max_size=6), st.integers(1, 3))
+@settings(max_examples=60)
 def test_pruning_keeps_the_newest_and_the_best(tmp_path_factory, scores, keep):
+    """What was not evaluated, or not to a number, is nobody's best."""
     folder = tmp_path_factory.mktemp("prune")
     for step, score in enumerate(scores):
-        metrics = {} if score is None else {"bpd": float(score)}
+        metrics = {} if score is None else {"bpd": float(score), "bpd_error": math.nan}
         write_checkpoint(
             checkpoint_path(folder, step), Checkpoint({}, {}, step, (1,), None, metrics)
         )
     prune(folder, keep)
     left = {int(path.stem[5:]) for path in list_checkpoints(folder)}
-    scored = [(score, -step) for step, score in enumerate(scores) if score is not None]
+    scored = [
+        (score, -step)
+        for step, score in enumerate(scores)
+        if score is not None and math.isfinite(score)
+    ]
     expected = set(range(len(scores))[-keep:]) | ({-min(scored)[1]} if scored else set())
     assert left == expected
-    assert (best(folder) is None) == (not scored)
+    found = best(folder)
+    assert (found and int(found.stem[5:])) == (-min(scored)[1] if scored else None)
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_file_and_themselves_when_read(tmp_path):
+    path, metrics = tmp_path / "a", {"bpd": 1.5, "bpd_error": math.nan, "latent": math.inf}
+    write_checkpoint(path, Checkpoint({}, {}, 1, (2,), 5, metrics, data={"test": {"examples": 3}}))
+    header = path.read_bytes()
+    assert b"NaN" not in header and b"Infinity" not in header and b"not_finite" in header
+    for found in (vars(read_checkpoint(path)), describe(path)):
+        assert found["metrics"]["bpd"] == 1.5 and math.isnan(found["metrics"]["bpd_error"])
+        assert found["data"] == {"test": {"examples": 3}} and found["shape"] == (2,)
+    path.write_bytes(header[:40])
+    assert describe(path) == {}
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=2, max_size=4, unique=True))
+@example([0.9999, 0.99990001])
+def test_averages_of_different_rates_have_different_names(rates):
+    names = [rate_name(rate) for rate in rates]
+    assert len(set(names)) == len(rates) and [float(name) for name in names] == rates
+    assert all(
+        name == f"{rate:g}"
+        for name, rate in zip(names, rates, strict=True)
+        if float(f"{rate:g}") == rate
+    )
+
+
+def test_averages_that_print_alike_are_kept_apart(tmp_path, data):
+    config = tiny(optimizer__ema=(0.5, 0.50000001), training__steps=3)
+    train(config, tmp_path / "run", data=data)
+    found = tensors_of(tmp_path / "run")
+    kinds = {name.split("/")[1] for name in found if name.startswith("ema/")}
+    assert kinds == {"0.5", "0.50000001"}
+    load(tmp_path / "run", weights="0.50000001")
+    train(replace(config, {"training.steps": 5}), tmp_path / "run", data=data, resume=True)
+    train(replace(config, {"training.steps": 5}), tmp_path / "long", data=data)
+    assert_same(tensors_of(tmp_path / "run"), tensors_of(tmp_path / "long"))
 
 
 def test_loading_gives_the_weights_asked_for(tmp_path, data):

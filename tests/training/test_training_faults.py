@@ -28,7 +28,7 @@ from diffenc_ct.training.randomness import derived_seed
 from diffenc_ct.training.runs import open_run
 from diffenc_ct.training.state import State
 from tests.launching import Kill, run_killed
-from tests.tiny_runs import CPU, assert_same, tensors_of, tiny
+from tests.tiny_runs import CPU, Dropping, assert_same, tensors_of, tiny
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +275,46 @@ def test_skipped_steps_are_counted_and_change_nothing(tmp_path, data):
     training_step(state, config, data, CPU)
     assert_same(before, state.model.state_dict())
     assert (state.step, state.skipped) == (3, 1)
+
+
+class BreaksLate(Dropping):
+    """Fine in training; NaN where it is evaluated, from the second evaluation on."""
+
+    seen = 0
+
+    def forward(self, z, gamma):
+        type(self).seen += not self.training
+        return super().forward(z, gamma) * (math.nan if type(self).seen > 1 else 1.0)
+
+
+@pytest.mark.parametrize("steps", [6, 8])  # the evaluation at the end, and one on the way
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_an_evaluation_that_is_not_finite_stops(tmp_path, data, steps, on_nan, monkeypatch):
+    monkeypatch.setattr(BreaksLate, "seen", 0)
+    config = tiny(
+        network__kind=f"{__name__}:BreaksLate",
+        network__options={},
+        training__steps=steps,
+        training__eval_every=3,
+        training__on_nan=on_nan,
+    )
+    with pytest.raises(
+        TrainingStopped, match=r"step 6: bits per dimension.*nan.*--resume"
+    ) as stopped:
+        train(config, tmp_path / "run", data=data)
+    assert stopped.value.exit_code == 1 and "\n" not in str(stopped.value)
+    assert latest(tmp_path / "run" / "checkpoints")[1].step == 4
+    rows = list(csv.DictReader(open(tmp_path / "run" / "metrics.csv", encoding="utf-8")))
+    assert rows[-1]["step"] == "6" and rows[-1]["test_bpd"] == "nan"
+
+
+def test_a_stop_names_what_can_be_changed_and_it_can(tmp_path, data):
+    """The remedies of a run that stopped are taken by its resumption."""
+    run = tmp_path / "run"
+    config = tiny(network__kind="tests.tiny_runs:Breaking", network__options={})
+    with pytest.raises(TrainingStopped) as stopped:
+        train(config, run, data=data)
+    for words in (f"diffenc train --run {run} --resume", "--learning-rate 0.0001", "--clip 1"):
+        assert words in str(stopped.value)
+    remedies = {"optimizer.learning_rate": 1e-4, "optimizer.clip": 1.0, "training.on_nan": "skip"}
+    assert train(replace(config, remedies), run, data=data, resume=True).steps == 6

@@ -1,0 +1,95 @@
+"""Which data a run has seen: shape, levels, and of each part how many examples and a digest of them.
+
+Kept in every checkpoint, so that a run is not resumed on other data, and an evaluation on other examples says so.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from diffenc_ct.data import Dataset
+
+MOST = 2**28  # bytes that are digested: of more every so many blocks
+BLOCK = 2**20
+
+Parts = dict[str, dict[str, Any]]
+NAMES = {"train": "training examples", "test": "test examples"}
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What is remembered of data.
+
+    Attributes:
+        shape: of an example.
+        levels: of integers, None for reals.
+        parts: of train and test {"examples": how many, "sha256": of them}; nothing where it is not known.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None
+    parts: Parts = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: Dataset) -> "DataRecord":
+        """Of a data set: of crops it is the images that count.
+
+        Args:
+            data: is looked at as a whole, or where it is large in every so many blocks.
+        """
+        images = () if data.source is None else data.source.images
+        train = list(images) or _blocks(data.train)
+        count = len(data.train if data.source is None else data.source)
+        parts = {
+            "train": {"examples": count, "sha256": _digest(train, data.levels)},
+            "test": {
+                "examples": len(data.test),
+                "sha256": _digest(_blocks(data.test), data.levels),
+            },
+        }
+        return cls(data.shape, data.levels, parts)
+
+    def unfit(self, other: "DataRecord") -> list[str]:
+        """In which ways a model of these data cannot take others."""
+        found = []
+        for name in ("shape", "levels"):
+            before, after = getattr(self, name), getattr(other, name)
+            if before != after:
+                found.append(f"{name} {before} -> {after}")
+        return found
+
+    def unlike(self, other: "DataRecord") -> list[str]:
+        """Which parts of others are not these, in words; nothing where either is not known."""
+        found = []
+        for name in self.parts.keys() & other.parts.keys():
+            before, after = self.parts[name], other.parts[name]
+            if before["examples"] != after["examples"]:
+                found.append(f"{before['examples']:,} -> {after['examples']:,} {NAMES[name]}")
+            elif before["sha256"] != after["sha256"]:
+                found.append(
+                    f"other {NAMES[name]} (SHA-256 {before['sha256'][:8]}... -> {after['sha256'][:8]}...)"
+                )
+        return sorted(found)
+
+
+def _blocks(values: Shaped[Tensor, "examples *data"]) -> list[Tensor]:
+    """Successive examples, about a MiB of them each."""
+    size = max(1, BLOCK // (values[0].numel() * values.element_size()))
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _digest(blocks: list[Tensor], levels: int | None) -> str:
+    """SHA-256 of shapes and values, whatever type holds them."""
+    kind = torch.float64 if levels is None else torch.uint8 if levels <= 256 else torch.int64
+    every = math.ceil(sum(block.numel() for block in blocks) * kind.itemsize / MOST)
+    chosen = blocks[:: max(1, every)]
+    digest = hashlib.sha256()
+    for block in [*chosen, blocks[-1]]:
+        digest.update(str(tuple(block.shape)).encode())
+        digest.update(block.to(kind).contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
