@@ -8,6 +8,7 @@
 Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), appendix.
 """
 
+import math
 from typing import Literal
 
 from jaxtyping import Float
@@ -189,9 +190,13 @@ class PooledBody(nn.Module):
             ValueError: height or width cannot be halved that often.
         """
         if h.shape[2] % self.factor or h.shape[3] % self.factor:
+            height, width = h.shape[2:]
+            fits = halvings_of(height, width)
             raise ValueError(
-                f"images of {h.shape[2]}x{h.shape[3]} cannot be halved {len(self.down)} times; "
-                f"height and width must be multiples of {self.factor} (use fewer layers)"
+                f"images of {height}x{width} cannot be halved {self.levels} times: height and width must be multiples "
+                f"of {self.factor}; give the network "
+                + (f"layers={fits}" if fits else "body=flat, which takes any size,")
+                + " (--network-options; an encoder's: --encoder-network-options)"
             )
         out: TensorOrJet = h
         skips: list[TensorOrJet] = []
@@ -206,6 +211,21 @@ class PooledBody(nn.Module):
             for block in blocks.children():
                 out = block(out, condition)
         return out
+
+
+def halvings_of(height: int, width: int) -> int:
+    """How often both sides can be halved.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+
+    Example:
+        >>> halvings_of(24, 28), halvings_of(27, 32)
+        (2, 0)
+    """
+    common = math.gcd(height, width)
+    return (common & -common).bit_length() - 1
 
 
 def multiresolution_levels(layers: int, height: int) -> tuple[int, int]:

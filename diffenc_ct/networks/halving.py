@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import group_norm, lecun_, zero_
-from diffenc_ct.networks.bodies import PooledBody
+from diffenc_ct.networks.bodies import PooledBody, halvings_of
 from diffenc_ct.networks.features import SmoothDepthEmbedding, noise_aware_features
 from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, each
 from diffenc_ct.networks.norm_silu import norm_silu
@@ -107,15 +107,12 @@ class UNet(nn.Module):
         Returns:
             (batch, out_channels, height, width), of gamma's kind.
         """
+        self._check_sides(z.shape[2], z.shape[3])
         h = z
         if self.features:
             assert not isinstance(gamma, Jet)  # see takes_jets
             h = torch.cat([z, noise_aware_features(z, gamma, OCTAVES, self.scale)], dim=1)
         if self.patch > 1:
-            if z.shape[2] % self.patch or z.shape[3] % self.patch:
-                raise ValueError(
-                    f"images of {z.shape[2]}x{z.shape[3]} have no patches of {self.patch}x{self.patch}"
-                )
             h = F.pixel_unshuffle(h, self.patch)
         body: TensorOrJet = self.body(self.conv_in(h), self.embed(gamma))
         out = affine(self.conv_out, norm_silu(self.norm_out, body))
@@ -124,3 +121,24 @@ class UNet(nn.Module):
         if not self.bounded:
             return out
         return out.tanh()
+
+    def _check_sides(self, height: int, width: int) -> None:
+        """Refuse images that the network cannot halve, naming options with which it could."""
+        unit = self.patch * self.body.factor
+        if not (height % unit or width % unit):
+            return
+        if not halvings_of(height, width):
+            raise ValueError(
+                f"images of {height}x{width} cannot be halved; crop or pad them to even sides, or take networks of any "
+                "size: score-unet, for an encoder encoder-unet with body=flat (--network score-unet --encoder-network "
+                "encoder-unet --encoder-network-options body=flat)"
+            )
+        patch = self.patch
+        if height % patch or width % patch or not halvings_of(height // patch, width // patch):
+            patch = 1
+        fits = min(self.body.levels, halvings_of(height // patch, width // patch))
+        options = f"halvings={fits}" + " patch=1" * (patch < self.patch)
+        raise ValueError(
+            f"images of {height}x{width}: height and width must be multiples of patch 2^halvings = {unit}; give the "
+            f"network (--network-options) and an encoder's of this kind (--encoder-network-options) {options}"
+        )

@@ -219,6 +219,18 @@ def test_damaged_idx_is_data_or_refused_by_name(tmp_path_factory, data):
         assert found.train.numel() == 60
 
 
+@pytest.mark.parametrize(("there", "follow"), [(59, "59"), (60, None), (61, "more"), (90, "more")])
+def test_idx_headers_promise_what_follows(tmp_path, there, follow):
+    (tmp_path / "x").write_bytes(b"\0\0\x08\x02" + struct.pack(">2I", 12, 5) + bytes(there))
+    if follow is None:
+        assert read_idx(tmp_path / "x").shape == (12, 5)
+        return
+    with pytest.raises(
+        ValueError, match=f"header promises 60 bytes, {follow} follow.*fetch it again"
+    ):
+        read_idx(tmp_path / "x")
+
+
 def test_zip_bombs_are_not_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "v.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("x.npy", "w", force_zip64=True) as stream:

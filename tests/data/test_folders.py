@@ -90,6 +90,15 @@ def test_parts_stay_apart(tmp_path_factory, train, test, validation, above, belo
         assert said == ""
 
 
+@pytest.mark.parametrize("validation", SPELLINGS["validation"])
+def test_validation_images_serve_for_tests_and_never_for_training(tmp_path, validation):
+    write(tmp_path / "train", range(20))
+    write(tmp_path / validation, range(20, 23))
+    assert sides(tmp_path) == (list(range(20)), [20, 21, 22])
+    write(tmp_path / "test", range(23, 25))
+    assert sides(tmp_path) == (list(range(20)), [23, 24])
+
+
 def test_what_is_left_out_is_said_before_training(tmp_path, capsys):
     for name, values in (("train", range(9)), ("val", range(9, 12)), ("test", range(12, 14))):
         write(tmp_path / name, values)

@@ -38,7 +38,7 @@ MUTANTS = [
         "if len(shape) < start[3] or len(data) != promised:",
         "if len(shape) < start[3]:",
         "truncated files read as far as they go",
-        (f"{TESTS}::test_truncated_mnist_is_refused_by_name",),
+        (f"{OF_ARRAYS}::test_idx_headers_promise_what_follows",),
     ),
     Mutant(
         READERS,
@@ -73,7 +73,7 @@ MUTANTS = [
         'return Split(found["train"], found.get("validation", []), remark)',
         'return Split(found["train"] + found.get("validation", []), [], remark)',
         "validation images pooled with training images",
-        (f"{ON_SIDES}::test_parts_stay_apart",),
+        (f"{ON_SIDES}::test_validation_images_serve_for_tests_and_never_for_training",),
     ),
     Mutant(
         SPLITS,

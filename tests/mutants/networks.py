@@ -6,6 +6,7 @@ BLOCKS, BODIES, CHOICE, FORWARD, JETS, NORM, UNETS = (
     f"diffenc_ct/networks/{name}.py"
     for name in ("blocks", "bodies", "body_options", "forward_mode", "jets", "norm_silu", "unets")
 )
+HALVING, SIZES = "diffenc_ct/networks/halving.py", "tests/networks/test_halving.py"
 TESTS = "tests/networks/test_nets.py"
 ATTENTION, NORMS = "tests/networks/test_attention.py", "tests/networks/test_norm_silu.py"
 
@@ -171,5 +172,40 @@ MUTANTS = [
         "if self.blocks is not None and self.blocks < 0:",
         "levels without blocks",
         (f"{TESTS}::test_impossible_networks_are_refused",),
+    ),
+    Mutant(
+        BODIES,
+        "common = math.gcd(height, width)",
+        "common = max(height, width)",
+        "advice that fits one side only",
+        (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),
+    ),
+    Mutant(
+        BODIES,
+        "return (common & -common).bit_length() - 1",
+        "return common.bit_length() - 1",
+        "advice of halvings that are none",
+        (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),
+    ),
+    Mutant(
+        HALVING,
+        "fits = min(self.body.levels, halvings_of(height // patch, width // patch))",
+        "fits = self.body.levels - 1",
+        "advice that fits some images",
+        (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),
+    ),
+    Mutant(
+        HALVING,
+        "            patch = 1\n",
+        "            patch = self.patch\n",
+        "patches kept where they do not fit",
+        (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),
+    ),
+    Mutant(
+        BODIES,
+        '(f"layers={fits}" if fits else',
+        '(f"layers={self.levels - 1}" if fits else',
+        "a layer less is not always enough",
+        (f"{SIZES}::test_so_do_the_authors_networks",),
     ),
 ]

@@ -1,6 +1,7 @@
 """The halving U-Net: silent at first, exact derivatives, patches, what it refuses."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.autograd import forward_ad
 
 import diffenc_ct as dc
 from diffenc_ct.encoders import with_rate
-from diffenc_ct.networks import Jet, UNet
+from diffenc_ct.networks import EncoderUNet, Jet, ScoreUNet, UNet
 from tests.conformance import check_encoder
 from tests.strategies import close, normal, randomise, seeds
 
@@ -204,14 +205,47 @@ def test_impossible_networks_are_refused(options, message):
         UNet(1, **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "sides", "message"),
-    [
-        ({"halvings": 2}, (6, 8), "6x8 cannot be halved 2 times.*multiples of 4"),
-        ({"halvings": 1, "patch": 2}, (4, 6), "2x3 cannot be halved"),
-        ({"halvings": 1, "patch": 3}, (8, 12), "8x12 have no patches of 3x3"),
-    ],
-)
-def test_impossible_sizes_are_refused(options, sides, message):
-    with pytest.raises(ValueError, match=message):
-        UNet(1, width=8, **options)(torch.zeros(1, 1, *sides), torch.zeros(1))
+side = st.integers(1, 24)
+
+
+@given(side, side, st.integers(1, 3), st.sampled_from([1, 2, 3, 4]))
+def test_impossible_sizes_name_options_that_fit(height, width, halvings, patch):
+    """The first remedy is one, whatever the sides; where there is none, another network takes them."""
+    z, gamma, unit = torch.zeros(1, 1, height, width), torch.zeros(1), patch * 2**halvings
+    net = UNet(1, width=8, halvings=halvings, patch=patch)
+    if height % unit == 0 and width % unit == 0:
+        assert net(z, gamma).shape == z.shape
+        return
+    with pytest.raises(ValueError, match=f"images of {height}x{width}") as error:
+        net(z, gamma)
+    said = str(error.value)
+    if height % 2 or width % 2:
+        assert "crop or pad" in said and "score-unet" in said and "body=flat" in said
+        groups = {"groups": 4, "block_groups": 4}
+        assert ScoreUNet(1, width=8, layers=1, **groups)(z, gamma).shape == z.shape
+        flat = EncoderUNet(1, width=8, layers=1, body="flat", **groups)
+        assert flat(z, gamma).shape == z.shape
+        return
+    assert f"multiples of patch 2^halvings = {unit}" in said
+    found = {name: int(value) for name, value in re.findall(r"(halvings|patch)=(\d)", said)}
+    options = {"halvings": halvings, "patch": patch} | found
+    assert options != {"halvings": halvings, "patch": patch} and options["halvings"] <= halvings
+    assert UNet(1, width=8, **options)(z, gamma).shape == z.shape
+
+
+@given(side, side, st.sampled_from(["pooled", "multiresolution"]))
+def test_so_do_the_authors_networks(height, width, body):
+    z, gamma = torch.zeros(1, 1, height, width), torch.zeros(1)
+    options = {"body": body, "width": 8, "groups": 4, "block_groups": 4, "doubling": False}
+    net = EncoderUNet(1, layers=3, height=height, **options)
+    try:
+        assert net(z, gamma).shape == z.shape
+    except ValueError as error:
+        said = str(error)
+    else:
+        return
+    assert f"images of {height}x{width} cannot be halved" in said
+    found = re.search(r"give the network (layers=(\d)|body=flat)", said)
+    assert found is not None and (found[2] is None) == bool(height % 2 or width % 2)
+    fitting = options | ({"layers": int(found[2])} if found[2] else {"body": "flat", "layers": 1})
+    assert EncoderUNet(1, height=height, **fitting)(z, gamma).shape == z.shape
