@@ -97,24 +97,21 @@ class RunFolder:
         for leftover in self.checkpoints.glob(".*.part"):
             leftover.unlink()
 
-    def check(self) -> bool:
+    def check(self) -> None:
         """Refuse a folder that this run may not use; touches nothing.
-
-        Returns:
-            Whether there is a run to go on with.
 
         Raises:
             ValueError: as entering it.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} is a file; choose another folder for the run")
-        if (self.path / EXPORTED).exists():
-            raise ValueError(
-                f"{self.path} holds exported weights; train in another folder, to begin with these weights: "
-                f"--init-from {self.path}"
-            )
         if not list_checkpoints(self.checkpoints):
-            return False
+            if (self.path / EXPORTED).exists():
+                raise ValueError(
+                    f"{self.path} holds exported weights; train in another folder, to begin with these weights: "
+                    f"--init-from {self.path}"
+                )
+            return
         if not (self.path / "config.json").exists():
             raise ValueError(
                 f"{self.path} has checkpoints but no config.json; choose another folder"
@@ -125,7 +122,6 @@ class RunFolder:
             )
         self._check_data()
         self._check_changes()
-        return True
 
     def _check_changes(self) -> None:
         changes = refused(self._changes(), self.config)
@@ -140,8 +136,7 @@ class RunFolder:
         raise ValueError(
             f"{self.path} holds a run of another configuration ({in_words(changes)}); resume it without these "
             "changes, add --override to make them, or choose another folder"
-            + longer
-            * ("training.steps" in changes)
+            f"{longer if 'training.steps' in changes else ''}"
         )
 
     def _check_data(self) -> None:

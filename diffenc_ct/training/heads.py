@@ -54,7 +54,7 @@ class HeadFitting:
         learning_rate: at the start.
 
     Raises:
-        ValueError: for an unknown variant, and for numbers that are not positive.
+        ValueError: for an unknown variant, and for numbers that are not positive and finite.
     """
 
     variant: Variant = "detached trunk"
@@ -67,10 +67,10 @@ class HeadFitting:
             raise ValueError(
                 f"variant={self.variant!r}; choose one of {', '.join(VARIANTS)}, or give `head`"
             )
-        if min(self.steps, self.batch_size) < 1 or not self.learning_rate > 0:
+        if min(self.steps, self.batch_size) < 1 or not 0 < self.learning_rate < math.inf:
             raise ValueError(
                 f"steps={self.steps}, batch_size={self.batch_size} must be at least 1, "
-                f"learning_rate={self.learning_rate} positive"
+                f"learning_rate={self.learning_rate} positive and finite"
             )
 
 
@@ -145,6 +145,11 @@ def fit_head(
                 raise ValueError(
                     f"the loss became {losses[-1]} at step {len(losses)}; lower learning_rate={fitting.learning_rate}"
                 )
+    # The last loss was that of the weights before the last step.
+    if not all(bool(parameter.isfinite().all()) for parameter in trained):
+        raise ValueError(
+            f"the head is not finite after {steps} steps; lower learning_rate={fitting.learning_rate}"
+        )
     return FittedHead(fitted, losses)
 
 

@@ -97,14 +97,14 @@ def train(
         seen = DataRecord.of(data)
         _check_launch(config, seen, processes)
         folder = RunFolder(run, config, resume=resume, override=override, data=seen)
-        resumed = processes.on_first(folder.check)
+        processes.on_first(folder.check)
         state = State.fresh(config, data, processes.device)
-        if settings.init_from is not None and not resumed:
-            _begin_with(state, settings.init_from, processes)
         signals = stack.enter_context(StopSignals())
         saved, changes = processes.on_first(_begin, folder, stack)
         if saved is not None:
             state.restore(saved)
+        elif settings.init_from is not None:
+            _begin_with(state, settings.init_from, processes)
         processes.on_first(folder.settle, state.step, changes)
         metrics = {} if saved is None else saved.metrics
         events = None

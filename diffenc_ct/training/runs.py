@@ -19,6 +19,7 @@ from diffenc_ct.training.checkpoints import (
     best,
     checkpoint_path,
     latest,
+    list_checkpoints,
     read_checkpoint,
     write_checkpoint,
 )
@@ -171,7 +172,7 @@ def export(
         The path of the weights.
 
     Raises:
-        ValueError: where the file exists.
+        ValueError: where the file exists, and where the folder is a run's.
     """
     saved, _ = _find(run, str(checkpoint))
     tensors = {
@@ -182,6 +183,8 @@ def export(
     path = folder / EXPORTED
     if path.exists():
         raise ValueError(f"{path} exists; delete it or choose another folder")
+    if list_checkpoints(folder / "checkpoints"):
+        raise ValueError(f"{folder} holds a run, whose place this is; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_checkpoint(
         path,

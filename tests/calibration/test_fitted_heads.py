@@ -138,6 +138,8 @@ def test_fit_refusals():
         ({"steps": 0}, "steps=0, .* at least 1"),
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0 positive"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf positive and finite"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan positive and finite"),
     ):
         with refused(ValueError, message):
             HeadFitting(**bad)
@@ -145,3 +147,16 @@ def test_fit_refusals():
         fit_head(make_model(SCHEDULE, world.encoder, (2,), 1), world.sample(4)[:0])
     with pytest.raises(ValueError, match="no parameters"):
         fit_head(world.model(SCHEDULE, heads="single"), world.sample(4))
+
+
+def test_a_head_that_is_not_finite_is_refused_after_any_number_of_steps():
+    """The loss of a step is that before it: of the last one nobody else would notice."""
+    model, data = make_model(SCHEDULE, dc.NonTrainableEncoder(), (3,), 4), normal(1, 40, 3)
+    for steps in (1, 2):
+        with pytest.raises(ValueError, match="lower learning_rate=1e\\+308"):
+            fit_head(
+                model,
+                1e9 * data,
+                HeadFitting(steps=steps, learning_rate=1e308),
+                generator=generator(0),
+            )

@@ -37,7 +37,7 @@ MUTANTS = [
         "every = math.ceil(",
         "every = 2 + math.ceil(",
         "small data are looked at in part, too",
-        (f"{RESUMING}::test_a_record_tells_any_change",),
+        (f"{RESUMING}::test_of_what_is_not_large_every_block_counts",),
     ),
     Mutant(
         RECORD,
@@ -90,9 +90,9 @@ MUTANTS = [
     ),
     Mutant(
         LOOP,
-        "if settings.init_from is not None and not resumed:",
-        "if settings.init_from is not None and resumed:",
-        "a resumed run begins again, a new one does not begin with them",
+        "elif settings.init_from is not None:",
+        "elif settings.init_from is None:",
+        "what is named is not taken",
         (f"{RESUMING}::test_a_run_begins_with_the_averages_of_another",),
     ),
     Mutant(

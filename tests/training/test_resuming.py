@@ -175,13 +175,26 @@ def test_a_record_tells_any_change(values, draw):
 def test_large_data_are_told_by_blocks(monkeypatch):
     monkeypatch.setattr("diffenc_ct.training.data_record.MOST", 4096)
     monkeypatch.setattr("diffenc_ct.training.data_record.BLOCK", 256)
-    values = torch.from_numpy(np.random.default_rng(0).integers(0, 9, (9000, 2)).astype(np.uint8))
+    values = torch.from_numpy(np.random.default_rng(0).integers(0, 9, (9100, 2)).astype(np.uint8))
     known = DataRecord.of(Dataset("a", values, values[:9], 9))
     for place in (0, len(values) - 1):
         other = values.clone()
         other[place] = 8 - other[place] if (8 - other[place] != other[place]).any() else 0
         assert known.unlike(DataRecord.of(Dataset("a", other, values[:9], 9)))
     assert not known.unlike(DataRecord.of(Dataset("a", values.clone(), values[:9], 9)))
+
+
+@given(st.integers(0, 499))
+def test_of_what_is_not_large_every_block_counts(place):
+    values = torch.arange(1000).reshape(500, 2)
+    other = values.clone()
+    other[place, 1] = 0
+    records = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffenc_ct.training.data_record.BLOCK", 64)
+        for x in (values, other):
+            records.append(DataRecord.of(Dataset("a", x, values[:3], 1000)))
+    assert records[0].unlike(records[1])
 
 
 @pytest.fixture
@@ -210,7 +223,7 @@ def test_a_file_that_became_another_is_refused_on_resuming(trained, tmp_path, ca
         line = fails(capsys, *resume)
         assert words in line and "data.npy" in line, line
         assert everything(run) == before
-    assert "shape" in fails(capsys, *resume, "--override")
+    assert "shape (2,) -> (4,)" in fails(capsys, *resume, "--override")
     np.save(tmp_path / "data.npy", other)
     assert main([str(word) for word in [*resume, "--override"]]) == 0
     assert "SHA-256" in str(history(run)[0][1]["data"])
@@ -294,6 +307,33 @@ def test_an_exported_folder_is_not_trained_into(trained, tmp_path, capsys, resum
     assert everything(tmp_path / "small") == before
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--learning-rate inf", "optimizer.learning_rate = inf; input should be a finite number"),
+        ("--learning-rate nan", "optimizer.learning_rate = nan; input should be a finite number"),
+        ("--epsilon 0", "optimizer.epsilon = 0.0; input should be greater than 1e-38"),
+        ("--beta1 1", "less than 1"),
+        ("--weight-decay -1", "greater than or equal to 0"),
+        ("--weight-decay inf", "optimizer.weight_decay = inf; input should be a finite number"),
+        ("--clip 0", "greater than 0"),
+        ("--clip nan", "clip"),
+        ("--noise-level nan", "noise"),
+        ("--seed -1", "greater than or equal to 0"),
+        ("--network-options width=nan", "network.options.width = nan"),
+        ("--schedule-options gamma_max=1e999", "schedule.options.gamma_max = inf"),
+        ("--ema 0.9 nan", "ema"),
+    ],
+)
+def test_numbers_that_cannot_be_trained_with_are_refused_before_the_start(
+    tmp_path, capsys, monkeypatch, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    line = fails(capsys, "train", "--data", "swirl", "--run", tmp_path / "run", *words.split())
+    assert said in line
+    assert not list(tmp_path.iterdir())
+
+
 # Beginning with weights -----------------------------------------------------------------------------
 
 
@@ -343,6 +383,18 @@ def test_resuming_does_not_begin_again(tmp_path, data, capsys):
     train(config, tmp_path / "parts", data=data, resume=True)
     assert "tensors" not in capsys.readouterr().out
     assert_same(tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "parts"))
+
+
+def test_where_no_checkpoint_is_intact_a_run_begins_as_it_began(tmp_path, data):
+    train(tiny(training__seed=5), tmp_path / "first", data=data)
+    config = tiny(training__init_from=str(tmp_path / "first"))
+    train(config, tmp_path / "whole", data=data)
+    train(config, tmp_path / "spoiled", data=data)
+    for path in list_checkpoints(tmp_path / "spoiled" / "checkpoints"):
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.warns(UserWarning, match="truncated"):
+        train(config, tmp_path / "spoiled", data=data, resume=True)
+    assert_same(tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "spoiled"))
 
 
 def test_what_was_taken_is_said_and_nothing_is_refused(tmp_path, capsys):

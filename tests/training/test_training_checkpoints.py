@@ -183,3 +183,12 @@ def test_exports_do_not_tell_where_the_data_lay(tmp_path, data):
     train(replace(tiny(), {"data.root": "/secret/place"}), tmp_path / "run", data=data)
     path = export(tmp_path / "run", tmp_path / "small")
     assert b"secret" not in path.read_bytes() + (path.parent / "config.json").read_bytes()
+
+
+def test_a_run_is_not_exported_into_a_run(tmp_path, data):
+    train(tiny(), tmp_path / "run", data=data)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="holds a run"):
+        export(tmp_path / "run", tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
