@@ -115,8 +115,6 @@ def read_image(path: Path) -> UInt8[np.ndarray, "channels height width"]:
     with reading(path, "an image", "remove or replace it"), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Image size")  # of a decompression bomb
         with opened(path, formats=FORMATS) as image:
-            image.verify()  # a PNG's checksums, which decoding passes over
-        with opened(path, formats=FORMATS) as image:
             reason = _unfit(image)
             pixels = None if reason else _pixels(image)
     if pixels is None:

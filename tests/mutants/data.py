@@ -7,7 +7,8 @@ NAMED, READERS = "diffenc_ct/data/named.py", "diffenc_ct/data/readers.py"
 POINTS, TESTS = "diffenc_ct/data/points.py", "tests/data/test_data.py"
 SPLITS, IMAGES = "diffenc_ct/data/splits.py", "diffenc_ct/data/images.py"
 ARRAYS, MOMENTS = "diffenc_ct/data/arrays.py", "diffenc_ct/data/moments.py"
-SOURCE = "diffenc_ct/data/source.py"
+SOURCE, TORCH = "diffenc_ct/data/source.py", "diffenc_ct/data/torch_datasets.py"
+OF_TORCH = "tests/data/test_torch_datasets.py"
 ON_SIDES, OF_IMAGES = "tests/data/test_folders.py", "tests/data/test_images.py"
 OF_ARRAYS = "tests/data/test_arrays.py"
 
@@ -168,13 +169,6 @@ MUTANTS = [
     ),
     Mutant(
         IMAGES,
-        "            image.verify()",
-        "            pass",
-        "checksums of pixels passed over",
-        (f"{OF_IMAGES}::test_a_png_with_other_pixels_than_its_checksum_is_refused",),
-    ),
-    Mutant(
-        IMAGES,
         '        warnings.filterwarnings("error", message="Image size")',
         "        pass",
         "a bomb of a hundred million pixels is unpacked",
@@ -284,5 +278,33 @@ MUTANTS = [
         "torch.arange(count - 1)",
         "the last example is left out",
         (f"{OF_ARRAYS}::test_integers_take_the_smallest_type_that_holds_them",),
+    ),
+    Mutant(
+        TORCH,
+        'check_values(values, self.levels, f"data {self.name!r}")',
+        "...",
+        "values out of range are trained on",
+        (f"{OF_TORCH}::test_values_are_looked_at_when_they_come",),
+    ),
+    Mutant(
+        TORCH,
+        "split_in_order(_count(train, name), name)]",
+        "split_in_order(_count(train, name), name)][::-1]",
+        "training on the tenth",
+        (f"{OF_TORCH}::test_the_split_is_that_of_an_array",),
+    ),
+    Mutant(
+        TORCH,
+        "Dataset(name, some, copy_of(others), levels, seen)",
+        "Dataset(name, some, copy_of(others), levels)",
+        "only the fixed part is trained on",
+        (f"{OF_TORCH}::test_only_what_is_needed_is_read",),
+    ),
+    Mutant(
+        TORCH,
+        "        if isinstance(given, tuple | list):\n            given = given[0]",
+        "        if isinstance(given, tuple | list):\n            given = given[-1]",
+        "labels taken for examples",
+        (f"{OF_TORCH}::test_only_what_is_needed_is_read",),
     ),
 ]
