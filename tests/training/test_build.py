@@ -35,12 +35,17 @@ def test_presets_build_on_their_own_shapes(name):
     assert Config.from_dict(config.to_dict()) == config
 
 
-def test_small_models_differ_in_their_encoder_only():
+def test_small_models_differ_in_encoder_and_outputs_only():
+    """DiffEnc's heads are paired, for its flow: more outputs of the same network."""
     for name, shape in (("mnist-small", (1, 28, 28)), ("photographs", (3, 16, 16))):
         vdm, diffenc = (preset(f"{name}-{kind}") for kind in ("vdm", "diffenc"))
-        assert replace(diffenc, {"encoder": vdm.encoder.model_dump()}) == vdm
+        alike = {"encoder": vdm.encoder.model_dump(), "model.heads": "single"}
+        assert replace(diffenc, alike) == vdm
         first, second = (build_model_for(config, shape, 256).heads for config in (vdm, diffenc))
-        assert [p.shape for p in first.parameters()] == [p.shape for p in second.parameters()]
+        pairs = zip(first.parameters(), second.parameters(), strict=True)
+        others = [(a, b) for a, b in pairs if a.shape != b.shape]
+        assert len(others) == 2  # weight and bias of the last layer
+        assert all(a.shape[1:] == b.shape[1:] and len(a) < len(b) for a, b in others)
 
 
 class Plug(nn.Module):

@@ -282,13 +282,19 @@ def test_a_folder_without_a_checkpoint_is_no_run(tmp_path, data):
     ]
 
 
-def test_resuming_needs_a_run_or_what_to_begin(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mistyped = tmp_path / "mistyped"
+def refuses_to_begin(capsys, mistyped):
     for arguments in ([], ["--steps", "9"], ["--seed", "2", "--encoder", "identity"]):
         line = fails(capsys, "train", "--run", mistyped, "--resume", "--quiet", *arguments)
         assert str(mistyped) in line and "--preset" in line
         assert "--run" in fails(capsys, "train", "--resume", "--quiet", *arguments)
+
+
+def test_resuming_needs_a_run_or_what_to_begin(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mistyped = tmp_path / "mistyped"
+    with monkeypatch.context() as patch:
+        patch.setattr("diffenc_ct.cli.train.train", None)  # it must not come to that
+        refuses_to_begin(capsys, mistyped)
     assert not list(tmp_path.iterdir())
     begin = ["train", "--data", "swirl", "--run", str(mistyped), "--resume", *TINY]
     assert main(begin) == 0 and main(begin) == 0
