@@ -120,8 +120,8 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds a run already; add --resume to go on with it, or choose another folder"
             )
+        self._check_changes()  # first, for they may be why the data differ
         self._check_data()
-        self._check_changes()
 
     def _check_changes(self) -> None:
         changes = refused(self._changes(), self.config)
