@@ -19,6 +19,7 @@ SHORT = {
     "data.download": "--download",
     "data.patch": "--patch",
     "data.flip": "--flip",
+    "data.standardise": "--standardise",
     "schedule.kind": "--schedule",
     "encoder.kind": "--encoder",
     "encoder.network.kind": "--encoder-network",

@@ -6,15 +6,18 @@ are needed. moments: range and scale of reals. images, readers: formats.
 """
 
 from diffenc_ct.data.dataset import Dataset, check_values
+from diffenc_ct.data.moments import Moments
 from diffenc_ct.data.named import NAMES, load_dataset
 from diffenc_ct.data.patches import Patches
 from diffenc_ct.data.points import checkerboard_points, swirl_points
-from diffenc_ct.data.source import Source
+from diffenc_ct.data.source import AT_ONCE, Source
 from diffenc_ct.data.torch_datasets import from_torch
 
 __all__ = [
+    "AT_ONCE",
     "NAMES",
     "Dataset",
+    "Moments",
     "Patches",
     "Source",
     "check_values",

@@ -35,12 +35,13 @@ class _Part(NamedTuple):
         return Rows(lambda numbers: _as_tensor(self.array[numbers.numpy()], kind), self.numbers)
 
 
-def from_arrays(path: Path, levels: int | None) -> Dataset:
+def from_arrays(path: Path, levels: int | None, standardise: bool = False) -> Dataset:
     """The examples of an .npy or .npz file.
 
     Args:
         path: of the file.
         levels: of integers; the largest value + 1 where it is None.
+        standardise: whether a model takes reals standardised, so that their scale is no matter.
 
     Raises:
         ValueError: for arrays that are no examples, naming the file.
@@ -56,7 +57,8 @@ def from_arrays(path: Path, levels: int | None) -> Dataset:
         kind: type = np.float32
         for values in _pieces(train.array):
             check_values(values, levels, str(path))
-        warn_of_reals(Moments.of(_pieces(train.array)), str(path))
+        moments = Moments.of(_pieces(train.array))
+        warn_of_reals(moments, str(path), standardise=standardise)
     else:
         low = min(int(part.array.min()) for part in (train, test))
         high = max(int(part.array.max()) for part in (train, test))

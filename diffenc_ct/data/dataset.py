@@ -22,10 +22,11 @@ class Dataset:
             them.
         flip: whether training flips images horizontally, half of them at random.
         notes: what a report must say of them, a line each.
+        standardise: whether a model takes these reals less their mean, over their deviation.
 
     Raises:
-        ValueError: for an empty part, parts of different shapes, values that the decoder has no probability for, and
-            flips of other data than images.
+        ValueError: for an empty part, parts of different shapes, values that the decoder has no probability for,
+            flips of other data than images, and levels that are to be standardised.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dataset:
     source: Source | None = None
     flip: bool = False
     notes: tuple[str, ...] = ()
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         for split, values in (("train", self.train), ("test", self.test)):
@@ -49,6 +51,11 @@ class Dataset:
         if self.flip and len(self.shape) != 3:
             raise ValueError(
                 f"data {self.name!r}: flip=True, but examples of shape {self.shape} are no images; leave out --flip"
+            )
+
+        if self.standardise and self.levels is not None:
+            raise ValueError(
+                f"data {self.name!r} has {self.levels} levels, and only reals are standardised; leave out --standardise"
             )
 
     @property
@@ -67,7 +74,11 @@ class Dataset:
         flips = (
             "flips: half of the training images, at random; the model is one of flipped images, too"
         )
-        return [*self.notes] + [flips] * self.flip
+        scaled = (
+            "standardised: the model sees reals less the training examples' mean, over their deviation; bits per "
+            "dimension are of the data as they are"
+        )
+        return [*self.notes] + [flips] * self.flip + [scaled] * self.standardise
 
 
 def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: str) -> None:

@@ -84,12 +84,13 @@ class Moments:
         return bool((size > UNIT[1]).any() or (self.deviation < UNIT[0]).any())
 
 
-def warn_of_reals(moments: Moments, where: str) -> None:
+def warn_of_reals(moments: Moments, where: str, *, standardise: bool = False) -> None:
     """Say what is odd about reals, of which a model would give numbers without a meaning.
 
     Args:
         moments: theirs.
         where: what to call them.
+        standardise: whether a model takes them standardised, so that their scale is no matter.
     """
     seen = f"{where}: reals from {moments.low:g} to {moments.high:g}"
     if moments.whole:
@@ -104,11 +105,12 @@ def warn_of_reals(moments: Moments, where: str) -> None:
             "levels, store their numbers 0, 1, 2, ... as integers",
             stacklevel=2,
         )
-    if moments.off_scale:
+    if moments.off_scale and not standardise:
         worst = moments.worst
         warnings.warn(
             f"{seen}; dimension or channel {worst} has mean {moments.mean[worst]:g} and deviation "
             f"{moments.deviation[worst]:g}, where models expect about unit scale (deviations of {UNIT[0]:g} to "
-            f"{UNIT[1]:g}): bits per dimension may mean little; rescale them",
+            f"{UNIT[1]:g}): bits per dimension may mean little; rescale them, or let "
+            "the model do it (--standardise)",
             stacklevel=2,
         )

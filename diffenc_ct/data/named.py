@@ -26,8 +26,8 @@ training images (at most 32,768 crops of it), for what needs fixed examples. Bot
 seed 0.
 
 Images are (N, channels, height, width) unsigned 8-bit integers, vectors (N, d). Integers take the discrete
-decoder and are scaled to (-1, 1) by the model. Reals take the continuous decoder **as they are**: bring them
-to about unit scale beforehand, the likelihood is that of the numbers in the file.
+decoder and are scaled to (-1, 1) by the model. Reals take the continuous decoder **as they are** and should be of
+about unit scale, or are standardised: the likelihood is that of the numbers in the file in both cases.
 """
 
 import dataclasses
@@ -62,6 +62,7 @@ def load_dataset(
     download: bool = False,
     patch: int | None = None,
     flip: bool = False,
+    standardise: bool = False,
 ) -> Dataset:
     """A data set by name or path.
 
@@ -72,10 +73,11 @@ def load_dataset(
         download: fetch MNIST or CIFAR-10 if missing.
         patch: side of square crops, in place of whole images of a folder.
         flip: half of the training images horizontally, at random.
+        standardise: reals for the model: less their mean, over their deviation.
 
     Raises:
-        ValueError: for an unknown name, bad values, patches of other data than folders and flips of other than images,
-            naming cause and remedy.
+        ValueError: for an unknown name, bad values, patches of other data than folders, flips of other than images and
+            standardised levels, naming cause and remedy.
         FileNotFoundError: for data that are not there.
         MissingExtra: where a package that reads them is not installed.
 
@@ -84,8 +86,10 @@ def load_dataset(
         (2,)
     """
     folder = default_root() if root is None else _from_home(root)
-    data = _load(name, folder, levels, download, patch)
-    return dataclasses.replace(data, flip=True) if flip else data
+    data = _load(name, folder, levels, download, patch, standardise)
+    if not (flip or standardise):
+        return data
+    return dataclasses.replace(data, flip=flip, standardise=standardise)
 
 
 def _from_home(path: str | Path) -> Path:
@@ -93,7 +97,14 @@ def _from_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def _load(name: str, root: Path, levels: int | None, download: bool, patch: int | None) -> Dataset:
+def _load(
+    name: str,
+    root: Path,
+    levels: int | None,
+    download: bool,
+    patch: int | None,
+    standardise: bool,
+) -> Dataset:
     path = _from_home(name)
     if patch is not None and (name in _LOADERS or not path.is_dir()):
         raise ValueError(
@@ -110,7 +121,7 @@ def _load(name: str, root: Path, levels: int | None, download: bool, patch: int 
     if path.is_dir():
         return from_folder(path, levels, patch)
     if path.suffix.lower() in (".npy", ".npz"):
-        return from_arrays(path, levels)
+        return from_arrays(path, levels, standardise)
     raise ValueError(
         f"unknown data {name!r}; choose one of {', '.join(NAMES)}, a folder of images, or an .npy or .npz file"
     )

@@ -228,7 +228,7 @@ class TruncatedNormal(_Bins):
 
 @dataclass(frozen=True)
 class NoDequantisation(Dequantisation):
-    """Real data as they are: the density of z_0/alpha_0.
+    """Real data as they are: the density of z_0/alpha_0, as one of the data where the decoder standardises them.
 
     Raises:
         ValueError: for more than one sample: nothing is drawn.
@@ -255,7 +255,7 @@ class NoDequantisation(Dequantisation):
 
     def draw(self, model: DiffEnc, x: Data, gamma_0: Scalar, noise: Noise) -> Dequantised:
         data, scale = model.scale(x), alpha(gamma_0)
-        jacobian = data[0].numel() * scale.double().log()
+        jacobian = data[0].numel() * scale.double().log() + model.decoder.log_jacobian(x)
         return Dequantised(scale * data, jacobian.expand(len(data)))
 
     @property

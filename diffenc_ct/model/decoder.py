@@ -53,6 +53,16 @@ class Decoder(ABC):
             TypeError: where levels meet floats or reals meet integers.
         """
 
+    def log_jacobian(self, x: Data) -> Scalar:
+        """ln |det d scale(x)/dx|, float64: a density of scaled reals times this factor is one of the reals themselves.
+
+        0 where the scale is the data's own. Of levels there are no densities.
+
+        Args:
+            x: data as they are given.
+        """
+        return torch.zeros((), dtype=torch.float64, device=x.device)
+
     @abstractmethod
     def log_prob(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None

@@ -37,11 +37,9 @@ from diffenc_ct.encoders import (
 from diffenc_ct.model import (
     DiffEnc,
     Heads,
-    Levels,
     MixturePosterior,
     Paired,
     Posterior,
-    Reals,
     Single,
     log_histogram,
 )
@@ -54,6 +52,7 @@ from diffenc_ct.schedules import (
     Schedule,
 )
 from diffenc_ct.training.config import Config, NetworkConfig
+from diffenc_ct.training.decoders import make_decoder, standardised_by
 from diffenc_ct.training.settings import suggest
 
 T = TypeVar("T")
@@ -96,7 +95,10 @@ def build_model(config: Config, data: Dataset) -> DiffEnc:
     if config.model.prediction == "posterior" and _by_levels(data.levels):
         assert data.levels is not None
         prior = log_histogram(data.train, data.levels, each=_prior(config))
-    return build_model_for(config, data.shape, data.levels, prior)
+    model = build_model_for(config, data.shape, data.levels, prior)
+    if config.data.standardise:
+        model.decoder = standardised_by(data.train)
+    return model
 
 
 def build_model_for(
@@ -130,7 +132,7 @@ def build_model_for(
             facts |= {"channels": shape[0], "height": shape[1]}
         encoder = _encoder(config, facts)
         heads = _heads(config, facts, prior)
-        decoder = Reals() if levels is None else Levels(levels)
+        decoder = make_decoder(config.data, shape, levels)
         return DiffEnc(schedule, encoder, heads, decoder, shape=tuple(shape))
 
 

@@ -54,6 +54,7 @@ class DataConfig(Section):
     flip: bool = setting(
         False, "flip half of the training images: the model is one of flipped images, too"
     )
+    standardise: bool = setting(False, "give the model reals less their mean, over their deviation")
 
 
 class ScheduleConfig(Section):

@@ -176,7 +176,10 @@ def export(
     """
     saved, _ = _find(run, str(checkpoint))
     tensors = {
-        f"ema/export/{name}": t.half() if half and t.is_floating_point() else t
+        # What data are standardised by belongs to the data's numbers, not to the weights.
+        f"ema/export/{name}": t.half()
+        if half and t.is_floating_point() and not name.startswith("decoder.")
+        else t
         for name, t in restore_model(saved, weights).state_dict().items()
     }
     config = replace(Config.from_dict(saved.config), {"data.root": None})

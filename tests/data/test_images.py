@@ -198,7 +198,11 @@ def transparent(kind, opaque, random):
         return np.concatenate([values, alpha[..., None]], 2), "RGBA", {}
     key = 0 if opaque else int(values[2, 3, 0])  # no value is 0
     if kind == "colour key":
-        return values, "RGB", {"transparency": (0, 0, 0) if opaque else tuple(values[2, 3].tolist())}
+        return (
+            values,
+            "RGB",
+            {"transparency": (0, 0, 0) if opaque else tuple(values[2, 3].tolist())},
+        )
     return values[..., 0], "P" if kind == "palette" else "L", {"transparency": key}
 
 

@@ -9,6 +9,8 @@ SPLITS, IMAGES = "diffenc_ct/data/splits.py", "diffenc_ct/data/images.py"
 ARRAYS, MOMENTS = "diffenc_ct/data/arrays.py", "diffenc_ct/data/moments.py"
 SOURCE, TORCH = "diffenc_ct/data/source.py", "diffenc_ct/data/torch_datasets.py"
 OF_TORCH = "tests/data/test_torch_datasets.py"
+STANDARD, OF_STANDARD = "diffenc_ct/model/standardised.py", "tests/model/test_standardised.py"
+STANDARD_RUNS = "tests/training/test_standardise.py"
 ON_SIDES, OF_IMAGES = "tests/data/test_folders.py", "tests/data/test_images.py"
 OF_ARRAYS = "tests/data/test_arrays.py"
 
@@ -270,7 +272,7 @@ MUTANTS = [
         "return self.read(self.numbers[numbers])",
         "return self.read(numbers)",
         "test examples of a large array are trained on",
-        (f"{OF_ARRAYS}::test_a_large_array_stays_on_the_disk_and_trains_the_same",),
+        (f"{OF_TORCH}::test_every_example_once_an_epoch",),
     ),
     Mutant(
         SOURCE,
@@ -306,5 +308,61 @@ MUTANTS = [
         "        if isinstance(given, tuple | list):\n            given = given[-1]",
         "labels taken for examples",
         (f"{OF_TORCH}::test_only_what_is_needed_is_read",),
+    ),
+    Mutant(
+        STANDARD,
+        "return -each * self.deviation",
+        "return each * self.deviation",
+        "the Jacobian with the wrong sign",
+        (f"{OF_STANDARD}::test_a_scaled_world_has_its_own_law",),
+    ),
+    Mutant(
+        STANDARD,
+        "each = x[0].numel() // len(self.deviation)",
+        "each = 1",
+        "the Jacobian of one pixel a channel",
+        (f"{OF_STANDARD}::test_the_jacobian_is_the_scales_own",),
+    ),
+    Mutant(
+        STANDARD,
+        "return standard + self.log_jacobian(x).to(standard)",
+        "return standard",
+        "bits per dimension of the scaled data",
+        (f"{OF_STANDARD}::test_a_scaled_world_has_its_own_law",),
+    ),
+    Mutant(
+        "diffenc_ct/likelihood/dequantisation.py",
+        " + model.decoder.log_jacobian(x)",
+        "",
+        "densities of the scaled data beside bounds of the data",
+        (f"{OF_STANDARD}::test_a_scaled_world_has_its_own_law",),
+    ),
+    Mutant(
+        STANDARD,
+        "self._along(self.mean, u) + self._along(self.deviation, u) * u",
+        "self._along(self.deviation, u) * u",
+        "samples about zero",
+        (f"{OF_STANDARD}::test_the_jacobian_is_the_scales_own",),
+    ),
+    Mutant(
+        "diffenc_ct/training/build.py",
+        "model.decoder = standardised_by(data.train)",
+        "model.decoder = standardised_by(data.test)",
+        "a model that has seen test examples",
+        (f"{STANDARD_RUNS}::test_runs_are_the_same_but_for_the_scale",),
+    ),
+    Mutant(
+        "diffenc_ct/training/runs.py",
+        ' and not name.startswith("decoder.")',
+        "",
+        "the data's scale rounded to 11 bits",
+        (f"{STANDARD_RUNS}::test_half_precision_leaves_the_scale",),
+    ),
+    Mutant(
+        MOMENTS,
+        "if moments.off_scale and not standardise:",
+        "if moments.off_scale:",
+        "warned of a scale that does not matter",
+        (f"{STANDARD_RUNS}::test_scale_is_warned_of_only_where_it_matters",),
     ),
 ]
