@@ -122,7 +122,7 @@ def solve_adams(
         end: gamma at the end.
         tolerance: error of log p allowed a step, nats.
         nodes: how many the polynomials use, 4 to 12.
-        max_steps: attempts before an example is given up.
+        max_steps: attempts, accepted and rejected, before an example is given up.
         progress: called with the number of examples that came to an end.
 
     Returns:

@@ -1,7 +1,9 @@
 """What torchdiffeq's and scipy's methods share as solvers of the flow: counting, failures, an estimate of the error."""
 
 import math
+import re
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +14,10 @@ from torch import Tensor, nn
 from diffenc_ct.dynamics import ProbabilityFlow
 from diffenc_ct.likelihood.field import FlowField
 from diffenc_ct.likelihood.solver import FlowProblem, FlowSolver, Solution
+from diffenc_ct.model import evaluating
 from diffenc_ct.sampling import Grid, Problem
-from diffenc_ct.sampling.problem import Counted
+
+Derivative = Callable[[Tensor, Any], Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,30 +45,38 @@ class Library(FlowSolver):
         """By how much the difference to the coarse solve exceeds the error."""
         return 1.0
 
-    @property
-    def _most_evaluations(self) -> float:
-        return math.inf
+    def _function(self, model: nn.Module, derivative: Derivative) -> "Function":
+        return Function(model, derivative)
 
-    def _counted(self, field: FlowField) -> "Augmented":
-        return Augmented(field, self._most_evaluations)
+    def _augmented(self, field: FlowField) -> "Function":
+        """d(z, L)/dgamma."""
+
+        def derivative(gamma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            value = field(state[0], gamma.to(state[0]).expand(len(state[0])))
+            return value.velocity, value.divergence
+
+        return self._function(field.model, derivative)
 
     def __call__(
         self, problem: Problem, z: Float[Tensor, "batch *data"], grid: Grid
     ) -> Float[Tensor, "batch *data"]:
-        function = Velocity(problem.model, self._most_evaluations)
+        flow = ProbabilityFlow(problem.model)
+        function = self._function(
+            problem.model, lambda gamma, z: flow.velocity(z, gamma.to(z).expand(len(z)))
+        )
         path, status = self._attempt(function, z, grid.gamma.to(z), 1.0)
         self.refuse_failures([status] * len(z))
         end: Tensor = torch.full_like(z, torch.nan) if path is None else path[-1]
         return end
 
     def integrate(self, problem: FlowProblem) -> Solution:
-        z, function = problem.z, self._counted(problem.field)
+        z, function = problem.z, self._augmented(problem.field)
         last, integral, status = self._integrate(function, problem)
         bad = ~(last.flatten(1).isfinite().all(1) & integral.isfinite().all(1))
         error = torch.full((len(z),), torch.nan, dtype=torch.float64, device=z.device)
         evaluations = function.evaluations
         if self.estimate_error and status == "ok" and self._can_be_coarser:
-            coarse = self._counted(problem.field)
+            coarse = self._augmented(problem.field)
             with torch.no_grad():
                 rough = self._integrate(coarse, problem, coarse=True)
                 difference = problem.log_density(last, integral) - problem.log_density(*rough[:2])
@@ -81,7 +93,7 @@ class Library(FlowSolver):
             integral=integral,
             error=error,
             evaluations=each(evaluations),
-            accepted=each(self._accepted(function)),
+            accepted=each(self._accepted(function, status)),
             rejected=each(function.rejected),
             status=[spoiled if b else "ok" for b in bad.tolist()],
         )
@@ -90,11 +102,11 @@ class Library(FlowSolver):
     def _can_be_coarser(self) -> bool:
         return True
 
-    def _accepted(self, function: "Augmented") -> int:
+    def _accepted(self, function: "Function", status: str) -> int:
         return function.accepted
 
     def _integrate(
-        self, function: "Augmented", problem: FlowProblem, *, coarse: bool = False
+        self, function: "Function", problem: FlowProblem, *, coarse: bool = False
     ) -> tuple[Tensor, Tensor, str]:
         """z and the divergence's integral at the end, and a word for how it went; NaN where it did not."""
         z = problem.z
@@ -112,74 +124,43 @@ class Library(FlowSolver):
         """The states at gammas and "ok", or None and a word for why there are none."""
         try:
             return self._odeint(function, state, gammas, laxer), "ok"
-        except (AssertionError, RuntimeError, ValueError, StepLimit) as error:
+        except (AssertionError, RuntimeError, ValueError, GaveUp) as error:
             return None, _explain(error)
 
 
-class StepLimit(Exception):
-    """A function was evaluated more often than is allowed."""
+class GaveUp(Exception):
+    """A solve that ended early; the message is the status of its examples."""
 
 
 class Function(nn.Module):
-    """What torchdiffeq integrates, with a count of evaluations; the model is a submodule for the adjoint's sake.
+    """What a library integrates, with counts; the model is a submodule for the adjoint's sake.
 
     Args:
         model: whose flow it is.
-        most: evaluations, beyond which it raises StepLimit.
+        derivative: (gamma, state) -> d state/dgamma, all examples at one gamma.
+        most: steps that may be tried, of which one more raises GaveUp.
     """
 
-    def __init__(self, model: nn.Module, most: float) -> None:
+    def __init__(self, model: nn.Module, derivative: Derivative, most: float = math.inf) -> None:
         super().__init__()
-        self.model, self.most = model, most
-        self.evaluations = self.accepted = self.rejected = 0
+        self.model, self.derivative, self.most = model, derivative, most
+        self.evaluations = self.tried = self.accepted = self.rejected = 0
 
-    def count(self) -> None:
-        """One evaluation more."""
+    def forward(self, gamma: Tensor, state: Any) -> Any:
+        """The derivative; in evaluation mode also where the adjoint asks for it, when the solve is long over."""
         self.evaluations += 1
-        if self.evaluations > self.most:
-            raise StepLimit
+        with evaluating(self.model):
+            return self.derivative(gamma, state)
+
+    def callback_step(self, *_: object) -> None:
+        """Count a step that begins; torchdiffeq calls it."""
+        if self.tried >= self.most:
+            raise GaveUp("step limit")
+        self.tried += 1
 
 
-class Velocity(Function):
-    """dz/dgamma.
-
-    Args:
-        model: whose flow it is.
-        most: evaluations, beyond which it raises StepLimit.
-    """
-
-    def __init__(self, model: Counted, most: float) -> None:
-        super().__init__(model, most)
-        self.flow = ProbabilityFlow(model)
-
-    def forward(self, gamma: Tensor, z: Tensor) -> Tensor:
-        """f at z, all examples at one gamma."""
-        self.count()
-        return self.flow.velocity(z, gamma.to(z).expand(len(z)))
-
-
-class Augmented(Function):
-    """d(z, L)/dgamma.
-
-    Args:
-        field: f and div f.
-        most: evaluations, beyond which it raises StepLimit.
-    """
-
-    def __init__(self, field: FlowField, most: float) -> None:
-        super().__init__(field.model, most)
-        self.field = field
-
-    def forward(self, gamma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """f and div f at z, all examples at one gamma."""
-        self.count()
-        z = state[0]
-        value = self.field(z, gamma.to(z).expand(len(z)))
-        return value.velocity, value.divergence
-
-
-class Counting(Augmented):
-    """With the callbacks of torchdiffeq's adaptive methods."""
+class Judged(Function):
+    """With the callbacks of torchdiffeq's adaptive methods, whose steps may be rejected."""
 
     def callback_accept_step(self, *_: object) -> None:
         """Count an accepted step."""
@@ -194,12 +175,12 @@ def _explain(error: Exception) -> str:
     """How a solve failed, in words; raises what is no failure of a solver.
 
     torchdiffeq asserts that steps do not underflow and that values stay finite; scipy raises ValueError at values that
-    are not, and what it gave up comes back empty.
+    are not.
     """
-    words = {"size 0": "scipy gave up", "finite": "non-finite", "NaN": "non-finite"}
-    found = [word for part, word in words.items() if part in str(error)]
-    if found:
-        return found[0]
+    if isinstance(error, GaveUp):
+        return str(error)
+    if re.search(r"\bnon-finite\b|\binfs or NaNs\b|\bmust be finite\b", str(error)):
+        return "non-finite"
     if isinstance(error, RuntimeError | ValueError):
         raise error
-    return "step limit" if isinstance(error, StepLimit) else "step underflow"
+    return "step underflow"

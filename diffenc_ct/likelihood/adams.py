@@ -30,7 +30,7 @@ class Adams(FlowSolver):
 
     Attributes:
         atol: error of log p allowed a step, nats a dimension.
-        max_steps: attempts before an example is given up.
+        max_steps: attempts, accepted and rejected steps together, before an example is given up.
         gradient: of results, "none" or "solve" (through the steps, whose sizes are constants).
 
     Raises:

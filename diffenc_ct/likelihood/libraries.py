@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 import torchdiffeq
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffenc_ct.likelihood._library import Augmented, Counting, Function, Library
-from diffenc_ct.likelihood.field import FlowField
+from diffenc_ct.likelihood._library import Derivative, Function, Judged, Library
+from diffenc_ct.likelihood._scipy import solve_scipy
 from diffenc_ct.likelihood.solver import check_count, check_positive
 from diffenc_ct.sampling import Grid, Placement, make_grid
 from diffenc_ct.sampling.grids import check_placement
@@ -118,8 +118,9 @@ class TorchDiffEqFixed(Library):
     def _can_be_coarser(self) -> bool:
         return self.steps > 1
 
-    def _accepted(self, function: "Augmented") -> int:
-        return self.steps
+    def _accepted(self, function: Function, status: str) -> int:
+        # A step that began is taken, but for the one in which a solve ended.
+        return function.tried - (status != "ok")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,7 +130,8 @@ class _Adaptive(Library):
     Attributes:
         rtol: relative tolerance of a step.
         atol: absolute tolerance of a step.
-        max_steps: where to give up, in evaluations over 20.
+        max_steps: attempts, accepted and rejected steps together, before a batch is given up; of Radau, BDF and LSODA
+            accepted steps, for scipy tells of no others.
         options: further ones of the library's, e.g. max_step, in units of gamma.
     """
 
@@ -153,9 +155,8 @@ class _Adaptive(Library):
         # As on a fixed grid of one step, so that both end at the same rounding of `end`.
         return start + (end - start) * torch.linspace(0, 1, 2).to(start)
 
-    @property
-    def _most_evaluations(self) -> float:
-        return 20 * self.max_steps
+    def _function(self, model: nn.Module, derivative: Derivative) -> Function:
+        return Judged(model, derivative, self.max_steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +199,6 @@ class TorchDiffEq(_Adaptive):
         """The order of the method."""
         return ADAPTIVE[self.method]
 
-    def _counted(self, field: FlowField) -> "Augmented":
-        return Counting(field, self._most_evaluations)
-
     def _odeint(self, function: Function, state: Any, gammas: Tensor, laxer: float) -> Any:
         return _torchdiffeq(
             function, state, gammas, self.gradient, self.method, self.options,
@@ -240,15 +238,10 @@ class SciPy(_Adaptive):
         return SCIPY[self.method]
 
     def _odeint(self, function: Function, state: Any, gammas: Tensor, laxer: float) -> Any:
-        return torchdiffeq.odeint(
-            function,
-            state,
-            gammas,
-            rtol=laxer * self.rtol,
-            atol=laxer * self.atol,
-            method="scipy_solver",
-            options={"solver": self.method, **self.options},
-        )
+        tolerances = {"rtol": laxer * self.rtol, "atol": laxer * self.atol}
+        end = solve_scipy(function, state, gammas, self.method, **tolerances, **self.options)
+        # As torchdiffeq has it: the states at gammas, of which the last is wanted.
+        return tuple(part[None] for part in end) if isinstance(end, tuple) else end[None]
 
 
 def _torchdiffeq(

@@ -51,8 +51,8 @@ class Solution:
         integral: of the divergence, (batch, K) in float64.
         error: the solver's estimate of its error of log p, nats; NaN where none was asked for.
         evaluations: of the network.
-        accepted: steps.
-        rejected: steps.
+        accepted: steps that were taken.
+        rejected: steps that were tried and not taken; 0 of Radau, BDF and LSODA, for scipy does not tell.
         status: "ok", "step limit", "step underflow", "non-finite" or "scipy gave up"; where it is not "ok", z and
             integral are NaN.
     """

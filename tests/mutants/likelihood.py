@@ -8,7 +8,8 @@ LEVELS, ESTIMATE, RANDOM = (
     f"{FOLDER}/{name}.py" for name in ("dequantisation", "estimate", "randomness")
 )
 STEPS, ADAMS, SOLVER = (f"{FOLDER}/{name}.py" for name in ("_adams", "adams", "solver"))
-LIBRARY, LIBRARIES = (f"{FOLDER}/{name}.py" for name in ("_library", "libraries"))
+LIBRARY, LIBRARIES, SCIPY = (f"{FOLDER}/{name}.py" for name in ("_library", "libraries", "_scipy"))
+COUNTS = f"{TESTS}/test_step_counts.py"
 WORLDS, OPTIONS = f"{TESTS}/test_likelihood.py", f"{TESTS}/test_likelihood_options.py"
 SUMS, FAILURES = f"{TESTS}/test_likelihood_levels.py", f"{TESTS}/test_likelihood_failures.py"
 SOLVERS, ORDERS = f"{TESTS}/test_flow_solvers.py", "tests/sampling/test_solver_orders.py"
@@ -247,10 +248,45 @@ MUTANTS = [
     ),
     Mutant(
         LIBRARY,
-        "if self.evaluations > self.most:",
+        "if self.tried >= self.most:",
         "if False:",
         "a limit that nobody enforces",
         (f"{FAILURES}::test_step_limit",),
+    ),
+    Mutant(
+        LIBRARY,
+        "if self.tried >= self.most:",
+        "if self.tried > self.most:",
+        "one step more than is allowed",
+        (f"{COUNTS}::test_max_steps_are_accepted_and_rejected_steps_together",),
+    ),
+    Mutant(
+        LIBRARIES,
+        'return function.tried - (status != "ok")',
+        "return self.steps",
+        "steps that were never taken",
+        (f"{COUNTS}::test_an_implicit_step_that_fails_is_not_taken",),
+    ),
+    Mutant(
+        SCIPY,
+        "for _ in range(tried - (not failed)):",
+        "for _ in range(0):",
+        "rejected steps of Runge-Kutta methods are not seen",
+        (f"{COUNTS}::test_some_steps_are_rejected",),
+    ),
+    Mutant(
+        SCIPY,
+        "if gamma == start and not np.isfinite(found).all():",
+        "if False:",
+        "scipy shortens a step that is not a number for ever",
+        (f"{COUNTS}::test_a_flow_that_is_not_finite_at_its_start_ends",),
+    ),
+    Mutant(
+        STEPS,
+        "for _ in range(max_steps):",
+        "for _ in range(max_steps + 1):",
+        "one step more than is allowed",
+        (f"{COUNTS}::test_max_steps_are_accepted_and_rejected_steps_together",),
     ),
     Mutant(
         LIBRARY,
