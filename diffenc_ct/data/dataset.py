@@ -78,7 +78,13 @@ class Dataset:
             "standardised: the model sees reals less the training examples' mean, over their deviation; bits per "
             "dimension are of the data as they are"
         )
-        return [*self.notes] + [flips] * self.flip + [scaled] * self.standardise
+        notes = list(self.notes)
+        if self.source is not None and self.source.epochs and len(self.train) < len(self.source):
+            notes.append(
+                f"read when needed: {len(self.source):,} training examples; the first {len(self.train):,} serve for "
+                "histograms and fits"
+            )
+        return notes + [flips] * self.flip + [scaled] * self.standardise
 
 
 def check_values(values: Shaped[Tensor, "*shape"], levels: int | None, where: str) -> None:

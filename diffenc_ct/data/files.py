@@ -1,6 +1,7 @@
 """A folder of images as a data set: whole images, or crops of them, with the split that `named` describes."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dat
     split = split_by_name(names, lambda name: name.split("/")[:-1], f"data {str(path)!r}")
     split = _each_file_once(path, Split(names, []) if split is None else split)
     if not split.test:
-        ordered = sorted(split.train, key=lambda name: hashlib.sha256(name.encode()).digest())
+        ordered = sorted(split.train, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
         last = held_out(len(ordered), str(path))
         split = split._replace(train=ordered[last:], test=ordered[:last])
     images = read_images(path, sorted([*split.train, *split.test]), patch)
@@ -49,7 +50,7 @@ def _each_file_once(folder: Path, split: Split) -> Split:
         ValueError: for a file that is both for training and for tests.
     """
     train, test = (
-        {(folder / name).resolve(): name for name in reversed(part)}
+        {os.path.realpath(folder / name): name for name in reversed(part)}
         for part in (split.train, split.test)
     )
     for file in train.keys() & test.keys():

@@ -111,14 +111,19 @@ def read_image(path: Path) -> UInt8[np.ndarray, "channels height width"]:
     opened = require("PIL.Image", "data").open
     if not path.is_file():
         raise ValueError(f"{path} is no file (or a link to none); remove or replace it")
-    reason = None
-    with reading(path, "an image", "remove or replace it"), warnings.catch_warnings():
+    with (
+        reading(path, "an image", "remove or replace it"),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
         warnings.filterwarnings("error", message="Image size")  # of a decompression bomb
         with opened(path, formats=FORMATS) as image:
             reason = _unfit(image)
             pixels = None if reason else _pixels(image)
     if pixels is None:
         raise ValueError(f"{path} {reason}")
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        warnings.warn(f"{path}: {text}", stacklevel=2)
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
 
 

@@ -4,6 +4,7 @@ Each image has one value of its own, by which it is known wherever it ends up.
 """
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -206,6 +207,17 @@ def test_a_broken_link_is_refused_by_name(tmp_path):
     (tmp_path / "x.png").symlink_to(tmp_path / "nothing.png")
     with pytest.raises(ValueError, match=r"x\.png is no file \(or a link to none\)"):
         sides(tmp_path)
+
+
+def test_odd_names_are_names(tmp_path):
+    """A link to itself, and bytes that are no text."""
+    write(tmp_path / "a", range(4))
+    os.rename(tmp_path / "a" / "image002.png", os.fsencode(tmp_path / "a") + b"/\xff\xfe.png")
+    train, test = sides(tmp_path / "a")
+    assert sorted(train + test) == list(range(4))
+    (tmp_path / "a" / "self.png").symlink_to("self.png")
+    with pytest.raises(ValueError, match=r"self\.png is no file"):
+        sides(tmp_path / "a")
 
 
 def test_home_is_written_out(tmp_path, monkeypatch):

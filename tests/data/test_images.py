@@ -109,6 +109,20 @@ def test_decompression_bombs_are_refused_in_a_line(tmp_path, capsys, side):
     assert "bomb.png cannot be read as an image" in line and "remove or replace it" in line
 
 
+def test_what_a_reader_warns_of_names_the_file(tmp_path):
+    """And an image that is refused has that one line only."""
+    broken = b"Exif\0\0II*\0" + struct.pack("<IHHHII", 8, 1, 270, 2, 99, 999)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(encoded(".jpg", Image.new("RGB", (4, 4)), exif=broken))
+    with pytest.warns(UserWarning, match=r"x\.jpg: .*EXIF"):
+        assert read_image(path).shape == (3, 4, 4)
+    path.write_bytes(path.read_bytes()[:-20])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"x\.jpg cannot be read"):
+            read_image(path)
+
+
 # What eight bits of grey or colour do not hold ----------------------------------------------------------
 
 

@@ -62,6 +62,7 @@ def test_only_what_is_needed_is_read(monkeypatch):
     data = from_torch(examples, tests, levels=7, name="mine")
     assert data.name == "mine" and data.train.tolist() == [[i % 7, i % 5] for i in range(4)]
     assert data.test.tolist() == [[0, 0], [1, 1], [2, 2]] and max(examples.read) == 3
+    assert "1,000 training examples; the first 4 serve" in data.remarks[0]
     examples.read.clear()
     x = examples_of(data, 0, 0, 8, slice(2, 6))
     assert x.tolist() == [[i % 7, i % 5] for i in examples.read] and len(examples.read) == 4

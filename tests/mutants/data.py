@@ -24,8 +24,8 @@ MUTANTS = [
     ),
     Mutant(
         FILES,
-        "hashlib.sha256(name.encode())",
-        "hashlib.sha256(f'{path}/{name}'.encode())",
+        "hashlib.sha256(os.fsencode(name))",
+        "hashlib.sha256(os.fsencode(f'{path}/{name}'))",
         "a folder's split depends on where it lies",
         (f"{TESTS}::test_image_folders_keep_pixels_and_split",),
     ),
