@@ -224,7 +224,11 @@ def _find(run: str | Path, which: str) -> tuple[Checkpoint, Path]:
         found = latest(folder)
     elif which == "best":
         scored = best(folder)
-        found = (scored, read_checkpoint(scored)) if scored else None
+        if scored is None:
+            raise ValueError(
+                f"no checkpoint in {folder} was evaluated to a number; use latest or the step of one"
+            )
+        found = (scored, read_checkpoint(scored))
     elif which.isdigit() and checkpoint_path(folder, int(which)).exists():
         found = (
             checkpoint_path(folder, int(which)),

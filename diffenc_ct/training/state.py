@@ -154,8 +154,10 @@ class State:
         Raises:
             ValueError: where none fits.
         """
+        # What the decoder scales by is a fact of the data, not a weight.
         own = self.model.state_dict()
-        fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+        wanted = {k: v for k, v in own.items() if not k.startswith("decoder.")}
+        fits = {k: v for k, v in weights.items() if k in wanted and wanted[k].shape == v.shape}
         if not fits:
             raise ValueError(
                 f"{where}: none of its {len(weights)} tensors agrees in name and shape with the {len(own)} of this "

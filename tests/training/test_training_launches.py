@@ -1,5 +1,6 @@
 """Launches that go wrong, and torchrun: a process that is lost, one that would do something else."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from diffenc_ct.cli import make_parser
+from diffenc_ct.data import load_dataset
 from diffenc_ct.distributed import launched
 from diffenc_ct.training.checkpoints import latest, list_checkpoints
 from diffenc_ct.training.config import replace
+from diffenc_ct.training.loop import train
 from tests.launching import PATIENCE, Group, train_here
 from tests.tiny_runs import tiny
 
@@ -77,3 +80,23 @@ def test_processes_of_different_configurations_are_refused(tmp_path):
         group.members[1].kill()
         with pytest.raises(RuntimeError, match="ConnectionError"):
             group.receive(0)
+
+
+def train_on_other_data(config, run):
+    """The second process with its training examples in another order."""
+    data = load_dataset("swirl")
+    with launched() as processes:
+        if processes.rank == 1:
+            data = dataclasses.replace(data, train=data.train.flip(0))
+        return train(config, run, data=data).metrics
+
+
+def test_processes_of_different_data_are_refused(tmp_path):
+    with Group(2, tmp_path) as group:
+        group.send(train_on_other_data, tiny(), tmp_path / "run")
+        with pytest.raises(RuntimeError, match="process 1 has other data than the first"):
+            group.receive(1)
+        group.members[1].kill()
+        with pytest.raises(RuntimeError, match="ConnectionError"):
+            group.receive(0)
+    assert not (tmp_path / "run").exists()

@@ -118,6 +118,17 @@ def test_the_best_is_the_one_with_the_lowest_bits_per_dimension(tmp_path_factory
     assert open_run(run.parent / "small").step == best
 
 
+def test_where_none_was_evaluated_there_is_no_best(tmp_path, data):
+    train(tiny(), tmp_path / "run", data=data)
+    for step in (4, 6):
+        path = checkpoint_path(tmp_path / "run" / "checkpoints", step)
+        saved = read_checkpoint(path)
+        saved.metrics["bpd"] = float("nan")
+        write_checkpoint(path, saved)
+    with pytest.raises(ValueError, match="evaluated to a number; use latest"):
+        open_run(tmp_path / "run", checkpoint="best")
+
+
 class Counting(Dropping):
     """With a buffer that training changes, as batch normalisation has."""
 

@@ -115,7 +115,7 @@ def save(
         "opt_state": {"0": adam, "1": {"inner_state": {}}, "2": {}},
     }
     _write(Path(weights_msgpack), flax_msgpack.pack(state))
-    _write(Path(config_json), json.dumps(options, indent=4).encode())
+    _write(Path(config_json), json.dumps(options, indent=4, allow_nan=False).encode())
 
 
 def _read_parameters(data: bytes, which: str) -> dict[str, Any]:
