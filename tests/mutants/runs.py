@@ -160,6 +160,13 @@ MUTANTS = [
     ),
     Mutant(
         STATE,
+        'if not k.startswith("decoder.")}',
+        'if not k.startswith("encoder.")}',
+        "data are standardised by another set's numbers",
+        (f"{RESUMING}::test_data_are_standardised_by_their_own_numbers",),
+    ),
+    Mutant(
+        STATE,
         "mine.copy_(theirs)",
         "pass",
         "averages keep the buffers of the start",

@@ -403,6 +403,23 @@ def test_where_no_checkpoint_is_intact_a_run_begins_as_it_began(tmp_path, data):
     assert_same(tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "spoiled"))
 
 
+def test_data_are_standardised_by_their_own_numbers(tmp_path, capsys):
+    """Those of the run whose weights are taken belong to its data."""
+    values = np.random.default_rng(0).normal(5, 2, (60, 2))
+    for name, shift in (("first", 0), ("second", 1e3)):
+        np.save(tmp_path / f"{name}.npy", values + shift)
+    common = ["train", "--standardise", *TINY]
+    first, second = (
+        [*common, "--data", str(tmp_path / f"{name}.npy"), "--run", str(tmp_path / name)]
+        for name in ("first", "second")
+    )
+    assert main(first) == 0
+    assert main([*second, "--init-from", str(tmp_path / "first")]) == 0
+    assert "fresh are decoder.mean, decoder.deviation" in capsys.readouterr().out
+    means = [open_run(tmp_path / name).model.decoder.mean for name in ("first", "second")]
+    assert torch.allclose(means[0] + 1e3, means[1], rtol=1e-3)
+
+
 def test_what_was_taken_is_said_and_nothing_is_refused(tmp_path, capsys):
     first = tmp_path / "first"
     assert main(["train", "--data", "swirl", "--run", str(first), *TINY]) == 0
