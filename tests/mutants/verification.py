@@ -6,6 +6,7 @@ LOSSES, CHECKS, IDENTITIES = (
     f"diffenc_ct/verification/{name}.py" for name in ("losses", "checks", "identities")
 )
 TESTS = "tests/verification/test_verification.py"
+PARTS, PART_TESTS = "diffenc_ct/verification/parts.py", "tests/verification/test_parts.py"
 
 MUTANTS = [
     Mutant(
@@ -49,5 +50,44 @@ MUTANTS = [
         "expected = (1 / ratio - 1 - math.log(ratio)) / (2 * math.log(2))",
         "ln w with the wrong sign",
         (f"{TESTS}::test_a_gaussian_world_passes",),
+    ),
+    # Parts of one's own --------------------------------------------------------------------------------
+    Mutant(
+        PARTS,
+        "if not (change > 0).all():",
+        "if not (change > -99).all():",
+        "schedules that fall are believed",
+        (f"{PART_TESTS}::test_a_schedule_that_falls",),
+    ),
+    Mutant(
+        PARTS,
+        "miss = (change - sign * found.sum(1)).abs().amax(1)",
+        "miss = (change.abs() - found.sum(1).abs()).abs().amax(1)",
+        "rates of the wrong sign are believed",
+        (
+            f"{PART_TESTS}::test_a_schedules_rate_that_is_not_its_derivative",
+            f"{PART_TESTS}::test_an_encoders_rate_that_is_not_its_derivative",
+        ),
+    ),
+    Mutant(
+        PARTS,
+        "for training in (False, True):",
+        "for training in (False,):",
+        "batch normalisation is believed",
+        (f"{PART_TESTS}::test_batch_normalisation_is_caught_in_training_mode",),
+    ),
+    Mutant(
+        PARTS,
+        "depth[1:] = gamma[0]",
+        "depth[1:] = gamma[1:]",
+        "networks that take a mean over depths are believed",
+        (f"{PART_TESTS}::test_examples_that_see_each_other",),
+    ),
+    Mutant(
+        PARTS,
+        "tried = copy.deepcopy(model).double()",
+        "tried = model.double()",
+        "the model itself is tried, and changed",
+        (f"{PART_TESTS}::test_good_parts_pass_and_nothing_changes",),
     ),
 ]
