@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -126,6 +126,7 @@ class Frozen(nn.BatchNorm2d):
 
 
 @given(st.floats(-3, 3).filter(lambda factor: abs(factor - 1) > 0.15), st.floats(-2, 2))
+@example(-1.0, 1.0)
 def test_a_schedules_rate_that_is_not_its_derivative(factor, bend):
     with refused(ValueError, "schedule Curve: rate is not the derivative"):
         check_parts(model(schedule=Curve(bend, factor)), DATA)
@@ -164,6 +165,7 @@ def test_an_encoder_that_rounds_gamma(step):
 
 
 @given(st.floats(-3, 3).filter(lambda factor: abs(factor - 1) > 0.15))
+@example(-1.0)
 def test_an_encoders_rate_that_is_not_its_derivative(factor):
     with refused(ValueError, "encoder Told: rate dx/dlambda is not the derivative"):
         check_parts(model(encoder=Told(factor)), DATA)
