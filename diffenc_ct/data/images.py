@@ -140,7 +140,9 @@ def _unfit(image: Any) -> str | None:
     if samples > len(bands):
         return f"has {samples} channels, of which {len(bands)} would be read; convert it to 8-bit grey or RGB"
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        if image.convert("RGBA").getextrema()[3][0] < 255:
+        # Of two or four bits pillow spreads the greys, but not the one that is transparent.
+        spread = image.mode == "L" and any(given in ("L;2", "L;4") for *_, given in image.tile)
+        if spread or image.convert("RGBA").getextrema()[3][0] < 255:
             return f"has transparent pixels (mode {image.mode}); convert it to 8-bit grey or RGB"
     elif image.mode not in ("1", "L", "P", "RGB"):
         return f"has mode {image.mode}; convert it to 8-bit grey or RGB"

@@ -246,6 +246,18 @@ def test_transparency_is_refused_where_it_is_used(tmp_path_factory, random, kind
     assert np.array_equal(read_image(path), expected.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_transparent_greys_of_few_bits_are_refused(tmp_path, bits):
+    key = 2**bits - 1
+    row = b"\0" + b"\xff" * (4 * bits // 8 or 1)
+    content = png(4, 4, bits, 0, chunk(b"tRNS", struct.pack(">H", key)), pixels=4 * row)
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.png has transparent pixels"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(png(4, 4, bits, 0, pixels=4 * row))
+    assert read_image(tmp_path / "x.png").min() == 255
+
+
 @pytest.mark.parametrize("pages", [1, 2, 3])
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
 def test_more_than_one_page_is_refused_by_name(tmp_path, suffix, pages):

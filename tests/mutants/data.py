@@ -365,4 +365,18 @@ MUTANTS = [
         "warned of a scale that does not matter",
         (f"{STANDARD_RUNS}::test_scale_is_warned_of_only_where_it_matters",),
     ),
+    Mutant(
+        IMAGES,
+        "if spread or image",
+        "if image",
+        "a transparent grey of two bits becomes white",
+        (f"{OF_IMAGES}::test_transparent_greys_of_few_bits_are_refused",),
+    ),
+    Mutant(
+        IMAGES,
+        'warnings.warn(f"{path}: {text}", stacklevel=2)',
+        "warnings.warn(text, stacklevel=2)",
+        "a reader's warning that names no file",
+        (f"{OF_IMAGES}::test_what_a_reader_warns_of_names_the_file",),
+    ),
 ]
