@@ -20,6 +20,7 @@ method, `encode`; its rate then comes from forward-mode differentiation, value a
 Reference: Nielsen, Christensen, Dittadi, Winther, "DiffEnc", ICLR 2024, sections 3 and 4.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from diffenc_ct.networks.jets import Jet
+from diffenc_ct.networks.rates import Softmaxes, attention_by_formula, by_two_reverse_passes
 from diffenc_ct.schedules import alpha2, expand, sigma2
 
 Data = Float[Tensor, "batch *data"]
@@ -54,7 +56,9 @@ def with_rate(function: Callable[..., Any], x: Data, gamma: Gammas) -> Encoding:
 
     Works inside autograd: both results carry gradients. A function with a true attribute `takes_jets` is given a Jet of
     gamma and returns one (see `networks.jets`): the same numbers, sooner. Others are not autocast, for there PyTorch's
-    forward mode mixes types and fails.
+    forward mode mixes types and fails; their attention is computed by PyTorch's own formulas, for its fused kernels
+    have one derivative only. Operations without a forward derivative, or whose forward derivative has no gradients
+    (softmax), are differentiated by two reverse passes.
 
     Args:
         function: function(x, gamma), of x's shape, where each example depends on its own gamma only.
@@ -72,9 +76,17 @@ def with_rate(function: Callable[..., Any], x: Data, gamma: Gammas) -> Encoding:
     # Inference mode would drop the tangent without a word: leave it, keeping gradients off if they were.
     grad = torch.is_grad_enabled()
     whole = torch.autocast(x.device.type, enabled=False)
-    with torch.inference_mode(False), torch.set_grad_enabled(grad), whole, forward_ad.dual_level():
-        dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))  # type: ignore[no-untyped-call]
-        value, rate = forward_ad.unpack_dual(function(x, dual))  # type: ignore[no-untyped-call]
+    with torch.inference_mode(False), torch.set_grad_enabled(grad), whole, attention_by_formula():
+        try:
+            with Softmaxes() as softmaxes, forward_ad.dual_level():
+                dual = forward_ad.make_dual(gamma.clone(), -torch.ones_like(gamma))  # type: ignore[no-untyped-call]
+                value, rate = forward_ad.unpack_dual(function(x, dual))  # type: ignore[no-untyped-call]
+        except (NotImplementedError, RuntimeError) as error:
+            if not re.search("forward.?(ad|mode)", str(error).lower()):
+                raise
+            return Encoding(*by_two_reverse_passes(function, x, gamma.clone()))
+        if grad and softmaxes.found:
+            return Encoding(*by_two_reverse_passes(function, x, gamma.clone()))
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)
 
 

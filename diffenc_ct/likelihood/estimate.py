@@ -104,6 +104,8 @@ def log_likelihood(
 ) -> Likelihood:
     """log p(x) under the model's probability flow in nats. Theorem: likelihood.importance.
 
+    In the model's own precision, also where the caller autocasts, and in evaluation mode.
+
     Args:
         model: DiffEnc.
         x: levels or reals.
@@ -162,7 +164,7 @@ def log_likelihood(
             )
             return latent.log_weight + density.log_prob, density
 
-    with evaluating(model):
+    with evaluating(model), torch.autocast(x.device.type, enabled=False):
         parts = work.processes.spread(
             solve, [torch.arange(count)[i : i + batch_size] for i in range(0, count, batch_size)]
         )

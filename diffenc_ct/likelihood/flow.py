@@ -175,7 +175,9 @@ def solve_density(
         progress: called with the number of examples that came to an end.
     """
     field = divergence.field(model, z, seeds)
-    with evaluating(model), torch.set_grad_enabled(solver.differentiable):
+    # Solvers and traces are in one precision: where a caller autocasts, nothing here is.
+    whole = torch.autocast(z.device.type, enabled=False)
+    with evaluating(model), torch.set_grad_enabled(solver.differentiable), whole:
         start, end = (model.schedule.at(t, z).gamma for t in (0.0, 1.0))
         if inverse:
             start, end = end, start

@@ -194,3 +194,21 @@ def test_progress_counts_every_solve():
     work = dc.Work(3, progress=ticks.append)
     log_likelihood(model, x, dequantisation=dc.ModelNoise(samples=2), work=work)
     assert sum(ticks) == 14
+
+
+@pytest.mark.parametrize("divergence", [dc.Exact(), dc.Rademacher(probes=2)])
+@pytest.mark.parametrize("solver", [dc.Adams(), dc.TorchDiffEqFixed("rk4", steps=8)])
+def test_a_caller_that_autocasts_changes_nothing(divergence, solver):
+    """The solver's state and the network's derivatives stay in the model's precision."""
+    model = model_of(1, levels=17).float()
+    x = torch.randint(0, 17, (2, 3), generator=generator(1))
+
+    def nats() -> Tensor:
+        options = {"divergence": divergence, "solver": solver, "generator": generator(0)}
+        return log_likelihood(model, x, **options).nats
+
+    plain, z = nats(), normal(1, 2, 3).float()
+    density = log_density(model, z, solver=solver).log_prob
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(nats(), plain)
+        assert torch.equal(log_density(model, z, solver=solver).log_prob, density)

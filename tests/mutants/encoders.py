@@ -3,6 +3,7 @@
 from tests.mutants import Mutant
 
 FILE, TESTS = "diffenc_ct/encoders.py", "tests/encoders/test_encoders.py"
+RATES, FOREIGN = "diffenc_ct/networks/rates.py", "tests/encoders/test_foreign_encoders.py"
 
 MUTANTS = [
     Mutant(
@@ -67,5 +68,47 @@ MUTANTS = [
         "flow_is_exact_with_one_head: bool = True",
         "the flow of one head taken for that of any encoder",
         (f"{TESTS}::test_with_which_encoders_one_head_gives_the_flow",),
+    ),
+    Mutant(
+        FILE,
+        "if grad and softmaxes.found:",
+        "if False:",
+        "the rate of an encoder with attention has no gradients",
+        (f"{FOREIGN}::test_gradients_of_the_rate_are_its_derivatives",),
+    ),
+    Mutant(
+        FILE,
+        "whole, attention_by_formula():",
+        "whole:",
+        "fused kernels of attention have no forward derivative, nor a second one",
+        (f"{FOREIGN}::test_rates_agree_with_finite_differences",),
+    ),
+    Mutant(
+        RATES,
+        "return (value, -rate) if outer",
+        "return (value, rate) if outer",
+        "the rate with respect to gamma instead of lambda, by two reverse passes",
+        (f"{FOREIGN}::test_rates_agree_with_finite_differences",),
+    ),
+    Mutant(
+        RATES,
+        "gamma = gamma if gamma.requires_grad else gamma.requires_grad_()",
+        "gamma = gamma.detach().requires_grad_()",
+        "a schedule learns nothing through the encoder",
+        (f"{FOREIGN}::test_gradients_of_the_rate_are_its_derivatives",),
+    ),
+    Mutant(
+        FILE,
+        'if not re.search("forward.?(ad|mode)", str(error).lower()):',
+        "if False:",
+        "a user's own mistake is tried again in another way",
+        (f"{FOREIGN}::test_a_mistake_of_the_users_own_is_not_hidden",),
+    ),
+    Mutant(
+        RATES,
+        "chosen = _layer_norm if func in (F.layer_norm, torch.layer_norm) else func",
+        "chosen = func",
+        "the third derivative of PyTorch's LayerNorm is believed",
+        (f"{FOREIGN}::test_gradients_of_the_rate_are_its_derivatives",),
     ),
 ]
