@@ -16,7 +16,7 @@ import diffenc_ct as dc
 from diffenc_ct.calibration import calibrate
 from diffenc_ct.data import load_dataset
 
-RUN, STEPS, COLUMNS = "mnist-vdm-small", 16, 12
+RUN, STEPS, COLUMNS = "mnist-vdm", 16, 12
 PICTURE = Path(__file__).parent / "figures" / "calibrated-samples.png"
 
 

@@ -109,7 +109,7 @@ def load(run: str | Path, *, weights: str = "ema", checkpoint: str | int = "late
 
     Example:
         >>> import diffenc_ct as dc
-        >>> dc.load("mnist-diffenc-small").shape
+        >>> dc.load("mnist-diffenc").shape
         (1, 28, 28)
     """
     return open_run(run, weights=weights, checkpoint=checkpoint).model

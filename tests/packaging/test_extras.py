@@ -128,8 +128,8 @@ raise SystemExit(main(["train", "--data", "x.npy", "--run", "run", *networks, *s
 LACKING = {
     "train --preset digits --run digits": "data",
     "train --data swirl --run seen --tensorboard": "tensorboard",
-    "evaluate mnist-nt-small": "figures",
-    "sample mnist-nt-small": "figures",
+    "evaluate digits-vdm": "figures",
+    "sample digits-vdm": "figures",
     "verify --world gaussian": "figures",
 }
 

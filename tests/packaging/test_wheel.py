@@ -69,7 +69,7 @@ import json
 import diffenc_ct as dc
 from diffenc_ct import theory
 from diffenc_ct.theory._page import render
-model = dc.load("mnist-nt-small")
+model = dc.load("digits-vdm")
 files = [dc.__file__, theory.__file__]
 print(json.dumps({"files": files, "model": type(model).__name__, "page": render(theory.sections())}))
 """

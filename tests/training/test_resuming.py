@@ -443,9 +443,9 @@ def test_what_was_taken_is_said_and_nothing_is_refused(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"of {count} tensors" in said and "fresh are encoder.network." in said
     line = fails(
-        capsys, "train", "--data", "swirl", "--init-from", "mnist-vdm-small", "--run", tmp_path / "no", *TINY
+        capsys, "train", "--data", "swirl", "--init-from", "mnist-vdm", "--run", tmp_path / "no", *TINY
     )  # fmt: skip
-    assert "none of its" in line and "mnist-vdm-small" in line
+    assert "none of its" in line and "mnist-vdm" in line
     assert "no run at" in fails(
         capsys, "train", "--data", "swirl", "--init-from", "nowhere", "--run", tmp_path / "no", *TINY
     )  # fmt: skip
