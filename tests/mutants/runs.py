@@ -217,8 +217,8 @@ MUTANTS = [
     Mutant(
         CHECKPOINTS,
         "if math.isfinite(bpd :=",
-        "if not math.isnan(bpd :=",
-        "minus infinity is the best",
+        "if not math.isinf(bpd :=",
+        "NaN is the best",
         (f"{KEPT}::test_pruning_keeps_the_newest_and_the_best",),
     ),
     Mutant(

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffenc_ct.report.files import NOT_FINITE, as_json, write_atomically
@@ -40,6 +40,7 @@ def count(tree):
 
 
 @given(trees)
+@example({"a": math.inf, "b": [1.5, {"c": math.nan}]})
 def test_null_stands_for_what_is_not_finite_and_its_name_is_said(tree):
     read = strict(as_json(tree))
     told = read.pop(NOT_FINITE, {})
