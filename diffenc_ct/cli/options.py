@@ -10,6 +10,7 @@ from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.distributed import TIMEOUT, own_device
 from diffenc_ct.training.config import DataConfig
 from diffenc_ct.training.runs import OpenedRun
+from diffenc_ct.verification import check_parts
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,8 @@ def data_of(opened: OpenedRun, arguments: argparse.Namespace) -> Dataset:
         config = config.model_copy(update={"name": arguments.data})
     data = load_data(config, root=arguments.data_root)
     opened.check(data)
+    if opened.config.training.check_parts:
+        check_parts(opened.model, data.test[:3])
     return data
 
 

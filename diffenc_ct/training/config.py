@@ -172,6 +172,9 @@ class TrainingConfig(Section):
         False, "compile the score network with torch.compile (its dropout draws other masks)"
     )
     channels_last: bool = setting(False, "memory format of images and convolutions")
+    check_parts: bool = setting(
+        True, "try a schedule, encoder or network of your own before it is believed"
+    )
     on_nan: Literal["stop", "skip"] = setting(
         "stop", "at a loss or gradient that is not finite: stop, or skip the step", free=True
     )

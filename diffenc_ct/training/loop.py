@@ -38,6 +38,7 @@ from diffenc_ct.training.runs import initial_weights
 from diffenc_ct.training.state import State
 from diffenc_ct.training.step import learning_rate, training_step
 from diffenc_ct.training.tensorboard import Events, open_events, require_tensorboard
+from diffenc_ct.verification import check_parts
 
 __all__ = ["Summary", "TrainingStopped", "learning_rate", "train", "training_step"]
 
@@ -99,6 +100,8 @@ def train(
         folder = RunFolder(run, config, resume=resume, override=override, data=seen)
         processes.on_first(folder.check)
         state = State.fresh(config, data, processes.device)
+        if settings.check_parts:
+            check_parts(state.model, data.test[:3])
         signals = stack.enter_context(StopSignals())
         saved, changes = processes.on_first(_begin, folder, stack)
         if saved is not None:

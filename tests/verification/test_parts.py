@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import diffenc_ct as dc
+from diffenc_ct.cli import main
 from diffenc_ct.schedules import SchedulePoint, expand, sigma2
 from diffenc_ct.verification import check_parts
 from tests.refusals import refused
@@ -203,3 +204,20 @@ def test_a_library_of_its_own_is_not_tried():
 
 class Broken(nn.Module):
     forward = None
+
+
+class Rounded(Shrinking):
+    """For the command line, which names parts by import path."""
+
+    def __init__(self):
+        super().__init__(step=0.5)
+
+
+def test_commands_try_parts_unless_told_not_to(tmp_path, capsys):
+    tiny = "--network-options width=8 layers=1 --steps 2 --batch-size 16 --eval-examples 30"
+    arguments = ["train", "--data", "swirl", "--encoder", f"{__name__}:Rounded", *tiny.split()]
+    arguments += ["--device", "cpu", "--quiet", "--run", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "encoder Rounded: rate dx/dlambda is not the derivative" in capsys.readouterr().err
+    assert main([*arguments, "--no-check-parts"]) == 0
+    assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
