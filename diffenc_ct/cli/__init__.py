@@ -16,7 +16,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Container, Sequence
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import diffenc_ct
 
@@ -32,11 +32,28 @@ COMMANDS = {
 }
 
 
+_NOT_GIVEN = object()
+# ~ where a path begins: a word, or what stands after --out= or calibrated:
+_HOME = re.compile(r"(?<![^=:])~(?=/|$)")
+# What uses less memory, in the order in which it is proposed.
+_SMALLER = ("--batch-size", "--accumulate", "--examples", "--candidates")
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line like all others."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"diffenc: error: {message}; see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the parent's, with `given`: the names of what stands on the line, whatever the defaults are."""
+        found, rest = super().parse_known_args(args, namespace)
+        if not hasattr(found, "given"):
+            # once more, with marks for defaults: what is no mark then was given
+            marked = argparse.Namespace(**dict.fromkeys(vars(found), _NOT_GIVEN))
+            again = vars(super().parse_known_args(args, marked)[0])
+            found.given = {name for name, value in again.items() if value is not _NOT_GIVEN}
+        return found, rest
 
 
 def make_parser(chosen: Container[str] = COMMANDS) -> Parser:
@@ -66,7 +83,9 @@ def make_parser(chosen: Container[str] = COMMANDS) -> Parser:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command line; ends the program, with a line of its own, where they are not possible."""
-    arguments, unknown = make_parser(argv[:1]).parse_known_args(argv)
+    words = [_HOME.sub(lambda _: os.path.expanduser("~"), word) for word in argv]
+    arguments: argparse.Namespace
+    arguments, unknown = make_parser(argv[:1]).parse_known_args(words)
     if unknown:
         parser: Parser = arguments.command_parser
         flags = re.findall(r"--[a-z0-9-]+", parser.format_usage())
@@ -81,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        arguments = None
+        if os.getcwd() not in (os.path.abspath(folder) for folder in sys.path):
+            sys.path.append(os.getcwd())  # where plug-ins are looked for, as with python -m
         try:
             arguments = parse(sys.argv[1:] if argv is None else argv)
             return int(arguments.run_command(arguments) or 0)
@@ -88,10 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("diffenc: interrupted", file=sys.stderr)
             return 128 + signal.SIGINT
         except Exception as error:
-            return _report(error)
+            return _report(error, arguments)
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, arguments: argparse.Namespace | None) -> int:
     """Say in one line what stopped a command, and return its exit code; what is no user's doing is raised again."""
     from diffenc_ct.distributed import TrainingStopped, launched_rank  # imports torch
 
@@ -101,12 +123,35 @@ def _report(error: Exception) -> int:
             kind = "error: " if error.exit_code < 128 else ""
             print(f"diffenc: {kind}{error}", file=sys.stderr)
         return error.exit_code
-    users = isinstance(error, ValueError | TypeError | OSError | ImportError)
-    if not users or os.environ.get("DIFFENC_TRACEBACK"):
+    message, code = str(error), 2
+    if _is_out_of_memory(error):
+        message, code = _out_of_memory(error, arguments), 1
+    elif type(error).__name__ == "SolverError":
+        code = 1
+    elif not isinstance(error, ValueError | TypeError | OSError | ImportError):
+        raise error
+    if os.environ.get("DIFFENC_TRACEBACK"):
         raise error
     speaker = f"diffenc (process {rank})" if rank else "diffenc"
-    print(f"{speaker}: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    print(f"{speaker}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory of a device or of the machine ran out: the CPU's allocator has no exception of its own."""
+    words = r"DefaultCPUAllocator|not enough memory|can't allocate memory|out of memory"
+    own = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return own or (isinstance(error, RuntimeError) and re.search(words, str(error)) is not None)
+
+
+def _out_of_memory(error: Exception, arguments: argparse.Namespace | None) -> str:
+    """What the user can do about it: the flags of this command that make it smaller."""
+    usage = "" if arguments is None else arguments.command_parser.format_usage()
+    flags = [flag for flag in _SMALLER if re.search(rf"{flag}\b", usage)]
+    remedy = {"--accumulate": "a larger --accumulate"}
+    shown = " or ".join(remedy.get(flag, f"a smaller {flag}") for flag in flags)
+    reason = str(error).split("\n")[0][:120]
+    return f"out of memory ({reason}); give {shown or 'a smaller model'}, or another --device"
 
 
 def _version() -> str:

@@ -5,9 +5,17 @@ import argparse
 import torch
 
 from diffenc_ct.calibration import CalibrationOptions, calibrate
-from diffenc_ct.cli.options import add_data, add_device, data_of, output_path, use_device
+from diffenc_ct.cli.options import (
+    add_data,
+    add_device,
+    data_of,
+    open_given,
+    output_path,
+    seed,
+    use_device,
+    whole,
+)
 from diffenc_ct.cli.progress import progress
-from diffenc_ct.training.runs import open_run
 
 EPILOG = """\
 Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` and
@@ -24,12 +32,12 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or a name")
-    parser.add_argument("--depth", type=int, default=16, help="number of steps T (default 16)")
+    parser.add_argument("--depth", type=whole(1), default=16, help="number of steps T (default 16)")
     parser.add_argument(
-        "--candidates", type=int, default=256, help="depths to choose from (default 256)"
+        "--candidates", type=whole(2), default=256, help="depths to choose from (default 256)"
     )
     parser.add_argument(
-        "--examples", type=int, default=512, help="training examples to use (default 512)"
+        "--examples", type=whole(16), default=512, help="training examples to use (default 512)"
     )
     parser.add_argument(
         "--noise-level", choices=("optimal", "1"), default="optimal", help="eta of each step"
@@ -44,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uniform", action="store_true", help="keep the uniform grid")
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the noise (default 0)")
     add_data(parser)
     parser.add_argument("--out", help="where to write (default RUN/calibration.json)")
     add_device(parser)
@@ -53,10 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate, print, write."""
     device = use_device(arguments)
-    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    opened = open_given(arguments)
     data = data_of(opened, arguments)
-    if arguments.examples < 16:
-        raise ValueError(f"--examples {arguments.examples}; give at least 16")
     path = output_path(arguments.out, opened.folder, "calibration.json")
     some = data.train[: arguments.examples].to(device)
     options = CalibrationOptions(

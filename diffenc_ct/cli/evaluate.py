@@ -1,20 +1,27 @@
 """diffenc evaluate"""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from diffenc_ct.calibration import Calibration
-from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness
+from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness, named_solver
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
     add_timeout,
     data_of,
     load_calibration,
+    noise_level,
+    open_given,
     output_path,
+    positive,
+    refuse_idle,
+    seed,
     use_device,
+    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.data import Dataset
@@ -22,7 +29,7 @@ from diffenc_ct.distributed import Processes, Work, launched
 from diffenc_ct.elbo import Bound, FiniteDepth, InfiniteDepth
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.figures import loss_by_depth
-from diffenc_ct.report.files import as_json, write_atomically
+from diffenc_ct.report.files import as_csv, as_json, write_atomically
 from diffenc_ct.training.build import named_noise_level
 from diffenc_ct.training.evaluation import (
     TERMS,
@@ -30,10 +37,11 @@ from diffenc_ct.training.evaluation import (
     evaluate,
     report,
 )
-from diffenc_ct.training.runs import TIGHTNESS, OpenedRun, open_run
+from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 EPILOG = """\
-Writes evaluation.json and loss-by-depth.png to the run's folder (see --out).
+Writes evaluation.json, evaluation.csv (bits per dimension of every image) and loss-by-depth.png to the run's folder
+(see --out); with --likelihood likelihood.json and likelihood.csv.
 The noise depends on --seed alone: evaluations with other settings or models see the same draws.
 
 examples:
@@ -57,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a run, a checkpoint file, or the name of a pretrained model",
     )
     parser.add_argument(
-        "--draws", type=int, default=1, help="draws of depth and noise an image (default 1)"
+        "--draws", type=whole(1), default=1, help="draws of depth and noise an image (default 1)"
     )
     parser.add_argument(
         "--depths",
@@ -66,14 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how t is drawn: evenly (default), or denser where the loss of training examples is larger, which makes "
         "the error smaller and leaves the mean",
     )
-    parser.add_argument("--depth", type=int, help="number of steps T (default: infinite)")
+    parser.add_argument("--depth", type=whole(1), help="number of steps T (default: infinite)")
     parser.add_argument(
         "--ratio",
-        type=float,
+        type=positive,
         help="variance ratio w of the steps, with --depth (default 1)",
     )
     parser.add_argument(
         "--noise-level",
+        type=noise_level,
         default="1",
         help="eta: a number, tight for eta^2 = 1 + 2 sigma^2, or optimal for the model's eta* (default 1)",
     )
@@ -106,7 +115,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default exact up to 16 dimensions, else rademacher; its error is in the table)",
     )
     parser.add_argument(
-        "--probes", type=int, default=4, help="an image, of an estimated divergence (default 4)"
+        "--probes",
+        type=whole(1),
+        default=4,
+        help="an image, of an estimated divergence (default 4)",
     )
     parser.add_argument(
         "--solver",
@@ -115,22 +127,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--atol",
-        type=float,
+        type=positive,
         help="the solver's tolerance; of adams, in nats a dimension and step (default 1e-5)",
     )
-    parser.add_argument("--rtol", type=float, help="of torchdiffeq's adaptive methods")
+    parser.add_argument("--rtol", type=positive, help="of torchdiffeq's adaptive methods")
     parser.add_argument(
-        "--solver-steps", type=int, help="of torchdiffeq's fixed grids (default 64)"
+        "--solver-steps", type=whole(1), help="of torchdiffeq's fixed grids (default 64)"
     )
-    parser.add_argument("--examples", type=int, help="only the first so many examples")
     parser.add_argument(
-        "--batch-size", type=int, default=250, help="examples at a time (default 250)"
+        "--max-steps",
+        type=whole(1),
+        help="of a solver that chooses its steps: how many it tries before an image is given up (default 10000)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--examples", type=whole(1), help="only the first so many examples")
+    parser.add_argument(
+        "--batch-size", type=whole(1), default=250, help="examples at a time (default 250)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default 0)")
     add_data(parser)
     parser.add_argument(
         "--out",
-        help="where to write the JSON (default RUN/evaluation.json); the plot goes beside it",
+        help="where to write the JSON (default RUN/evaluation.json); the plot and the CSV of all images go beside it",
     )
     add_device(parser)
     add_timeout(parser)
@@ -138,22 +155,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, write."""
+    refuse_idle(arguments, _idle(arguments))
     device = use_device(arguments)
-    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    opened = open_given(arguments)
+    name = "likelihood.json" if arguments.likelihood else "evaluation.json"
+    path = output_path(arguments.out, opened.folder, name)
+    solver = named_solver(arguments)
     data = data_of(opened, arguments)
     calibration = _calibration(arguments, opened)
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
     opened.model.to(device)
     level = _noise_level(arguments, opened, data)
     with launched(device, timeout=arguments.process_timeout) as processes:
-        if arguments.likelihood == "ode" and arguments.depths != "low-discrepancy":
-            raise ValueError(
-                f"--depths {arguments.depths} is of bounds, of which --likelihood ode has none; leave it out"
-            )
         if arguments.likelihood:
-            return compare(arguments, opened, data, images, processes)
+            return compare(arguments, opened, data, images, solver, path, processes)
         bound = _bound(arguments, level, calibration)
-        return _evaluate(arguments, opened, data, images, bound, calibration, processes)
+        return _evaluate(arguments, opened, data, images, bound, calibration, path, processes)
+
+
+def _idle(arguments: argparse.Namespace) -> dict[str, str]:
+    """Options that have no effect in the mode that the others choose, and why."""
+    found: dict[str, str] = {}
+    which = arguments.likelihood
+    if which not in ("ode", "both"):
+        flow = ("divergence", "probes", "solver", "atol", "rtol", "solver_steps", "max_steps")
+        found |= dict.fromkeys(flow, "it is of the flow, so of --likelihood ode or both")
+    if which is not None:
+        bounds = "the bounds of --likelihood are of infinite depth, at eta = 1 and eta*"
+        found |= dict.fromkeys(("depth", "ratio", "noise_level", "calibration"), bounds)
+    elif arguments.calibration is not None:
+        brings = "a calibration brings its own steps, ratios and noise level"
+        found |= dict.fromkeys(("depth", "ratio", "noise_level"), brings)
+    elif arguments.depth is None:
+        found["ratio"] = "at infinite depth only w = 1 gives a finite bound; give --depth, too"
+    if which == "ode":
+        found["depths"] = "it is of bounds, of which --likelihood ode has none"
+    if arguments.divergence == "exact":
+        found["probes"] = "the divergence is exact"
+    return found
 
 
 def _noise_level(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset) -> NoiseLevel:
@@ -173,24 +212,13 @@ def _bound(
         return FiniteDepth(calibration)
     if arguments.depth is not None:
         return FiniteDepth(arguments.depth, arguments.ratio, level)
-    if arguments.ratio is not None:
-        raise ValueError(
-            f"--ratio {arguments.ratio:g}: at infinite depth only w = 1 gives a finite bound; give --depth, too"
-        )
     return InfiniteDepth(level)
 
 
 def _calibration(arguments: argparse.Namespace, opened: OpenedRun) -> Calibration | None:
-    """What --calibration names; ValueError beside options that it decides."""
+    """What --calibration names."""
     if arguments.calibration is None:
         return None
-    decided = {"depth": None, "ratio": None, "noise_level": "1", "likelihood": None}
-    for name, default in decided.items():
-        if getattr(arguments, name) != default:
-            raise ValueError(
-                f"--calibration and --{name.replace('_', '-')} exclude each other: a calibration brings its own "
-                "steps, ratios and noise level"
-            )
     return load_calibration(arguments.calibration, opened, arguments.run)
 
 
@@ -201,6 +229,7 @@ def _evaluate(
     images: Tensor,
     bound: Bound,
     calibration: Calibration | None,
+    path: Path,
     processes: Processes,
 ) -> int:
     depths = fitted_depths(opened.model, data.train, bound, arguments, processes)
@@ -258,9 +287,10 @@ def _evaluate(
     for name, value in result["baselines"].items():
         words = {"uniform": "(uniform)", "independent": "(independent dimensions)"}
         print(f"{words[name]:<24}{value:>10.4f}")
-    path = output_path(arguments.out, opened.folder, "evaluation.json")
     write_atomically(path, (as_json(result, indent=1) + "\n").encode())
     picture = path.with_name("loss-by-depth.png" if arguments.out is None else path.stem + ".png")
     loss_by_depth(evaluation).savefig(picture, dpi=150)
-    print(f"wrote {path} and {picture}")
+    table = path.with_suffix(".csv")
+    write_atomically(table, as_csv(evaluation.terms).encode())
+    print(f"wrote {path}, {table} and {picture}")
     return 0

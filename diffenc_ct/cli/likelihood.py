@@ -2,7 +2,8 @@
 
 import argparse
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.calibration import Tightness, tightness
-from diffenc_ct.cli.options import output_path
+from diffenc_ct.cli.options import refuse_idle
 from diffenc_ct.cli.progress import progress
-from diffenc_ct.cli.solvers import make_flow_solver
+from diffenc_ct.cli.solvers import lacking, make_flow_solver
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Processes, Work, launched_rank
 from diffenc_ct.elbo import Bound, Depths, InfiniteDepth
@@ -20,6 +21,7 @@ from diffenc_ct.likelihood import (
     Dequantisation,
     Divergence,
     Exact,
+    FlowSolver,
     GaussianProbes,
     ModelNoise,
     NoDequantisation,
@@ -28,8 +30,8 @@ from diffenc_ct.likelihood import (
 )
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel
-from diffenc_ct.report.files import as_json, write_atomically
-from diffenc_ct.training.evaluation import evaluate, importance_depths
+from diffenc_ct.report.files import as_csv, as_json, write_atomically
+from diffenc_ct.training.evaluation import MOST_IN_JSON, evaluate, importance_depths
 from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
@@ -39,21 +41,33 @@ _DRAWS_A_SOLVE = 16
 
 @dataclass(frozen=True)
 class Row:
-    """One estimate: bits per dimension of every image, what it bounds, and its errors beside that of images."""
+    """One estimate: bits per dimension of every image, NaN where it could not be solved; means are over the others."""
 
     name: str
     bits_per_dimension: Tensor
     bounds: str
     facts: dict[str, float]
+    status: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many images could not be solved, by the reason."""
+        return dict(Counter(word for word in self.status if word != "ok"))
+
+    @property
+    def solved(self) -> Tensor:
+        """The values of images that have one."""
+        kept = [i for i, word in enumerate(self.status) if word == "ok"]
+        return self.bits_per_dimension[kept] if self.status else self.bits_per_dimension
 
     @property
     def mean(self) -> float:
-        return self.bits_per_dimension.mean().item()
+        return self.solved.mean().item()
 
     @property
     def error(self) -> float:
-        n = len(self.bits_per_dimension)
-        return self.bits_per_dimension.std().item() / math.sqrt(n) if n > 1 else math.nan
+        n = len(self.solved)
+        return self.solved.std().item() / math.sqrt(n) if n > 1 else math.nan
 
 
 def compare(
@@ -61,6 +75,8 @@ def compare(
     opened: OpenedRun,
     data: Dataset,
     images: Tensor,
+    solver: FlowSolver,
+    path: Path,
     processes: Processes,
 ) -> int:
     """Compute, print and write the table; processes share the images, and all fit the same tightness."""
@@ -82,7 +98,7 @@ def compare(
         extra["gap"] = {"at_one": fitted.gap / unit, "at_optimal": fitted.remaining_gap / unit}
     if which in ("ode", "both"):
         rows += ode_rows(
-            flows(model, opened.folder / "head.safetensors"), images, arguments, processes
+            flows(model, opened.folder / "head.safetensors"), images, solver, arguments, processes
         )
     if not processes.first:
         return 0
@@ -97,17 +113,28 @@ def compare(
         evaluations = "-" if math.isnan(count) else f"{count:.1f}"
         print(f"{row.name:<26}{row.mean:>9.4f}{row.error:>10.4f}{shown[0]:>9}{shown[1]:>10}"
               f"{shown[2]:>9}{evaluations:>13}  {row.bounds}")  # fmt: skip
+    for row in rows:
+        if row.failures:
+            why = ", ".join(f"{count} {word}" for word, count in row.failures.items())
+            print(
+                f"{row.name}: {sum(row.failures.values())} of {len(images)} images could not be solved ({why}): NaN, "
+                "with the mean over the others; a laxer --atol, more --max-steps or another --solver may do"
+            )
     if "gain" in extra:
         print("gain of eta* over eta = 1: {seen:.5f} ± {seen_error:.5f} seen, {predicted:.5f} ± "
               "{predicted_error:.5f} predicted from training data".format(**extra["gain"]))  # fmt: skip
         print("excess over the tight bound, were the heads posterior means: {at_one:.5f} at eta = 1, {at_optimal:.5f} "
               "at eta*".format(**extra["gap"]))  # fmt: skip
-    if len(rows) > 1:
-        best, second = sorted(rows, key=lambda row: row.mean)[:2]
-        ahead = Row("", second.bits_per_dimension - best.bits_per_dimension, "", {})
+    ranked = sorted((row for row in rows if len(row.solved)), key=lambda row: row.mean)
+    if len(ranked) > 1:
+        best, second = ranked[:2]
+        difference = second.bits_per_dimension - best.bits_per_dimension
+        words = [("ok", "none")[int(missing)] for missing in difference.isnan()]
+        ahead = Row("", difference, "", {}, words)
         print(
             f"lowest: {best.name}, below {second.name} by {ahead.mean:.5f} ± {ahead.error:.5f} (image by image)"
         )
+    few = len(images) <= MOST_IN_JSON
     result = {
         "run": str(arguments.run),
         "step": opened.step,
@@ -119,16 +146,18 @@ def compare(
                 "bounds": row.bounds,
                 "mean": row.mean,
                 "standard_errors": {"images": row.error, **row.facts},
-                "bits_per_dimension": row.bits_per_dimension.tolist(),
+                "failed": row.failures,
+                **({"bits_per_dimension": row.bits_per_dimension.tolist()} if few else {}),
             }
             for row in rows
         ],
         **extra,
     }
-    path = output_path(arguments.out, opened.folder, "likelihood.json")
     write_atomically(path, (as_json(result) + "\n").encode())
-    print(f"wrote {path}")
-    return 0
+    table = path.with_suffix(".csv")
+    write_atomically(table, as_csv({row.name: row.bits_per_dimension for row in rows}).encode())
+    print(f"wrote {path} and {table}")
+    return 0 if all(len(row.solved) for row in rows) else 1
 
 
 def fitted_tightness(
@@ -202,18 +231,33 @@ def flows(model: DiffEnc, head: Path) -> list[tuple[str, DiffEnc]]:
     return found + ([("ODE, paired heads", load_head(model, head))] if head.exists() else [])
 
 
+def named_solver(arguments: argparse.Namespace) -> FlowSolver:
+    """What --solver and its options say; it leaves NaN for images that it cannot solve."""
+    make_flow_solver(arguments.solver)
+    fields = {"atol": "atol", "rtol": "rtol", "solver_steps": "steps", "max_steps": "max_steps"}
+    refuse_idle(arguments, lacking(arguments.solver, fields))
+    solver = make_flow_solver(
+        arguments.solver,
+        atol=arguments.atol,
+        rtol=arguments.rtol,
+        steps=arguments.solver_steps,
+        max_steps=arguments.max_steps,
+    )
+    return replace(solver, on_failure="nan")
+
+
 def ode_rows(
     found: list[tuple[str, DiffEnc]],
     images: Tensor,
+    solver: FlowSolver,
     arguments: argparse.Namespace,
     processes: Processes,
 ) -> list[Row]:
     """The likelihood of each flow, with as many importance samples as --draws."""
     rows = []
     levels = found[0][1].decoder.levels
-    solver = make_flow_solver(
-        arguments.solver, atol=arguments.atol, rtol=arguments.rtol, steps=arguments.solver_steps
-    )
+    if levels is None and arguments.likelihood == "ode":
+        refuse_idle(arguments, {"draws": "real data need no dequantisation, so nothing is drawn"})
     for name, model in found:
         for samples in sorted({1, 1 if levels is None else arguments.draws}):
             device = next(model.parameters()).device
@@ -240,6 +284,7 @@ def ode_rows(
                 result.bits_per_dimension.cpu(),
                 "the ODE model",
                 {**errors, "evaluations": per_solve},
+                result.status,
             )
             rows.append(row)
     return rows
@@ -249,5 +294,7 @@ def _divergence(arguments: argparse.Namespace, images: Tensor) -> Divergence:
     """What --divergence and --probes say; exact by default up to 16 dimensions."""
     kind = arguments.divergence or ("exact" if images[0].numel() <= 16 else "rademacher")
     if kind == "exact":
+        reason = "the divergence of up to 16 dimensions is exact unless --divergence says otherwise"
+        refuse_idle(arguments, {"probes": reason})
         return Exact()
     return {"rademacher": Rademacher, "gaussian": GaussianProbes}[kind](arguments.probes)

@@ -1,6 +1,10 @@
 """Arguments that commands share."""
 
 import argparse
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -8,9 +12,85 @@ import torch
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.distributed import TIMEOUT, own_device
+from diffenc_ct.training.checkpoints import EXPORTED
 from diffenc_ct.training.config import DataConfig
-from diffenc_ct.training.runs import OpenedRun
+from diffenc_ct.training.runs import OpenedRun, open_run, pretrained_names
 from diffenc_ct.verification import check_parts
+
+
+def whole(least: int, most: int = 10**18) -> Callable[[str], int]:
+    """The type of an option: whole numbers from `least` to `most`."""
+
+    def convert(text: str) -> int:
+        number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
+        if number is None or number < least:
+            raise argparse.ArgumentTypeError(f"{text!r}; give a whole number of at least {least}")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{text!r}; give a whole number of at most {most}")
+        return number
+
+    return convert
+
+
+# Of a larger seed PyTorch's generator of the CPU sees the last 32 bits alone.
+seed = whole(0, 2**32 - 1)
+
+
+def positive(text: str) -> float:
+    """The type of an option: numbers above 0, and finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}; give a number above 0")
+    return number
+
+
+def noise_level(text: str) -> str:
+    """The type of --noise-level: a word, or a number whose fourth power is one of single precision.
+
+    Bounds have eta^4/eta^2 in them: beyond it they would be infinite or no number.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if number == 0 or 1e-6 <= number <= 1e6:
+        return text
+    raise argparse.ArgumentTypeError(f"noise_level={text}; give 0, or a number from 1e-6 to 1e6")
+
+
+def refuse_idle(arguments: argparse.Namespace, idle: Mapping[str, str]) -> None:
+    """Refuse an option that was given where it says nothing.
+
+    Args:
+        arguments: as given.
+        idle: why each option has no effect here, by its name in `arguments`.
+
+    Raises:
+        ValueError: naming the option and the reason.
+    """
+    for name, reason in idle.items():
+        if name in arguments.given:
+            value = getattr(arguments, name)
+            shown = "" if value is True or value == "" else f" {value}"
+            raise ValueError(
+                f"--{name.replace('_', '-')}{shown} has no effect here: {reason}; leave it out"
+            )
+
+
+def open_given(arguments: argparse.Namespace) -> OpenedRun:
+    """The run of a command, with its --weights and --checkpoint.
+
+    Raises:
+        ValueError: also for a --checkpoint of what has one set of weights only.
+    """
+    run = Path(arguments.run)
+    choice = (run / "checkpoints").is_dir() and not (run / EXPORTED).exists()
+    if not choice and (run.exists() or arguments.run in pretrained_names()):
+        refuse_idle(arguments, {"checkpoint": f"{run} is one set of weights"})
+    return open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +99,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU where there is one"
     )
     parser.add_argument(
-        "--threads", type=int, default=None, help="CPU threads (default: all cores)"
+        "--threads", type=whole(1), default=None, help="CPU threads (default: all cores)"
     )
 
 
@@ -27,7 +107,7 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
     """--process-timeout."""
     parser.add_argument(
         "--process-timeout",
-        type=float,
+        type=positive,
         default=TIMEOUT,
         metavar="SECONDS",
         help=f"under torchrun: how long to wait for another process (default {TIMEOUT:g})",
@@ -41,8 +121,6 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
         ValueError: there is no such device here.
     """
     if arguments.threads is not None:
-        if arguments.threads < 1:
-            raise ValueError(f"--threads {arguments.threads}; give at least 1")
         torch.set_num_threads(arguments.threads)
     name = arguments.device
     if name == "auto":
@@ -113,8 +191,37 @@ def load_calibration(file: str, opened: OpenedRun, run: str) -> Calibration:
     return found
 
 
-def output_path(given: str | None, run: Path, name: str) -> Path:
-    """Where a result goes: --out, or NAME in the run's folder."""
+def output_path(given: str | None, run: Path, name: str, *endings: str) -> Path:
+    """Where a result goes, before there is one: --out, or NAME in the run's folder. Makes the folder.
+
+    Args:
+        given: --out.
+        run: the run's folder.
+        name: of the file there.
+        endings: which --out may have; that of `name` by default.
+
+    Raises:
+        ValueError: for another ending, a folder, or where nothing can be written.
+    """
     path = Path(given) if given else run / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    endings = endings or (Path(name).suffix,)
+    if path.suffix not in endings:
+        raise ValueError(f"--out {path}: give a name that ends in {' or '.join(endings)}")
+    if path.is_dir():
+        raise ValueError(f"--out {path} is a folder; give a file's name in it")
+    make_folder(path.parent)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with those above it.
+
+    Raises:
+        ValueError: where a file is in the way, or nothing can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"no folder can be made at {folder} ({error})") from None
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"nothing can be written to {folder}; give another folder")

@@ -1,6 +1,7 @@
 """diffenc sample"""
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,21 +11,27 @@ from diffenc_ct.cli.options import (
     add_device,
     add_timeout,
     load_calibration,
+    make_folder,
+    noise_level,
+    open_given,
     output_path,
+    refuse_idle,
+    seed,
     use_device,
+    whole,
 )
 from diffenc_ct.cli.progress import progress
-from diffenc_ct.cli.solvers import make_solver
+from diffenc_ct.cli.solvers import lacking, make_solver
 from diffenc_ct.distributed import Work, launched
 from diffenc_ct.process import NoiseLevel
-from diffenc_ct.report.pictures import image_grid, write_trajectory
+from diffenc_ct.report.pictures import image_grid, write_images, write_trajectory
 from diffenc_ct.sampling import Ancestral, Solver, sample
 from diffenc_ct.training.build import named_noise_level
-from diffenc_ct.training.runs import OpenedRun, open_run
+from diffenc_ct.training.runs import OpenedRun
 
 EPILOG = """\
-Writes samples.png and samples.npz (arrays `samples`: levels, or reals; `latents`: z_1; `z_0`) to the run's folder
-(see --out).
+Writes samples.png and samples.npz (arrays `samples`: levels in the smallest type that holds them, or reals; `latents`:
+z_1; `z_0`) to the run's folder (see --out).
 
 examples:
   diffenc sample runs/digits
@@ -33,6 +40,7 @@ examples:
   diffenc sample runs/mnist --solver dopri5  # any method of torchdiffeq, scipy or torchsde
   diffenc sample runs/mnist --schedule calibrated  # the grid of `diffenc calibrate`
   diffenc sample runs/mnist --trajectory 4  # also a strip and a GIF of how four of them came about
+  diffenc sample runs/mnist --count 1000 --images pictures/mnist  # one PNG a sample
   diffenc sample runs/mnist --seed 7 --out pictures/seven.png
 """
 
@@ -44,16 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a run, a checkpoint file, or the name of a pretrained model",
     )
-    parser.add_argument("--count", type=int, default=64, help="how many (default 64)")
+    parser.add_argument("--count", type=whole(1), default=64, help="how many (default 64)")
     parser.add_argument(
         "--solver",
         help="exponential, ancestral, adams, torchsde:METHOD, torchdiffeq:METHOD, scipy:METHOD (default exponential)",
     )
     parser.add_argument(
-        "--steps", type=int, help="steps (default 30 exponential, 64 of an ODE method, else 256)"
+        "--steps",
+        type=whole(1),
+        help="steps (default 30 exponential, 64 of an ODE method, else 256)",
     )
     parser.add_argument(
         "--noise-level",
+        type=noise_level,
         help="eta of the steps: a number, tight, or optimal for the model's own eta* (default: what solver and model "
         "allow)",
     )
@@ -66,10 +77,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latents", metavar="FILE", help="start from latents z_1 in an .npy or .npz file"
     )
     parser.add_argument(
-        "--trajectory", type=int, default=0, metavar="K", help="show the path of the first K images"
+        "--trajectory",
+        type=whole(1),
+        default=0,
+        metavar="K",
+        help="show the path of the first K images",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=256, help="at a time; it changes no image (default 256)"
+        "--batch-size",
+        type=whole(1),
+        default=256,
+        help="at a time; it changes no image (default 256)",
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
@@ -77,9 +95,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the noise (default 0)")
     parser.add_argument(
-        "--out", help="where to write the PNG (default RUN/samples.png); the .npz goes beside it"
+        "--max-steps",
+        type=whole(1),
+        help="of a solver that chooses its steps: how many it tries before it gives up (default 10000)",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="also one PNG of 8 bits an image: 000000.png, 000001.png, ... in a new or empty folder",
+    )
+    parser.add_argument(
+        "--out",
+        help="where to write (default RUN/samples.png): the PNG under this name, the .npz beside it",
     )
     add_device(parser)
     add_timeout(parser)
@@ -87,14 +116,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Sample and write."""
-    for name in ("count", "steps", "batch_size"):
-        if (getattr(arguments, name) or 1) < 1 or getattr(arguments, name) == 0:
-            raise ValueError(
-                f"--{name.replace('_', '-')} {getattr(arguments, name)}; give at least 1"
-            )
     device = use_device(arguments)
-    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
-    path = output_path(arguments.out, opened.folder, "samples.png")
+    opened = open_given(arguments)
+    pictures = len(opened.shape) == 3 and opened.shape[0] in (1, 3)
+    refuse_idle(arguments, _idle(arguments, pictures))
+    path = output_path(arguments.out, opened.folder, "samples.png", ".png", ".npz")
+    path = path.with_suffix(".png")
+    folder = None if arguments.images is None else _empty_folder(Path(arguments.images))
     solver = _solver(arguments, opened)
     latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
     count = arguments.count if latents is None else len(latents)
@@ -115,12 +143,14 @@ def run(arguments: argparse.Namespace) -> int:
     samples = result.samples.cpu()
     np.savez_compressed(
         path.with_suffix(".npz"),
-        samples=samples.numpy(),
+        samples=in_own_type(samples, opened.model.decoder.levels).numpy(),
         latents=result.z_1.cpu().numpy(),
         z_0=result.z_0.cpu().numpy(),
     )
     written = [path.with_suffix(".npz")]
-    if len(opened.shape) == 3 and opened.shape[0] in (1, 3):
+    if folder is not None:
+        written += [write_images(samples, opened.model.decoder.levels, folder)]
+    if pictures:
         image_grid(samples, opened.model.decoder.levels).save(path)
         written.append(path)
         if result.trajectory is not None:
@@ -133,21 +163,52 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _idle(arguments: argparse.Namespace, pictures: bool) -> dict[str, str]:
+    """Options that have no effect in the mode that the others choose, and why."""
+    found: dict[str, str] = {}
+    if not pictures:
+        found |= dict.fromkeys(("trajectory", "images"), "the samples are no images")
+    if arguments.latents is not None:
+        found["count"] = "there are as many samples as latents"
+    return found
+
+
+def _empty_folder(folder: Path) -> Path:
+    """The folder for single images: a new or empty one, so that nobody counts another's among them."""
+    make_folder(folder)
+    if any(folder.iterdir()):
+        raise ValueError(f"--images {folder} is not empty; give a new folder")
+    return folder
+
+
+def in_own_type(samples: Tensor, levels: int | None) -> Tensor:
+    """Samples in the smallest type of whole numbers that holds the levels; reals as they are."""
+    if levels is None:
+        return samples
+    if levels > 2**16:
+        return samples.long()
+    return samples.to(torch.uint8 if levels <= 2**8 else torch.uint16)
+
+
 def _solver(arguments: argparse.Namespace, opened: OpenedRun) -> Solver:
     """What --solver, --steps, --schedule and --noise-level say."""
     level = _noise_level(arguments, opened)
     kind, _, file = (arguments.schedule or "").partition(":")
     if kind != "calibrated":
+        name = arguments.solver or "exponential"
+        fields = {"schedule": "placement"} | {n: n for n in ("steps", "noise_level", "max_steps")}
+        refuse_idle(arguments, lacking(name, fields))
         return make_solver(
-            arguments.solver or "exponential",
+            name,
             steps=arguments.steps,
             placement=arguments.schedule,
             noise_level=level,
+            max_steps=arguments.max_steps,
         )
-    if arguments.steps is not None or arguments.solver not in (None, "ancestral"):
-        raise ValueError(
-            "a calibration brings its own grid and steps, for --solver ancestral; leave --steps and other solvers out"
-        )
+    brings = "a calibration brings its own grid and steps, of --solver ancestral"
+    refuse_idle(arguments, dict.fromkeys(("steps", "max_steps"), brings))
+    if arguments.solver != "ancestral":
+        refuse_idle(arguments, {"solver": brings})
     return Ancestral.of(load_calibration(file, opened, arguments.run), level)
 
 

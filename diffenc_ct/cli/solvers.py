@@ -15,9 +15,9 @@ A METHOD that one library alone has may stand without its prefix.
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from diffenc_ct.likelihood import Adams, FlowSolver, SciPy, TorchDiffEq, TorchDiffEqFixed
 from diffenc_ct.likelihood.libraries import ADAMS, ADAPTIVE, FIXED, SCIPY
@@ -79,6 +79,18 @@ def make_solver(name: str, **options: Any) -> Solver:
                 + (f", but {shown}" if shown else "")
             )
     return SOLVERS[name](**given)
+
+
+def lacking(name: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Options of a command that a solver does not have, and why they have no effect.
+
+    Args:
+        name: of the solver.
+        options: field of the solver that each sets, by its name in the command's arguments.
+    """
+    known = {field.name for field in dataclasses.fields(cast(Any, make_solver(name)))}
+    reason = f"solver {name!r} has no such option"
+    return {option: reason for option, field in options.items() if field not in known}
 
 
 def make_flow_solver(name: str, **options: Any) -> FlowSolver:

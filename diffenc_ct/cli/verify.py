@@ -7,12 +7,22 @@ import torch
 from torch import Tensor
 
 from diffenc_ct._extras import require
-from diffenc_ct.cli.options import add_data, add_device, data_of, output_path, use_device
+from diffenc_ct.cli.options import (
+    add_data,
+    add_device,
+    data_of,
+    open_given,
+    output_path,
+    positive,
+    refuse_idle,
+    seed,
+    use_device,
+    whole,
+)
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.schedules import LinearSchedule
-from diffenc_ct.training.runs import open_run
 from diffenc_ct.verification import LADDER, verify
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 
@@ -44,17 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the world's",
     )
     parser.add_argument(
-        "--examples", type=int, help="examples (default 32 of a run, 256 of a world)"
+        "--examples", type=whole(16), help="examples (default 32 of a run, 256 of a world)"
     )
     parser.add_argument(
-        "--deepest", type=int, default=LADDER[-1], help="deepest of five depths (default 128)"
+        "--deepest", type=whole(16), default=LADDER[-1], help="deepest of five depths (default 128)"
     )
-    parser.add_argument("--draws", type=int, default=64, help="depths an example (default 64)")
-    parser.add_argument("--path-steps", type=int, default=192, help="steps of the path KL")
-    parser.add_argument("--ratio", type=float, default=1.2, help="w whose ELBO diverges")
+    parser.add_argument("--draws", type=whole(1), default=64, help="depths an example (default 64)")
+    parser.add_argument("--path-steps", type=whole(1), default=192, help="steps of the path KL")
+    parser.add_argument("--ratio", type=positive, default=1.2, help="w whose ELBO diverges")
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
-    parser.add_argument("--seed", type=int, default=0, help="seed of data and noise (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of data and noise (default 0)")
     add_data(parser)
     parser.add_argument("--out", help="where to write the JSON; the figure goes beside it")
     add_device(parser)
@@ -66,10 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
         return _prove(arguments)
     if (arguments.run is None) == (arguments.world is None):
         raise ValueError("give a run or --world, one of the two (or --theory alone)")
-    if arguments.deepest < 16 or arguments.deepest % 16:
+    if arguments.world is None:
+        refuse_idle(arguments, {"encoder": "it is of a --world"})
+    else:
+        of_runs = ("weights", "checkpoint", "data", "data_root")
+        refuse_idle(arguments, dict.fromkeys(of_runs, "it is of a run, not of a --world"))
+    if arguments.deepest % 16:
         raise ValueError(f"--deepest {arguments.deepest}; give a multiple of 16")
     require("matplotlib", "figures")  # now, not after the work
-    use_device(arguments)
+    device = use_device(arguments)
     generator = torch.Generator().manual_seed(arguments.seed)
     exact, folder = None, Path()
     if arguments.world is not None:
@@ -77,21 +92,23 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.world, arguments.encoder, arguments.examples or 256, generator
         )
     else:
-        opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+        opened = open_given(arguments)
         data = data_of(opened, arguments)
         model, x, folder = opened.model, data.test[: arguments.examples or 32], opened.folder
+    path = output_path(arguments.out, folder, "verification.json")
     result = verify(
-        model,
-        x,
+        model.to(device),
+        x.to(device),
         depths=tuple(arguments.deepest >> k for k in reversed(range(5))),
         draws=arguments.draws,
         path_steps=arguments.path_steps,
         ratio=arguments.ratio,
         exact=exact,
-        generator=generator,
+        generator=generator
+        if device.type == "cpu"
+        else torch.Generator(device).manual_seed(arguments.seed),
     )
     print(result.table())
-    path = output_path(arguments.out, folder, "verification.json")
     checks = [vars(c) | {"deviations": c.deviations, "passed": c.passed} for c in result.checks]
     write_atomically(path, (as_json(vars(result) | {"checks": checks}, indent=1) + "\n").encode())
     from diffenc_ct.report.figures import identities
@@ -122,6 +139,8 @@ def _prove(arguments: argparse.Namespace) -> int:
     """Every theorem and its controls, as `python -m theory`."""
     if arguments.run is not None or arguments.world is not None:
         raise ValueError("--theory stands alone; leave out the run and --world")
+    others = arguments.given - {"theory", "command", "run"}
+    refuse_idle(arguments, dict.fromkeys(sorted(others), "--theory stands alone"))
     require("sympy", "theory")
     try:
         from diffenc_ct.theory.__main__ import main as prove

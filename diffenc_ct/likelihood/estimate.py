@@ -80,14 +80,21 @@ class Likelihood:
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Of the mean bits per dimension: images, dequantisation, probes, solver; NaN where it cannot be told."""
-        n, unit = len(self.nats), self.dimensions * math.log(2)
-        images = self.bits_per_dimension.std().item() / math.sqrt(n) if n > 1 else math.nan
+        """Of the mean bits per dimension over the examples that were solved; NaN where it cannot be told.
+
+        By name: images, dequantisation, probes, solver.
+        """
+        solved = [i for i, word in enumerate(self.status) if word == "ok"]
+        n, unit = len(solved), self.dimensions * math.log(2)
+        if not n:
+            return dict.fromkeys(("images", "dequantisation", "probes", "solver"), math.nan)
+        images = self.bits_per_dimension[solved].std().item() / math.sqrt(n) if n > 1 else math.nan
+        noise, probes = self.dequantisation_variance[solved], self.probe_variance[solved]
         return {
             "images": images,
-            "dequantisation": self.dequantisation_variance.sum().sqrt().item() / (n * unit),
-            "probes": self.probe_variance.sum().sqrt().item() / (n * unit),
-            "solver": self.solver_error.mean().item() / unit,
+            "dequantisation": noise.sum().sqrt().item() / (n * unit),
+            "probes": probes.sum().sqrt().item() / (n * unit),
+            "solver": self.solver_error[solved].mean().item() / unit,
         }
 
 

@@ -9,8 +9,9 @@ p_1 = N(0, I) unless a `prior` is given. Reference: Chen et al. 2018, theorem 1.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -164,6 +165,9 @@ def solve_density(
 ) -> FlowDensity:
     """The flow from z at one end to the other, and log p_0 at the data's end; NaN where it failed.
 
+    Where a batch shares its steps and could not be solved, its halves are, if failures are to become NaN: so the
+    failure of one example is not that of its batch mates.
+
     Args:
         model: DiffEnc.
         z: z_0, or z_1 where `inverse`.
@@ -189,7 +193,7 @@ def solve_density(
         solution = solver.integrate(FlowProblem(field, z, start, end, by_probe, progress))
         z_0, z_1 = (solution.z, z) if inverse else (z, solution.z)
         per_probe = by_probe(solution.z, solution.integral)
-        return FlowDensity(
+        found = FlowDensity(
             log_prob=per_probe.mean(1),
             per_probe=per_probe,
             z_0=z_0,
@@ -198,6 +202,27 @@ def solve_density(
             shared_steps=solver.batch_matters,
             exact=field.exact,
         )
+    failed = any(word != "ok" for word in solution.status)
+    if not (failed and solver.batch_matters and solver.on_failure == "nan" and len(z) > 1):
+        return found
+    halves = [
+        solve_density(model, z[half], solver, divergence, seeds[half], prior=prior, inverse=inverse)
+        for half in (slice(len(z) // 2), slice(len(z) // 2, None))
+    ]
+    joined: FlowDensity = _joined(*halves)
+    return joined
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Two batches as one: tensors and lists one after the other, field by field; what is no entry an example stays."""
+    if isinstance(one, Tensor):
+        return torch.cat([one, other])
+    if isinstance(one, list):
+        return one + other
+    if is_dataclass(one) and not isinstance(one, type):
+        pairs = ((f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+        return replace(one, **{name: _joined(*pair) for name, *pair in pairs})
+    return one
 
 
 def standard_normal(z: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:

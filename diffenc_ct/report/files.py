@@ -1,11 +1,16 @@
 """Files of results: written atomically; JSON in which a number that is not finite is null, and said to be."""
 
+import csv
+import io
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
 
 NOT_FINITE = "not_finite"
 
@@ -27,6 +32,24 @@ def as_json(values: Mapping[str, Any], *, indent: int | None = None) -> str:
     found = dict(_not_finite(values))
     plain = {**_finite(values), **({NOT_FINITE: found} if found else {})}
     return json.dumps(plain, indent=indent, allow_nan=False)
+
+
+def as_csv(columns: Mapping[str, Float[Tensor, " images"]]) -> str:
+    """The text of a CSV file with one row an image, by its number, and one column each; "nan" where there is no value.
+
+    Args:
+        columns: values of every image, by the column's name.
+
+    Example:
+        >>> as_csv({"total": torch.tensor([1.5, math.nan])})
+        'image,total\\r\\n0,1.5\\r\\n1,nan\\r\\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["image", *columns])
+    values = [column.tolist() for column in columns.values()]
+    writer.writerows([i, *row] for i, row in enumerate(zip(*values, strict=True)))
+    return text.getvalue()
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from diffenc_ct._extras import require
@@ -35,7 +35,7 @@ def image_grid(
         scale: pixels a side for one of the data; enough for a width of 512 by default.
         columns: a nearly square grid by default.
     """
-    pixels = (255 * as_values(samples.double(), levels)).round().to(torch.uint8)
+    pixels = as_pixels(samples, levels)
     count, channels, height, width = pixels.shape
     columns = math.ceil(math.sqrt(count)) if columns is None else columns
     rows = math.ceil(count / columns)
@@ -49,6 +49,35 @@ def image_grid(
     return picture.resize(
         (picture.width * factor, picture.height * factor), Image.Resampling.NEAREST
     )
+
+
+def as_pixels(samples: Shaped[Tensor, "*shape"], levels: int | None) -> UInt8[Tensor, "*shape"]:
+    """Values of 8 bits: levels spread over 0 to 255, or reals cut to (-1, 1).
+
+    Args:
+        samples: levels 0..levels - 1, or reals.
+        levels: how many there are, None for reals.
+    """
+    return (255 * as_values(samples.double(), levels)).round().to(torch.uint8)
+
+
+def write_images(
+    samples: Shaped[Tensor, "images channels height width"], levels: int | None, folder: Path
+) -> Path:
+    """FOLDER/000000.png, 000001.png, ...: one image of 8 bits each.
+
+    Args:
+        samples: of 1 or 3 channels; levels, or reals, which are cut to (-1, 1).
+        levels: how many there are, None for reals.
+        folder: that exists.
+
+    Returns:
+        The folder.
+    """
+    for i, pixels in enumerate(as_pixels(samples, levels).numpy()):
+        array = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
+        Image.fromarray(np.ascontiguousarray(array)).save(folder / f"{i:06d}.png")
+    return folder
 
 
 def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -> list[Path]:

@@ -188,19 +188,26 @@ def baselines(data: Dataset) -> dict[str, float]:
     return {"uniform": math.log2(data.levels), "independent": float(total / test.size)}
 
 
+# More images than these are in the CSV only.
+MOST_IN_JSON = 10_000
+
+
 def report(evaluation: Evaluation, **facts: Any) -> dict[str, Any]:
-    """The evaluation as plain values, for JSON.
+    """The evaluation as plain values, for JSON; of up to MOST_IN_JSON images also the terms of each, by "each_image".
 
     Args:
         evaluation: whose numbers they are.
         facts: how it was made.
     """
+    images = len(evaluation.terms["total"])
+    each = {term: evaluation.terms[term].tolist() for term in TERMS}
     return {
         **facts,
-        "images": len(evaluation.terms["total"]),
+        "images": images,
         "bits_per_dimension": {
             term: {"mean": evaluation.mean(term), "standard_error": evaluation.error(term)}
             for term in TERMS
         },
         "loss_by_depth": evaluation.by_depth(),
+        **({"each_image": each} if images <= MOST_IN_JSON else {}),
     }

@@ -84,8 +84,8 @@ def verify(
         losses, best = (each / nats for each in ladder_losses(tables, depths))
         sampled = monte_carlo(model, model.schedule, x, draws, generator) / nats
         mean, mean_error = _mean_and_error(sampled)
-        ends = [float(model.schedule.at(t, tables.gamma).gamma) for t in (0.0, 1.0)]
-        other = PolynomialSchedule(*ends, degree=3, weight=0.5)
+        ends = [float(model.schedule.at(t, model.scale(x[:1])).gamma) for t in (0.0, 1.0)]
+        other = PolynomialSchedule(*ends, degree=3, weight=0.5).to(x.device)
         elsewhere = monte_carlo(model, other, x, draws, generator) / nats
         path = path_kl(model, x, path_steps, generator) / nats
 

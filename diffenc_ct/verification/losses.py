@@ -77,7 +77,7 @@ def monte_carlo(
     """
     data, level, total = model.scale(x), ConstantNoiseLevel(1.0), torch.zeros(())
     for k in range(draws):
-        u = torch.rand(len(data), generator=generator, dtype=data.dtype)
+        u = torch.rand(len(data), generator=generator, dtype=data.dtype, device=data.device)
         point: SchedulePoint = schedule((k + u) / draws)
         encoding, noise = model.encoder(data, point.gamma), normal_like(data, generator)
         z = marginal(encoding.value, point.gamma).sample(noise=noise)
@@ -107,13 +107,15 @@ def path_kl(model: DiffEnc, x: Data, steps: int, generator: torch.Generator | No
         generator: of z_1 and the Brownian motion.
     """
     data = model.scale(x)
-    end: SchedulePoint = model.schedule(torch.ones(len(data), dtype=data.dtype))
+    end: SchedulePoint = model.schedule(data.new_ones(len(data)))
     z_1 = marginal(model.encoder.encode(data, end.gamma), end.gamma).sample(generator)
-    y, ts = z_1.flatten(1), torch.tensor([0.0, 1.0], dtype=data.dtype)
-    entropy = int(torch.randint(2**31 - 1, (), generator=generator))
+    y, ts = z_1.flatten(1), data.new_tensor([0.0, 1.0])
+    entropy = int(torch.randint(2**31 - 1, (), generator=generator, device=data.device))
     # torchsde appends the log ratio to the state, as one more noiseless dimension.
     size = (len(y), y.shape[1] + 1)
-    motion = torchsde.BrownianInterval(0.0, 1.0, size=size, dtype=y.dtype, entropy=entropy)
+    motion = torchsde.BrownianInterval(
+        0.0, 1.0, size=size, dtype=y.dtype, device=y.device, entropy=entropy
+    )
     sde = _PathKL(model, data)
     # Heun, not midpoint: a midpoint sees half of a step's noise, and squares of it are biased by O(1/steps).
     _, log_ratio = torchsde.sdeint(sde, y, ts, bm=motion, method="heun", dt=1 / steps, logqp=True)
@@ -134,7 +136,7 @@ def gaussian_steps(
     """
     data = model.scale(x)
     gamma = model.schedule(uniform_grid(depth, data)).gamma
-    total = torch.zeros(len(data), dtype=data.dtype)
+    total = data.new_zeros(len(data))
     for i in range(depth):
         s, t = gamma[i].expand(len(data)), gamma[i + 1].expand(len(data))
         x_s, x_t = model.encoder.encode(data, s), model.encoder.encode(data, t)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.cli import main
+from diffenc_ct.cli.sample import in_own_type
 from diffenc_ct.data import load_dataset
 from diffenc_ct.elbo import Draws, FiniteDepth, elbo
 from diffenc_ct.sampling import Ancestral, sample
@@ -44,14 +45,13 @@ def test_calibrate_says_what_reads_its_file(images, tmp_path, capsys) -> None:
         main([*base, "--uniform", "--noise-level", "1", "--out", str(out), "--device", "cpu"]) == 0
     )
     printed = capsys.readouterr().out
-    for command in (
-        f"diffenc evaluate {images} --calibration {out}",
-        f"diffenc sample {images} --schedule calibrated:{out}",
+    for command, file in (
+        (f"diffenc evaluate {images} --calibration {out}", "o.json"),
+        (f"diffenc sample {images} --schedule calibrated:{out}", "o.png"),
     ):
         assert command in printed
-        assert (
-            main([*command.split()[1:], "--device", "cpu", "--out", str(tmp_path / "o.png")]) == 0
-        )
+        given = ["--device", "cpu", "--out", str(tmp_path / file)]
+        assert main([*command.split()[1:], *given]) == 0
     found = Calibration.load(out)
     assert found.grid.tolist() == [0, 0.5, 1] and found.eta_squared.tolist() == [1, 1]
     assert found.examples == 16 and found.ratio_per_dimension is None
@@ -172,19 +172,22 @@ def test_latents_from_a_file(images, tmp_path, capsys) -> None:
         ("evaluate RUN --calibration gone.json", "diffenc calibrate"),
         ("evaluate RUN --calibration RUN/config.json", "no calibration"),
         ("evaluate RUN --calibration RUN/samples.npz", "no calibration"),
-        ("evaluate RUN --calibration --depth 3", "exclude each other"),
-        ("evaluate RUN --calibration --noise-level tight", "exclude each other"),
-        ("evaluate RUN --calibration --likelihood elbo", "exclude each other"),
+        (
+            "evaluate RUN --calibration --depth 3",
+            "--depth 3 has no effect here: a calibration brings",
+        ),
+        ("evaluate RUN --calibration --noise-level tight", "--noise-level tight has no effect"),
+        ("evaluate RUN --calibration --likelihood elbo", "--calibration has no effect here"),
         ("sample RUN --schedule calibrated --steps 3", "calibration"),
         ("sample RUN --schedule calibrated --solver rk4", "calibration"),
         ("sample RUN --solver nonsense", "not known"),
         (
             "sample RUN --solver dopri5 --steps 4",
-            "steps=4: solver 'torchdiffeq:dopri5' has no such option",
+            "--steps 4 has no effect here: solver 'dopri5' has no such option",
         ),
         ("sample RUN --schedule cosine", "choose uniform"),
-        ("sample RUN --steps 0", "at least 1"),
-        ("calibrate RUN --depth 0 --candidates 8 --examples 16", "0 steps"),
+        ("sample RUN --steps 0", "--steps: '0'; give a whole number of at least 1"),
+        ("calibrate RUN --depth 0 --candidates 8 --examples 16", "--depth: '0'"),
         ("calibrate RUN --depth 9 --candidates 8 --examples 16", "give 1 to 8"),
         ("calibrate RUN --examples 3", "at least 16"),
         ("calibrate RUN --ratio best", "invalid choice"),
@@ -197,3 +200,31 @@ def test_nonsense_is_refused_in_one_line(images, arguments, words, capsys, monke
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
     (images / "samples.npz").write_bytes(b"\x8e\x00")
     assert words in fails(capsys, *arguments.replace("RUN", str(images)).split())
+
+
+def test_single_images_and_the_datas_own_type(images, tmp_path, capsys) -> None:
+    """One PNG of 8 bits a sample, levels spread over 0 to 255; a folder with anything in it is refused."""
+    out, folder = tmp_path / "s.npz", tmp_path / "all" / "single"
+    base = ["sample", str(images), "--count", "3", "--steps", "4", "--device", "cpu"]
+    command = [*base, "--out", str(out), "--images", str(folder)]
+    assert main(command) == 0
+    samples = np.load(out)["samples"]
+    assert samples.dtype == np.uint8 and out.with_suffix(".png").exists()
+    assert [path.name for path in sorted(folder.iterdir())] == [f"00000{i}.png" for i in range(3)]
+    for i, sample_ in enumerate(samples):
+        picture = np.asarray(Image.open(folder / f"00000{i}.png"))
+        top = open_run(images).model.decoder.levels - 1
+        assert picture.dtype == np.uint8
+        assert np.array_equal(picture, np.round(255.0 * sample_[0] / top).astype(np.uint8))
+    capsys.readouterr()
+    assert "is not empty" in fails(capsys, *command)
+
+
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"), (65537, "int64"), (None, "float32")],
+)  # fmt: skip
+def test_samples_are_of_the_smallest_type_that_holds_their_levels(levels, dtype) -> None:
+    values = torch.rand(3) if levels is None else torch.tensor([0, 1, levels - 1])
+    found = in_own_type(values, levels)
+    assert str(found.dtype) == f"torch.{dtype}" and torch.equal(found.to(values.dtype), values)

@@ -153,7 +153,7 @@ def test_sample_writes_arrays_and_for_images_a_grid(run, images, tmp_path, capsy
     assert samples.shape == (5, 1, 8, 8) and samples.max() < levels
     grid = np.asarray(Image.open(out))
     factor = grid.shape[0] // 18
-    first = np.round(255 * samples[0, 0] / (levels - 1)).astype(np.uint8)
+    first = np.round(255.0 * samples[0, 0] / (levels - 1)).astype(np.uint8)
     assert np.array_equal(grid[: 8 * factor : factor, : 8 * factor : factor], first)
     again = tmp_path / "again.png"
     assert main([*base[:-1], str(again)]) == 0
@@ -221,14 +221,17 @@ def test_bad_input_is_one_line_that_names_it(run, tmp_path, capsys):
         (["evaluate", tmp_path / "nowhere"], "no run at"),
         (["evaluate", other], "no checkpoint"),
         (["evaluate", run, "--ratio", "2"], "infinite depth"),
-        (["evaluate", run, "--ratio", "-1", "--depth", "3"], "ratio"),
+        (
+            ["evaluate", run, "--ratio", "-1", "--depth", "3"],
+            "--ratio: '-1'; give a number above 0",
+        ),
         (["evaluate", run, "--noise-level", "0"], "noise_level"),
         (["evaluate", run, "--noise-level", "x"], "neither a number"),
-        (["evaluate", run, "--draws", "0"], "draws=0"),
+        (["evaluate", run, "--draws", "0"], "--draws: '0'; give a whole number of at least 1"),
         (["evaluate", run, "--weights", "0.5"], "weights='0.5'"),
         (["evaluate", run, "--checkpoint", "77"], "checkpoint='77'"),
         (["evaluate", run, "--out", other / "x.json"], str(other)),
-        (["sample", run, "--count", "0"], "--count 0"),
+        (["sample", run, "--count", "0"], "--count: '0'"),
         (["paint"], "invalid choice: 'paint'"),
     ]
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

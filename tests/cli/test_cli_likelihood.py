@@ -65,7 +65,7 @@ def test_depths_by_importance_are_those_of_the_bounds(run, capsys):
     capsys.readouterr()
     refused = ["--likelihood", "ode", "--depths", "importance"]
     assert main(["evaluate", str(run), "--examples", "6", *refused]) == 2
-    assert "--depths importance is of bounds" in capsys.readouterr().err
+    assert "--depths importance has no effect here: it is of bounds" in capsys.readouterr().err
 
 
 def test_the_optimal_noise_level_is_fitted_once(run, capsys):
@@ -92,3 +92,45 @@ def test_unknown_words_are_one_line(run, capsys):
         main(["evaluate", str(run), "--likelihood", "sde"])
     assert main(["fit-head", str(run), "--steps", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_an_image_that_cannot_be_solved_is_nan_and_counted(run, capsys):
+    """With a limit between what the images need, some fail; with one step, all do, and the command says so."""
+    (run / "head.safetensors").unlink(missing_ok=True)
+    flow = ["evaluate", str(run), "--examples", "6", "--likelihood", "ode", "--device", "cpu"]
+    assert main(flow) == 0
+    whole = json.loads((run / "likelihood.json").read_text())["rows"][0]
+    assert whole["failed"] == {}
+    capsys.readouterr()
+    for limit in range(20, 300, 3):
+        code = main([*flow, "--max-steps", str(limit)])
+        row = json.loads((run / "likelihood.json").read_text())["rows"][0]
+        kept = [v for v in row["bits_per_dimension"] if v is not None and not math.isnan(v)]
+        if 0 < len(kept) < 6:
+            break
+    out = capsys.readouterr().out
+    assert code == 0 and row["failed"] == {"step limit": 6 - len(kept)}
+    assert math.isclose(row["mean"], sum(kept) / len(kept), rel_tol=1e-6)
+    assert f"{6 - len(kept)} of 6 images could not be solved ({6 - len(kept)} step limit)" in out
+    lines = (run / "likelihood.csv").read_text().splitlines()
+    assert lines[0] == 'image,"ODE, tied heads, K = 1"' and len(lines) == 7
+    assert sum(line.endswith(",nan") for line in lines) == 6 - len(kept)
+    assert main([*flow, "--max-steps", "1"]) == 1
+    assert "6 of 6 images could not be solved" in capsys.readouterr().out
+
+
+def test_bits_per_dimension_of_every_image(run, tmp_path):
+    """In a CSV with a row an image, and in the JSON; their mean is the mean that is reported."""
+    out = tmp_path / "e.json"
+    assert (
+        main(["evaluate", str(run), "--examples", "7", "--out", str(out), "--device", "cpu"]) == 0
+    )
+    written = json.loads(out.read_text())
+    names, *rows = (line.split(",") for line in out.with_suffix(".csv").read_text().splitlines())
+    assert names == ["image", "total", "reconstruction", "diffusion", "latent"]
+    assert [row[0] for row in rows] == [str(i) for i in range(7)]
+    for k, name in enumerate(names[1:], 1):
+        values = [float(row[k]) for row in rows]
+        assert values == written["each_image"][name]
+        mean = written["bits_per_dimension"][name]["mean"]
+        assert math.isclose(sum(values) / 7, mean, rel_tol=1e-6, abs_tol=1e-12)

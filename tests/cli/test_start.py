@@ -1,5 +1,6 @@
 """How the command line starts: quickly, and with the version; what it catches, and what it does not."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -144,3 +145,64 @@ def test_other_processes_say_only_their_own(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     assert raising(monkeypatch, ValueError("mine alone")) == 2
     assert capsys.readouterr().err == "diffenc (process 1): error: mine alone\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "command", "words"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "evaluate", "--batch-size"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"),
+            "sample",
+            "--batch",
+        ),
+        (MemoryError("Unable to allocate 9 GiB"), "fit-head", "a smaller --batch-size"),
+        (RuntimeError("CUDA out of memory. Tried"), "train", "larger --accumulate"),
+        (MemoryError(), "calibrate", "a smaller --examples or a smaller --candidates"),
+        ("OutOfMemoryError", "train", "a smaller --batch-size or a larger --accumulate"),
+    ],
+)
+def test_out_of_memory_is_one_line_that_names_what_takes_less(
+    error, command, words, monkeypatch, capsys
+):
+    import torch
+
+    error = torch.OutOfMemoryError("no room") if isinstance(error, str) else error
+    places = {"train": [], "export": ["runs/a", "b"]}.get(command, ["runs/a"])
+    arguments = make_parser([command]).parse_args([command, *places])
+
+    def run(given):
+        raise error
+
+    arguments.run_command = run
+    monkeypatch.setattr(cli, "parse", lambda given: arguments)
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("diffenc: error: out of memory") and words in said
+    assert len(said.splitlines()) == 1 and ("--accumulate" in said) == (command == "train")
+
+
+def test_another_error_of_torch_is_not_taken_for_lack_of_memory(monkeypatch):
+    with pytest.raises(RuntimeError, match="shapes"):
+        raising(monkeypatch, RuntimeError("shapes do not fit"))
+
+
+def test_what_a_solver_gives_up_is_one_line(monkeypatch, capsys):
+    from diffenc_ct.likelihood import SolverError
+
+    assert raising(monkeypatch, SolverError(["ok", "step limit"])) == 1
+    assert "1 of 2 examples could not be solved" in capsys.readouterr().err
+
+
+def test_plug_ins_of_the_working_directory_are_found(tmp_path):
+    """As python -m finds them: the console script has its own folder in sys.path instead."""
+    (tmp_path / "own_part.py").write_text("found = 1")
+    script = (
+        "import sys; sys.path[:] = [p for p in sys.path if p]; from diffenc_ct.cli import main; "
+    )
+    script += "main(['export', 'nowhere', 'x']); import own_part; print(own_part.found)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert found.stdout == "1\n", found.stderr

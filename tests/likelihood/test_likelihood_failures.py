@@ -64,6 +64,35 @@ def test_failures_of_libraries_have_a_status(solver):
         log_likelihood(model, x, solver=solver)
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("solver", [dc.TorchDiffEq("dopri5"), dc.SciPy("LSODA")])
+def test_one_failure_is_not_that_of_the_batch(solver, inverse):
+    """Adaptive solvers of libraries step for the whole batch: what cannot be solved is left out of it."""
+    model, x = poisoned()
+    solver = replace(solver, on_failure="nan", max_steps=60, rtol=1e-7, atol=1e-7)
+    x = torch.cat([x[:1] / 10, x, x[2:]])
+
+    def found(z: Tensor):
+        if inverse:
+            return sample_with_log_prob(model, tuple(z.shape), z_1=z, solver=solver)
+        return log_density(model, z, solver=solver)
+
+    whole, good = found(x), [0, 1, 3, 4]
+    assert [word == "ok" for word in whole.solution.status] == [True, True, False, True, True]
+    for name in ("log_prob", "z_0", "z_1"):
+        close(getattr(whole, name)[good], getattr(found(x[good]), name), 1e-4)
+    assert whole.log_prob[2].isnan() and whole.per_probe.shape == (5, 1)
+
+
+def test_errors_are_those_of_the_examples_that_were_solved():
+    model, x = poisoned()
+    whole = log_likelihood(model, x, solver=dc.Adams(on_failure="nan")).standard_errors
+    solved = log_likelihood(model, x[[0, 2]]).standard_errors
+    assert whole == pytest.approx(solved, rel=1e-6)
+    lost = log_likelihood(model, x[1:2], solver=dc.Adams(on_failure="nan")).standard_errors
+    assert all(math.isnan(error) for error in lost.values()) and lost.keys() == solved.keys()
+
+
 @pytest.mark.parametrize("kind", [dc.Adams, dc.TorchDiffEq, dc.SciPy])
 def test_step_limit(kind):
     solver = kind(max_steps=1, atol=1e-12)

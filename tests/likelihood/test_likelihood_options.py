@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 import diffenc_ct as dc
 from diffenc_ct.likelihood import GaussianProbes, log_density, log_likelihood
+from diffenc_ct.likelihood.flow import example_seeds
+from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.networks import MLP
 from diffenc_ct.schedules import alpha
 from tests.likelihood.models import model_of
@@ -212,3 +216,19 @@ def test_a_caller_that_autocasts_changes_nothing(divergence, solver):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nats(), plain)
         assert torch.equal(log_density(model, z, solver=solver).log_prob, density)
+
+
+STREAMS = (("z_1", 0), ("probes", 0), ("dequantisation", 0), ("dequantisation", 1))
+
+
+@given(st.sets(st.integers(0, 2**32 - 1), min_size=4, max_size=4), st.integers(0, 99))
+def test_every_seed_has_noise_of_its_own(seeds, place):
+    """In every stream, for every example and draw."""
+    found = set()
+    for seed in seeds:
+        own = example_seeds(generator(seed), place + 2)[place:]
+        for example in own:
+            for stream, draw in STREAMS:
+                own_generator = example_generator(example, stream, draw)
+                found.add(float(torch.rand((), generator=own_generator, dtype=torch.float64)))
+    assert len(found) == 4 * 2 * 4

@@ -6,6 +6,7 @@ CONFIG, SETTINGS = "diffenc_ct/training/config.py", "diffenc_ct/training/setting
 CLI, FLAGS, ROOT = "diffenc_ct/cli/__init__.py", "diffenc_ct/cli/flags.py", "diffenc_ct/__init__.py"
 READ, WORDS = "tests/training/test_config.py", "tests/cli/test_flags.py"
 START, NAMES = "tests/cli/test_start.py", "tests/test_root.py"
+OPTIONS, IDLE = "diffenc_ct/cli/options.py", "tests/cli/test_idle_options.py"
 
 MUTANTS = [
     Mutant(
@@ -112,5 +113,49 @@ MUTANTS = [
         "if name not in _HOME and name in _NAMES:",
         "a misspelt name is a KeyError",
         (f"{NAMES}::test_every_name_is_there_and_no_other",),
+    ),
+    Mutant(
+        OPTIONS,
+        "if name in arguments.given:",
+        "if name in ():",
+        "options without effect pass in silence",
+        (f"{IDLE}::test_what_has_no_effect_or_no_meaning_is_refused_before_any_work",),
+    ),
+    Mutant(
+        CLI,
+        "if value is not _NOT_GIVEN}",
+        "if value is not None}",
+        "defaults are taken for options that were given",
+        (f"{IDLE}::test_an_option_changes_what_is_said_or_is_refused",),
+    ),
+    Mutant(
+        OPTIONS,
+        "if number is None or number < least:",
+        "if number is None:",
+        "a batch of no examples",
+        (f"{IDLE}::test_what_has_no_effect_or_no_meaning_is_refused_before_any_work",),
+    ),
+    Mutant(
+        CLI,
+        "if _is_out_of_memory(error):",
+        "if False:",
+        "a traceback where memory ran out",
+        (f"{START}::test_out_of_memory_is_one_line_that_names_what_takes_less",),
+    ),
+    Mutant(
+        CLI,
+        "sys.path.append(os.getcwd())",
+        "pass",
+        "the console script does not find plug-ins that python -m finds",
+        (f"{START}::test_plug_ins_of_the_working_directory_are_found",),
+    ),
+    Mutant(
+        "diffenc_ct/cli/likelihood.py",
+        "return 0 if all(len(row.solved) for row in rows) else 1",
+        "return 0",
+        "a table of nothing but failures is a success",
+        (
+            "tests/cli/test_cli_likelihood.py::test_an_image_that_cannot_be_solved_is_nan_and_counted",
+        ),
     ),
 ]

@@ -192,8 +192,8 @@ MUTANTS = [
     ),
     Mutant(
         RANDOM,
-        "(_STREAMS[stream] + 8 * draw)",
-        "_STREAMS[stream]",
+        "SeedSequence((seed, _STREAMS[stream], draw))",
+        "SeedSequence((seed, _STREAMS[stream]))",
         "the same noise for every importance sample",
         (f"{SUMS}::test_estimates_are_of_the_bound_they_name",),
     ),
@@ -308,5 +308,26 @@ MUTANTS = [
         'tolerances = {name: 1e-5 for name in ("rtol", "atol")}',
         "the iteration's tolerance cannot be chosen",
         (f"{ORDERS}::test_the_correctors_tolerance_is_the_one_given",),
+    ),
+    Mutant(
+        FLOW,
+        'and solver.on_failure == "nan" and len(z) > 1',
+        'and solver.on_failure == "nan" and len(z) > 99',
+        "one failure is that of the whole batch",
+        (f"{FAILURES}::test_one_failure_is_not_that_of_the_batch",),
+    ),
+    Mutant(
+        ESTIMATE,
+        'solved = [i for i, word in enumerate(self.status) if word == "ok"]',
+        "solved = list(range(len(self.status)))",
+        "one image that could not be solved takes the errors of all with it",
+        (f"{FAILURES}::test_errors_are_those_of_the_examples_that_were_solved",),
+    ),
+    Mutant(
+        RANDOM,
+        "SeedSequence((seed, _STREAMS[stream], draw))",
+        "SeedSequence((seed & 1, _STREAMS[stream], draw))",
+        "of a seed only what survives in the last 32 bits of a product",
+        (f"{OPTIONS}::test_every_seed_has_noise_of_its_own",),
     ),
 ]

@@ -42,8 +42,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/likelihood/estimate.py",
-        "    with evaluating(model):\n",
-        "    if model:\n",
+        "    with evaluating(model), torch.autocast",
+        "    with torch.autocast",
         "levels are encoded through dropout before the flow begins",
         (f"{OF_MODE}::test_what_is_found_does_not_depend_on_the_mode",),
     ),
