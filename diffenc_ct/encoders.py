@@ -85,7 +85,7 @@ def with_rate(function: Callable[..., Any], x: Data, gamma: Gammas) -> Encoding:
             if not re.search("forward.?(ad|mode)", str(error).lower()):
                 raise
             return Encoding(*by_two_reverse_passes(function, x, gamma.clone()))
-        if grad and softmaxes.found:
+        if grad and not torch.compiler.is_compiling() and softmaxes.found:
             return Encoding(*by_two_reverse_passes(function, x, gamma.clone()))
     return Encoding(value, torch.zeros_like(value) if rate is None else rate)
 

@@ -23,7 +23,7 @@ def solve_scipy(
         state: a tensor, or several, (batch, ...) each.
         ends: gamma.
         method: RK45, RK23, DOP853, Radau, BDF or LSODA.
-        options: of scipy.integrate's class of that name.
+        options: of scipy.integrate's class of that name; `solver`, an OdeSolver, takes its place.
 
     Raises:
         GaveUp: for too many steps, a derivative that is not finite at the start, or where scipy gives up.
@@ -50,7 +50,8 @@ def solve_scipy(
             raise GaveUp("non-finite")  # no step is short enough, and scipy would not end
         return found
 
-    solver = getattr(scipy.integrate, method)(derivative, start, join(state), end, **options)
+    kind = options.pop("solver", None) or getattr(scipy.integrate, method)
+    solver = kind(derivative, start, join(state), end, **options)
     while solver.status == "running":
         _take_step(solver, function)
     return split(solver.y)

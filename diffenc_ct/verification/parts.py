@@ -158,7 +158,7 @@ def _others(x: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_alone(what: str, value: Tensor, beside_others: Tensor) -> None:
     apart = (value[0] - beside_others[0]).abs().max()
-    if not apart <= 1e-5 * (1 + value[0].abs().max()):
+    if apart > 1e-5 * (1 + value[0].abs().max()):  # what is not finite is told elsewhere
         raise ValueError(
             f"{what} of an example depends on the other examples of its batch, by {apart:.3g}; losses and likelihoods "
             "are each example's own (batch normalisation does this: take group or layer normalisation)"

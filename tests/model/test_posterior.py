@@ -209,7 +209,7 @@ def test_outputs_for(levels, count, free, paired):
     for basis in ("cosines", "hats", "free"):
         options = {"functions": count, "basis": basis, "free": free, "paired": paired}
         heads = Posterior(nn.Identity(), levels, **options)
-        functions = levels if basis == "free" or count + 2 >= levels else count + 2
+        functions = levels if basis == "free" or count + 16 >= levels else count + 16
         assert heads.outputs == Posterior.outputs_for(levels, **options)
         assert heads.outputs == functions + free + paired
     options = {"components": count, "free": free, "paired": paired}
