@@ -15,6 +15,9 @@ Variants (all have posterior heads with a free output u, so that VDM's outputs e
     diffenc           the paper's encoder
     diffenc-optimal   the same, trained at eta*
 
+--plain leaves out what the presets have had since the first table of docs/encoders.md: networks see z alone, and every
+term is taken on the whole batch.
+
 Every run is trained once, into --runs, and goes on where it was stopped. Each is read on the test images with the same
 draws, at eta = 1 and at eta* (fitted to training images). Columns: bits per dimension, mean and standard error over
 seeds; the difference to vdm, paired by seed, at each variant's better eta; weights; processor seconds of training. The
@@ -131,6 +134,7 @@ def main() -> None:
     parser.add_argument("--data-root")
     parser.add_argument("--runs", type=Path, default=Path("runs/encoders"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--plain", action="store_true", help="without features and fractions")
     parser.add_argument(
         "--write", action="store_true", help="keep the last line in benchmarks/results/"
     )
@@ -143,6 +147,9 @@ def main() -> None:
         changes["training.steps"] = settings.steps
     if settings.folder:
         changes["data.name"] = settings.folder
+    if settings.plain:
+        changes["network.options"] = {**base.network.options, "features": False}
+        changes |= {"training.ends_fraction": 1.0, "training.rate_fraction": 1.0}
     base = replace(base, changes)
     data = load_data(base.data)
 

@@ -101,7 +101,7 @@ def train(
         processes.on_first(folder.check)
         state = State.fresh(config, data, processes.device)
         if settings.check_parts:
-            check_parts(state.model, data.test[:3])
+            check_parts(state.averaged, data.test[:3])  # the one that is never compiled
         signals = stack.enter_context(StopSignals())
         saved, changes = processes.on_first(_begin, folder, stack)
         if saved is not None:

@@ -64,7 +64,10 @@ def test_a_scaled_world_has_its_own_law(world, seed):
             for model, data in ((scaled, y), (plain, x))
         )
         close(ours, theirs + lost, 1e-6)
-    prior = lambda z: world.log_q(z, torch.tensor(GAMMA_1, dtype=F64))  # noqa: E731
+
+    def prior(z):
+        return world.log_q(z, torch.tensor(GAMMA_1, dtype=F64))
+
     found = dc.log_likelihood(scaled, y, solver=dc.Adams(atol=1e-8), prior=prior).nats
     # z_0/alpha_0 of the data: the law itself with noise of exp(gamma_0).
     gamma_0 = torch.tensor(GAMMA_0, dtype=F64)
