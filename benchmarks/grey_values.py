@@ -2,12 +2,13 @@
 
     python benchmarks/grey_values.py --data-root data [--minutes 10] [--radius 4]
 
-Two networks of dense layers see the levels of the other pixels in a square around each:
+Two networks of dense layers see the levels of the other pixels in a square around each, and how often each level
+occurs in the image (digits were scaled from black and white ones, so an image's grey values recur):
 
-    before    those above and to the left: a model of the image, whose bits per dimension are a bound on its entropy
-    around    all others, more than a denoiser is ever told of a pixel at that radius. The entropies of pixels
-              given all others add up to at most the entropy of the image (Han 1978), H(x) >= sum_i H(x_i | rest): where
-              this network has learned what there is to learn, its bits are a floor under every model
+    before    pixels above and to the left: a model of the image, whose bits per dimension are a bound on its entropy
+    around    all others, more than a denoiser is ever told of a pixel. The entropies of pixels given all others
+              add up to at most the entropy of the image (Han 1978), H(x) >= sum_i H(x_i | rest): where this network
+              has learned what there is to learn, its bits are a floor under every model
 
 Columns: bits per dimension of 2,000 test images, and what grey (1..249), white (250..255) and black pixels have of
 them; then bits of one grey pixel, of which log2(249) = 7.96 would be no knowledge. The last line is JSON.
@@ -37,7 +38,7 @@ class Neighbours:
         if kind == "before":
             seen[radius, radius:] = False
             seen[radius + 1 :] = False
-        self.places = seen.nonzero()
+        self.places, self.kind = seen.nonzero(), kind
         self.images, self.padded = images, F.pad(images, (radius,) * 4)
         ink = F.pad((images > 0).float(), (radius,) * 4)[:, None]
         # Pixels that see black alone, nearly all of them black, are told by one histogram.
@@ -48,25 +49,42 @@ class Neighbours:
         rows, columns = y[:, None] + self.places[:, 0], x[:, None] + self.places[:, 1]
         return self.padded[i[:, None], rows, columns].long()
 
+    def counts(self, i: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """How often each level but black (pixels, 255) occurs in the whole image, among the pixels that are seen."""
+        place, places = SIDE * y + x, torch.arange(SIDE**2)
+        seen = places < place[:, None] if self.kind == "before" else places != place[:, None]
+        levels = self.images[i].flatten(1).long()
+        return torch.zeros(len(i), LEVELS).scatter_add_(1, levels, seen.float())[:, 1:]
+
 
 class Predictor(nn.Module):
-    """Logits of a pixel's level from its neighbours' levels, embedded, and its place."""
+    """Logits of a pixel's level from its neighbours' levels, embedded, its place, and the levels of its image.
+
+    A level that occurs c times elsewhere gains trust * log(1 + rate * c): none before training.
+    """
 
     def __init__(self, places: int, width: int = 512) -> None:
         super().__init__()
         self.level, self.row, self.column = (
             nn.Embedding(LEVELS, 16), nn.Embedding(SIDE, 28), nn.Embedding(SIDE, 28),
         )  # fmt: skip
-        self.first = nn.Linear(16 * places + 56, width)
+        self.first = nn.Linear(16 * places + 58, width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.last = nn.Linear(width, LEVELS)
+        self.last, self.trust = nn.Linear(width, LEVELS), nn.Linear(width, 1)
+        self.rate = nn.Parameter(torch.zeros(LEVELS - 1))
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
 
-    def forward(self, neighbours: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        h = torch.cat([self.level(neighbours).flatten(1), self.row(y), self.column(x)], 1)
-        h = F.silu(self.first(h))
+    def forward(self, neighbours: Tensor, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
+        grey = counts[:, : WHITE - 1]
+        pairs, others = (grey * (grey - 1)).sum(1, True), grey.sum(1, True)
+        recurring = torch.cat([others / 100, (1 + pairs).log() - 2 * (1 + others).log()], 1)
+        h = [self.level(neighbours).flatten(1), self.row(y), self.column(x), recurring]
+        h = F.silu(self.first(torch.cat(h, 1)))
         for block in self.blocks:
             h = h + F.silu(block(h))
-        logits: Tensor = self.last(h)
+        gain = self.trust(h) * (1 + self.rate.exp() * counts).log()
+        logits: Tensor = self.last(h) + F.pad(gain, (1, 0))
         return logits
 
 
@@ -78,7 +96,8 @@ def fitted(train: Neighbours, minutes: float) -> Predictor:
     while (share := (time.perf_counter() - begin) / seconds) < 1:
         optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * share))
         i, y, x = pixels[torch.randint(len(pixels), (BATCH,))].T
-        loss = F.cross_entropy(net(train.of(i, y, x), y, x), train.images[i, y, x].long())
+        logits = net(train.of(i, y, x), y, x, train.counts(i, y, x))
+        loss = F.cross_entropy(logits, train.images[i, y, x].long())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -93,7 +112,7 @@ def bits(net: Predictor, train: Neighbours, test: Neighbours) -> dict[str, float
     spent = alone[test.images.long()].double()
     for part in test.inked.nonzero().split(4096):
         i, y, x = part.T
-        logits = net(test.of(i, y, x), y, x)
+        logits = net(test.of(i, y, x), y, x, test.counts(i, y, x))
         told = F.cross_entropy(logits, test.images[i, y, x].long(), reduction="none")
         spent[i, y, x] = told.double() / math.log(2)
     grey = (test.images > 0) & (test.images < WHITE)

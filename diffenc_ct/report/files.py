@@ -41,6 +41,7 @@ def as_csv(columns: Mapping[str, Float[Tensor, " images"]]) -> str:
         columns: values of every image, by the column's name.
 
     Example:
+        >>> import torch
         >>> as_csv({"total": torch.tensor([1.5, math.nan])})
         'image,total\\r\\n0,1.5\\r\\n1,nan\\r\\n'
     """
