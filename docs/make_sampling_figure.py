@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import torch
 
 import diffenc_ct as dc
-from diffenc_ct.calibration import calibrate
 from diffenc_ct.data import load_dataset
 
 RUN, STEPS, COLUMNS = "mnist-vdm", 16, 12
@@ -28,28 +27,27 @@ def main() -> None:
     model = dc.load(RUN)
     train = load_dataset("mnist", root=arguments.data_root).train[: arguments.examples]
     numbers, values = (
-        calibrate(
+        dc.calibrate(
             model,
             train,
-            depth=STEPS,
-            candidates=128,
-            per_value=per_value,
+            STEPS,
+            dc.CalibrationOptions(ratio=ratio, candidates=128),
             generator=torch.Generator().manual_seed(0),
         )
-        for per_value in (False, True)
+        for ratio in ("step", "value")
     )
     rows = {
-        "uniform grid, $w = 1$": {"solver": "ancestral", "steps": STEPS},
-        "calibrated, $w_*$ a number": {"solver": "ancestral", "calibration": numbers},
-        "calibrated, $w_*(\\hat x)$": {"solver": "ancestral", "calibration": values},
-        "exponential integrator": {"steps": STEPS},
+        "uniform grid, $w = 1$": dc.Ancestral(steps=STEPS),
+        "calibrated, $w_*$ a number": dc.Ancestral.of(numbers),
+        "calibrated, $w_*(\\hat x)$": dc.Ancestral.of(values),
+        "exponential integrator": dc.Exponential(steps=STEPS),
     }
     figure, axes = plt.subplots(
         len(rows), COLUMNS, figsize=(9, 3.4), gridspec_kw={"wspace": 0.04, "hspace": 0.06}
     )
-    for line, (label, options) in zip(axes, rows.items(), strict=True):
+    for line, (label, solver) in zip(axes, rows.items(), strict=True):
         g = torch.Generator().manual_seed(3)
-        images = dc.sample(model, COLUMNS, generator=g, **options).samples
+        images = dc.sample(model, COLUMNS, solver=solver, generator=g).samples
         for axis, image in zip(line, images, strict=True):
             axis.imshow(image[0], cmap="gray", vmin=0, vmax=255)
             axis.set(xticks=[], yticks=[])

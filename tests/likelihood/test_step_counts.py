@@ -105,6 +105,14 @@ def test_failed_examples_have_the_steps_that_they_took(name):
 
 def test_a_flow_that_is_not_finite_at_its_start_ends():
     model, x = poisoned()
+    calls: list[int] = []
+
+    def counted(*_: object) -> None:
+        calls.append(1)
+        if len(calls) > 1000:
+            pytest.fail("a step is shortened for ever")
+
+    next(model.heads.children()).register_forward_pre_hook(counted)
     for name, solver in SOLVERS.items():
         start = dc.sample_with_log_prob(
             model, (1, 2), z_1=x[1:2], solver=replace(solver, max_steps=60)
