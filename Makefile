@@ -2,6 +2,7 @@
 # make test    the test suite
 # make check   lint, types, tests
 # make mutants wrong versions of the code, each of which the suite must catch
+# make mutants-generated  the same of a sample of those that operators make (ROOMS="data cli" SAMPLE=100)
 # make soak    a training process killed 50 times at random moments, a different 50 each time
 # Every target makes .venv first when there is none.
 
@@ -10,8 +11,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUN ?= runs/demo
 TESTS ?= tests
+ROOMS ?= data calibration training cli
+SAMPLE ?= 40
 
-.PHONY: demo test check mutants soak clean
+.PHONY: demo test check mutants mutants-generated soak clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml setup.py constraints.txt
@@ -35,6 +38,9 @@ check: $(STAMP)
 
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.mutants
+
+mutants-generated: $(STAMP)
+	$(BIN)/python -m tests.mutants generated $(ROOMS) --sample $(SAMPLE) --at-least 90
 
 soak: $(STAMP)
 	HYPOTHESIS_PROFILE=soak DIFFENC_KILLS=50 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 \

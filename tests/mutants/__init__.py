@@ -7,10 +7,22 @@ hole in the tests.
 
 import importlib
 import pkgutil
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("diffenc_ct", "theory", "tests", "pyproject.toml")
+
+
+def copy_project(root: Path, to: Path) -> None:
+    """What the tests need of the project below `root`, as far as it is there: mutants never touch the project."""
+    for name in COPIED:
+        source = root / name
+        if source.is_dir():
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, to)
 
 
 @dataclass(frozen=True)

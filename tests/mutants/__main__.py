@@ -1,8 +1,10 @@
-"""python -m tests.mutants [MODULE ...] [-j N]: is every mutant caught? Exit code 1 if one survives."""
+"""python -m tests.mutants [MODULE ...] [-j N]: is every mutant caught? Exit code 1 if one survives.
+
+python -m tests.mutants generated ROOM ... [--sample N]: the same of mutants that operators make; --help says more.
+"""
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,22 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.mutants import ROOT, Mutant, load, modules
-
-COPIED = ("diffenc_ct", "theory", "tests", "pyproject.toml")
+from tests.mutants import ROOT, Mutant, copy_project, load, modules
 
 
 def run_tests(tests: tuple[str, ...], mutant: Mutant | None = None) -> tuple[int, str]:
     """pytest's exit code and last lines on a copy of the package, `mutant` applied."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                skip = shutil.ignore_patterns("__pycache__", "pretrained")
-                shutil.copytree(source, root / name, ignore=skip)
-            else:
-                shutil.copy(source, root)
+        copy_project(ROOT, root)
         if mutant is not None:
             mutant.apply(root)
         # The working directory comes first on the path: the copy is what is imported, installed or not.
@@ -44,6 +38,10 @@ def verdict(mutant: Mutant) -> str:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["generated"]:
+        from tests.mutants._generated import main as generated
+
+        return generated(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=", ".join(modules()))
     parser.add_argument("-j", type=int, default=2, metavar="N", help="mutants at a time (2)")
