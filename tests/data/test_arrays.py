@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from diffenc_ct.cli import main
 from diffenc_ct.data import arrays, load_dataset, readers
-from diffenc_ct.data.moments import Moments
+from diffenc_ct.data.moments import Moments, warn_of_reals
 from diffenc_ct.data.readers import read_idx
 from diffenc_ct.training.examples import examples_of
 
@@ -337,6 +337,21 @@ def test_whole_numbers_stored_as_reals_are_named(tmp_path):
     (line,) = said(tmp_path, scaled)
     assert "of only 256 different values" in line and "as integers" in line
     assert said(tmp_path, random.random((900, 4))) == []
+
+
+@pytest.mark.parametrize("different", [3, 256, 257])
+@pytest.mark.parametrize("count", [1024, 1025, 16_384])
+def test_few_values_are_named_where_there_are_enough_to_tell(different, count):
+    """At most 256 different ones among more than four times as many, of the first 16,384."""
+    levels = torch.linspace(-1.5, 1.5, different)[torch.arange(count) % different]
+    later = torch.linspace(-1.2, 1.2, 2000) if count == 16_384 else torch.empty(0)
+    found = Moments.of([torch.cat([levels, later])[:, None]])
+    assert found.different == (None if count == 1024 else different)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_reals(found, "x")
+    said = [f"of only {different} different values" in str(each.message) for each in caught]
+    assert said == [True] * (count > 1024 and different <= 256)
 
 
 def test_a_warning_is_one_line_of_the_command(tmp_path, capsys):

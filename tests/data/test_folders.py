@@ -170,6 +170,14 @@ def test_what_programs_leave_is_no_data(tmp_path_factory, names, inside, parted)
     assert sides(folder) == before
 
 
+@pytest.mark.parametrize("levels", [None, 256])
+def test_images_have_256_levels(tmp_path, levels):
+    write(tmp_path, range(4))
+    assert load_dataset(str(tmp_path), levels=levels).levels == 256
+    with pytest.raises(ValueError, match=r"256 levels, not 16; store other integers as \.npy"):
+        load_dataset(str(tmp_path), levels=16)
+
+
 def test_a_folder_may_be_hidden_itself(tmp_path):
     write(tmp_path / ".data", range(4))
     assert len(sides(tmp_path / ".data")[0]) == 3

@@ -183,7 +183,12 @@ def mode(name, *, size=(6, 6)):
 UNFIT = [
     ("small.png", mode("RGB", size=(6, 2)), "6x2", "smaller than a patch of 3x3; remove it"),
     ("thin.png", mode("RGB", size=(2, 6)), "2x6", "smaller than a patch of 3x3; remove it"),
-    ("onechannel.png", mode("L"), "6x6 with 1 channel", "bring all images to one mode"),
+    (
+        "onechannel.png",
+        mode("L"),
+        "is 6x6 with 1 channel but image00.png is 6x6 with 3 channels",
+        "bring all images to one mode",
+    ),
     (
         "clear.png",
         mode("RGBA"),

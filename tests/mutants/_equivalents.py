@@ -12,4 +12,11 @@ class Equivalent(NamedTuple):
     reason: str
 
 
-EQUIVALENTS: list[Equivalent] = []
+EQUIVALENTS = [
+    Equivalent(
+        "diffenc_ct/data/points.py",
+        "return (corner + random.random((size, 2))) / 2 - 1",
+        "return -((corner + random.random((size, 2))) / 2 - 1)",
+        "the board is its own mirror image through the origin",
+    ),
+]
