@@ -21,6 +21,7 @@ from diffenc_ct.calibration import (
     step_excess,
 )
 from diffenc_ct.elbo import elbo
+from diffenc_ct.model.fingerprint import fingerprint
 from tests.refusals import refused
 from tests.strategies import (
     close,
@@ -117,13 +118,16 @@ def test_optimal_ratio_in_closed_form(world, tables) -> None:
     assert abs(found.loss - exact_loss) < 4.5 * found.loss_error
 
 
-def test_per_dimension_excess_in_closed_form(world) -> None:
+@pytest.mark.parametrize("kind", ["identity", "nontrainable", "matrix"])
+@pytest.mark.parametrize("eta", [1.0, 1.3])
+def test_per_dimension_excess_in_closed_form(kind, eta) -> None:
+    world = make_gaussian_world(2, kind, 3)
     x, model = world.sample(4000, generator(4)), world.model(SCHEDULE)
     grid = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=F64)
-    found = step_excess(model, x, grid, generator=generator(5), batch_size=1000)
+    found = step_excess(model, x, grid, eta, generator=generator(5), batch_size=1000)
     gamma = SCHEDULE(grid).gamma
-    exact = world.step_excess(gamma[:-1], gamma[1:])
-    # Each is the mean of 4000 squares of a Gaussian.
+    exact = world.step_excess(gamma[:-1], gamma[1:], eta)
+    # Each is the mean of 4000 squares of Gaussians, whose variance is at most twice the square of their mean.
     assert ((found / exact - 1).abs() < 4.5 * (2 / 4000) ** 0.5).all()
 
 
@@ -170,6 +174,8 @@ def test_what_is_calibrated_is_what_was_asked_for(world) -> None:
     assert value.ratio_per_dimension is None and value.finest_ratio is value.ratio_per_value
     whole = calibrate(model, x, 2, generator=generator(0))  # all by default
     assert torch.equal(whole.grid * 256, (whole.grid * 256).round()) and whole.ratio_name == "w*"
+    fits = [fitted, given_, value, whole, found(ratio="dimension")]
+    assert {each.fitted_to for each in fits} == {fingerprint(model)}
 
 
 def test_a_given_noise_level_is_that_of_all_steps(tables) -> None:

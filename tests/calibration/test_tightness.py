@@ -112,6 +112,8 @@ def test_same_seed_same_numbers_and_refusals():
     assert torch.equal(one.a, two.a) and one.gap == two.gap
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         dc.Work(batch_size=0)
+    fewest = tightness(model, data[:2], depths=2, generator=generator(4))
+    assert fewest.examples == 2 and torch.isfinite(fewest.a_error).all()
     for bad in ({"depths": 1}, {"data": data[:1]}):
         with pytest.raises(ValueError, match="at least 2"):
             tightness(model, **{"data": data, **bad})
