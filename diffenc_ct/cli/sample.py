@@ -132,7 +132,6 @@ def run(arguments: argparse.Namespace) -> int:
                 opened.model.to(device),
                 count,
                 solver=solver,
-                shape=opened.shape,
                 latents=latents,
                 trajectory=arguments.trajectory,
                 generator=torch.Generator().manual_seed(arguments.seed),
