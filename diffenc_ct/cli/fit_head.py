@@ -4,10 +4,18 @@ import argparse
 
 import torch
 
-from diffenc_ct.cli.options import add_data, add_device, data_of, use_device
+from diffenc_ct.cli.options import (
+    add_data,
+    add_device,
+    data_of,
+    open_given,
+    positive,
+    seed,
+    use_device,
+    whole,
+)
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.heads import VARIANTS, HeadFitting, fit_head, save_head
-from diffenc_ct.training.runs import open_run
 
 EPILOG = """\
 Writes head.safetensors to the run's folder; the model and its ELBO stay as they are.
@@ -25,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", choices=VARIANTS, default=VARIANTS[0], help=f"(default {VARIANTS[0]})"
     )
-    parser.add_argument("--steps", type=int, default=1000, help="steps of Adam (default 1000)")
-    parser.add_argument("--batch-size", type=int, default=64, help="examples a step (default 64)")
+    parser.add_argument("--steps", type=whole(1), default=1000, help="steps of Adam (default 1000)")
+    parser.add_argument("--batch-size", type=whole(1), default=64, help="examples a step (default 64)")
     parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, help="at the start (default 1e-3)"
+        "--learning-rate", type=positive, default=1e-3, help="at the start (default 1e-3)"
     )
     parser.add_argument(
         "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
@@ -36,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of batches and noise (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of batches and noise (default 0)")
     add_data(parser)
     add_device(parser)
 
@@ -44,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit and write."""
     device = use_device(arguments)
-    opened = open_run(arguments.run, weights=arguments.weights, checkpoint=arguments.checkpoint)
+    opened = open_given(arguments)
     data = data_of(opened, arguments)
     model = opened.model.to(device)
     fitting = HeadFitting(

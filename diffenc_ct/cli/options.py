@@ -11,6 +11,7 @@ import torch
 
 from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
+from diffenc_ct.data.named import IN_ROOT
 from diffenc_ct.distributed import TIMEOUT, own_device
 from diffenc_ct.training.checkpoints import EXPORTED
 from diffenc_ct.training.config import DataConfig
@@ -150,12 +151,14 @@ def data_of(opened: OpenedRun, arguments: argparse.Namespace) -> Dataset:
         opened: the run.
         arguments: as given.
     Raises:
-        ValueError: for data of another kind than the model was trained on.
+        ValueError: for data of another kind than the model was trained on, or a --data-root that they do not lie in.
         FileNotFoundError: there are none.
     """
     config = opened.config.data
     if arguments.data is not None:
         config = config.model_copy(update={"name": arguments.data})
+    if config.name not in IN_ROOT:
+        refuse_idle(arguments, {"data_root": f"{config.name} is none of {', '.join(IN_ROOT)}"})
     data = load_data(config, root=arguments.data_root)
     opened.check(data)
     if opened.config.training.check_parts:

@@ -197,3 +197,4 @@ _LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
     "checkerboard": _checkerboard,
 }
 NAMES = tuple(_LOADERS)
+IN_ROOT = ("mnist", "cifar10", "imagenet32")  # files in a folder of data sets

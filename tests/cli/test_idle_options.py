@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 # A value of each option that is not its default.
 VALUES = {
-    "data": "RUN/other.npy", "data_root": None, "weights": "raw", "checkpoint": "3", "seed": "5", "draws": "2",
+    "data": "RUN/other.npy", "data_root": "RUN", "weights": "raw", "checkpoint": "3", "seed": "5", "draws": "2",
     "depths": "importance", "depth": "2", "ratio": "1.5", "noise_level": "0.8", "calibration": "RUN/calibration.json",
     "split": "train", "divergence": "rademacher", "probes": "2", "solver": "rk4", "atol": "0.1", "rtol": "0.1",
     "solver_steps": "5", "max_steps": "2", "examples": "17", "batch_size": "3", "count": "3", "steps": "3",
@@ -153,6 +153,12 @@ SAME = {
         ("verify RUN --out RUN", "ends in .json"),
         ("evaluate RUN --out RUN/config.json/deep/e.json", "no folder can be made at"),
         ("evaluate RUN --atol nan --likelihood ode", "--atol: 'nan'"),
+        ("fit-head RUN --steps 0", "--steps: '0'"),
+        ("fit-head RUN --batch-size -1", "--batch-size: '-1'"),
+        ("fit-head RUN --learning-rate inf", "--learning-rate: 'inf'"),
+        ("fit-head RUN --seed 0.5", "--seed: '0.5'"),
+        ("fit-head FILE --checkpoint 3", "is one set of weights"),
+        ("evaluate RUN --data-root /data", "--data-root /data has no effect here: swirl is none of mnist"),
         ("evaluate RUN --process-timeout 0", "--process-timeout: '0'"),
         ("sample RUN --latents ~/gone.npy", "gone.npy"),
     ],
