@@ -19,4 +19,22 @@ EQUIVALENTS = [
         "return -((corner + random.random((size, 2))) / 2 - 1)",
         "the board is its own mirror image through the origin",
     ),
+    Equivalent(
+        "diffenc_ct/training/checkpoints.py",
+        "if place < len(key):",
+        "if place <= len(key):",
+        "what is found begins at 8 or later, so that its end is never len(key)",
+    ),
+    Equivalent(
+        "diffenc_ct/training/changes.py",
+        'write_atomically(path, (as_json({"changes": [*entries, entry]}, indent=1) + "\\n").encode())',
+        'write_atomically(path, (as_json({"changes": [*entries, entry]}) + "\\n").encode())',
+        "the same JSON without line breaks",
+    ),
+    Equivalent(
+        "diffenc_ct/training/config.py",
+        'return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\\n"',
+        'return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\\n"',
+        "the same JSON, indented further",
+    ),
 ]

@@ -35,6 +35,42 @@ def test_presets_build_on_their_own_shapes(name):
     assert Config.from_dict(config.to_dict()) == config
 
 
+# Layers, width, layers of the encoder, batch, steps.
+PAPER = {
+    "mnist": (8, 128, 2, 128, 800_000),
+    "cifar10": (32, 128, 4, 128, 1_000_000),
+    "imagenet32": (32, 256, 8, 256, 1_000_000),
+}
+# Width, halvings, batch, steps, patch.
+SMALL = {
+    "digits": (32, 1, 64, 1500, None),
+    "mnist-small": (32, 2, 32, 6000, None),
+    "photographs": (48, 2, 32, 6000, 16),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_the_sizes_that_tables_were_made_with(name):
+    config, family = preset(name), name.rpartition("-")[0] or name
+    of_encoder = config.encoder.network.options
+    training = (config.training.batch_size, config.training.steps)
+    if family in PAPER:
+        layers, width, encoder_layers, *rest = PAPER[family]
+        assert config.network.options == {"layers": layers, "width": width}
+        if name.endswith("diffenc"):
+            assert of_encoder == {"width": 64, "layers": encoder_layers, "groups": 16}
+        assert training == tuple(rest)
+    else:
+        width, halvings, *rest, patch = SMALL[family]
+        assert config.network.options == {"width": width, "halvings": halvings}
+        if config.encoder.kind == "residual":
+            assert of_encoder == {"width": width // 2, "halvings": halvings}
+        assert training == tuple(rest) and config.data.patch == patch
+    assert config.training.depths == (
+        "importance" if family == "photographs" else "low-discrepancy"
+    )
+
+
 def test_small_models_differ_in_encoder_and_outputs_only():
     """DiffEnc's heads are paired, for its flow: more outputs of the same network."""
     for name, shape in (("mnist-small", (1, 28, 28)), ("photographs", (3, 16, 16))):

@@ -12,10 +12,11 @@ from diffenc_ct.cli import main
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.training.changes import CHANGES
 from diffenc_ct.training.checkpoints import checkpoint_path, list_checkpoints
-from diffenc_ct.training.config import load_config, replace
+from diffenc_ct.training.config import Config, load_config, replace
 from diffenc_ct.training.data_record import DataRecord
 from diffenc_ct.training.loop import TrainingStopped, train
 from diffenc_ct.training.runs import export, open_run
+from diffenc_ct.training.settings import is_free, leaves
 from diffenc_ct.training.state import State
 from tests.cli.test_cli import TINY, fails
 from tests.tiny_runs import CPU, assert_same, tensors_of, tiny
@@ -72,6 +73,16 @@ def test_what_may_change_is_obeyed_and_recorded(tmp_path, data, settings_, value
     assert history(run) == [(4, {"training.steps": (4, 6)}), (6, expected)]
     train(later, run, data=data, resume=True)  # nothing changed, nothing to record
     assert len(history(run)) == 2
+
+
+def test_these_may_change_and_no_others():
+    """What costs nothing of what was learned; data are known by their digest, wherever they are fetched from."""
+    assert {name for name, item in leaves(Config).items() if is_free(item)} == {
+        *("data.root", "data.download", "optimizer.learning_rate", "optimizer.clip"),
+        *("training.steps", "training.accumulate", "training.on_nan", "training.keep"),
+        *("training.log_every", "training.eval_every", "training.save_every"),
+        *("training.eval_examples", "training.tensorboard"),
+    }
 
 
 def test_a_changed_learning_rate_holds_from_there_on(tmp_path, data):
