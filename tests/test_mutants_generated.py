@@ -173,7 +173,9 @@ def test_survivors_are_told_from_what_is_caught(toy, tests, capsys, monkeypatch)
     survived = [each for each in out.splitlines() if each.startswith("survived: ")]
     assert [each.partition("  ->  ")[2].partition("  (")[0] for each in survived] == SURVIVORS
     place = f"{MONEY}:{line('    return 8')}"
-    assert f"survived: {place}  return 8  ->  return 9  (no test reaches it)" in survived
+    assert (
+        f"survived: {place}  return 8  ->  return 9  (no test of the room reaches it)" in survived
+    )
     left_out = "tests/money/test_money.py::test_that_fails_anyway"
     assert f"left out, for they fail without a mutant: {left_out}" in out
     # A loop without end is caught by its time, and what only another process runs is caught there.

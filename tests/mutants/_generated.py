@@ -94,7 +94,7 @@ def attempt(mutant: Generated, tests: Map, worker: Worker) -> Verdict:
     """Run the tests that reach a mutant."""
     chosen = choose(tests, mutant.file, mutant.edit, mutant.functions)
     if not chosen:
-        return Verdict(mutant, "survived", "no test reaches it", 0.0)
+        return Verdict(mutant, "survived", "no test of the room reaches it", 0.0)
     text = mutant.edit.apply(mutant.source)
     limits = {test: worker.patience + MULTIPLE * seconds for test, seconds in chosen.items()}
     answer = worker.ask(file=mutant.file, text=text, tests=limits)

@@ -214,6 +214,9 @@ def test_the_encoder_sees_few_examples_twice(data):
     half = measure_cost(replace(CONFIG, {"training.rate_fraction": 0.5}), data).flops
     quarter = measure_cost(replace(CONFIG, {"training.rate_fraction": 0.25}), data).flops
     assert half < whole and whole - half == pytest.approx(2 * (half - quarter), rel=0.05)
+    # A batch of four has one such example at least: an eighth of it is a quarter, too.
+    eighth = measure_cost(replace(CONFIG, {"training.rate_fraction": 0.125}), data).flops
+    assert eighth == quarter
 
 
 def test_jets_are_what_the_encoder_uses(data, monkeypatch):
