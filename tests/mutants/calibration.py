@@ -216,4 +216,11 @@ MUTANTS = [
         "the bins of a step's other end",
         (f"{EXACTLY}::test_the_grid_is_chosen_for_the_ratio",),
     ),
+    Mutant(
+        "diffenc_ct/calibration/fit.py",
+        "ratio_error=excess.std(0) / len(excess) ** 0.5",
+        "ratio_error=excess.std(0)",
+        "the spread of groups for the error of their mean",
+        ("tests/test_standard_errors.py",),
+    ),
 ]

@@ -90,4 +90,11 @@ MUTANTS = [
         "the model itself is tried, and changed",
         (f"{PART_TESTS}::test_good_parts_pass_and_nothing_changes",),
     ),
+    Mutant(
+        "diffenc_ct/verification/identities.py",
+        "math.hypot(error, mean_error), truncation)",
+        "mean_error, truncation)",
+        "the error of one of two estimates for that of their difference",
+        ("tests/test_standard_errors.py",),
+    ),
 ]
