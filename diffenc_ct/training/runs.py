@@ -51,7 +51,7 @@ class OpenedRun:
     shape: tuple[int, ...]
     folder: Path
     data: DataRecord
-    last_noise_level: NoiseLevel | None = field(default=None, repr=False)
+    last_noise_level: NoiseLevel | None = field(repr=False)
 
     @cached_property
     def optimal_noise_level(self) -> NoiseLevel | None:

@@ -57,12 +57,14 @@ def test_presets_have_the_sizes_that_tables_were_made_with(name):
     if family in PAPER:
         layers, width, encoder_layers, *rest = PAPER[family]
         assert config.network.options == {"layers": layers, "width": width}
+        assert config.network.kind == "score-unet" and config.model.prediction == "v"
         if name.endswith("diffenc"):
             assert of_encoder == {"width": 64, "layers": encoder_layers, "groups": 16}
         assert training == tuple(rest)
     else:
         width, halvings, *rest, patch = SMALL[family]
         assert config.network.options == {"width": width, "halvings": halvings}
+        assert config.network.kind == "unet"
         if config.encoder.kind == "residual":
             assert of_encoder == {"width": width // 2, "halvings": halvings}
         assert training == tuple(rest) and config.data.patch == patch
