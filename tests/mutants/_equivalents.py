@@ -37,4 +37,16 @@ EQUIVALENTS = [
         'return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\\n"',
         "the same JSON, indented further",
     ),
+    Equivalent(
+        "diffenc_ct/training/state.py",
+        "_parallel: nn.parallel.DistributedDataParallel | None = field(default=None, repr=False)",
+        "_parallel: nn.parallel.DistributedDataParallel | None = field(default=None)",
+        "nobody prints a state; its text would name the same networks twice",
+    ),
+    Equivalent(
+        "diffenc_ct/training/state.py",
+        "network.compile(backend=backend, dynamic=False)",
+        "network.compile(backend=backend)",
+        "how often the compiler begins anew, not what it computes",
+    ),
 ]
