@@ -253,3 +253,34 @@ def test_hutchinson_along_the_path(kind, excess):
     cross = slopes[2] - slopes[0] - slopes[1]
     variance = cross**2 + excess * 2 * (slopes[0] ** 2 + slopes[1] ** 2)
     assert (found.per_probe.var(1) / variance - 1).abs().max() < 0.25
+
+
+class EachAlone(nn.Module):
+    """A network whose outputs know their own dimension alone."""
+
+    def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
+        return torch.tanh(3 * z + 0.2 * gamma[:, None])
+
+
+@given(d=st.integers(2, 12), n=st.integers(1, 3), seed=seeds)
+@settings(max_examples=8)
+def test_equal_dimensions_take_the_steps_of_one(d, n, seed):
+    """The tolerance is nats a dimension: log p and its error are d times those of one."""
+    heads = dc.Single(EachAlone())
+    model = dc.DiffEnc(dc.LinearSchedule(-5.0, 4.0), dc.IdentityEncoder(), heads, dc.Reals())
+    z = normal(seed, n, 1)
+    one, many = (log_density(model, z.expand(-1, k).contiguous()) for k in (1, d))
+    assert torch.equal(many.solution.evaluations, one.solution.evaluations)
+    close(many.log_prob, d * one.log_prob, 1e-9)
+    close(many.solution.error, d * one.solution.error, 1e-6)
+
+
+@given(worlds, st.floats(-5, -1), seeds)
+@settings(max_examples=12)
+def test_the_solver_owns_up_to_its_error_at_any_tolerance(world, exponent, seed):
+    """Where steps are few, most of the error is the extrapolations', not the quadrature's."""
+    schedule = dc.LinearSchedule(-8.0, 5.0)
+    z = start(world, schedule, 8, seed)
+    truth, prior = ends(world, schedule, z)
+    found = log_density(world.model(schedule), z, prior=prior, solver=dc.Adams(atol=10.0**exponent))
+    assert (found.log_prob - truth).abs().mean() < found.solution.error.mean() + 1e-9

@@ -330,4 +330,20 @@ MUTANTS = [
         "of a seed only what survives in the last 32 bits of a product",
         (f"{OPTIONS}::test_every_seed_has_noise_of_its_own",),
     ),
+    Mutant(
+        "diffenc_ct/likelihood/_adams.py",
+        'error=take("error", True) + take("drift", True).abs()',
+        'error=take("error", True)',
+        "of the error only the quadrature's part is told",
+        (
+            "tests/likelihood/test_likelihood.py::test_the_solver_owns_up_to_its_error_at_any_tolerance",
+        ),
+    ),
+    Mutant(
+        "diffenc_ct/likelihood/adams.py",
+        "tolerance=self.atol * z[0].numel(),",
+        "tolerance=self.atol,",
+        "a step's tolerance does not grow with the dimensions",
+        ("tests/likelihood/test_likelihood.py::test_equal_dimensions_take_the_steps_of_one",),
+    ),
 ]
