@@ -341,7 +341,7 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/likelihood/adams.py",
-        "tolerance=self.atol * z[0].numel(),",
+        "tolerance=self.atol * problem.z[0].numel(),",
         "tolerance=self.atol,",
         "a step's tolerance does not grow with the dimensions",
         ("tests/likelihood/test_likelihood.py::test_equal_dimensions_take_the_steps_of_one",),
