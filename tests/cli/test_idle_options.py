@@ -187,3 +187,9 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_begins(run, tmp_path, monkey
     evaluated = ["evaluate", str(run), "--examples", "4", "--device", "cpu"]
     assert main([*evaluated, "--calibration", "~/c.json", "--out", "~/e.json"]) == 0
     assert (tmp_path / "e.json").exists() and (tmp_path / "e.csv").exists()
+    (tmp_path / "c.toml").write_text('data.name = "checkerboard"\n')
+    capsys.readouterr()
+    shown = ["--config=~/c.toml", "--run", "~/new run", "--dry-run", "--device", "cpu"]
+    assert main(["train", *shown]) == 0
+    said = capsys.readouterr().out
+    assert "checkerboard" in said and f"run: {tmp_path / 'new run'}" in said
