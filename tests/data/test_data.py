@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffenc_ct.data import NAMES, Dataset, load_dataset
+from diffenc_ct.data.splits import split_in_order
 
 ROOT = Path(os.environ.get("DIFFENC_DATA", "../shared/data"))
 
@@ -305,3 +306,18 @@ def test_a_data_set_checks_itself():
         Dataset(
             "x", torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(1, 3, dtype=torch.uint8), None
         )
+
+
+@pytest.mark.parametrize("count", [2, 3, 14, 15, 100])
+def test_a_tenth_is_held_out_the_end_of_the_documented_order(count):
+    """Of every version and machine the same: what was trained on then is no test now."""
+    order = np.random.Generator(np.random.PCG64(0)).permutation(count).tolist()
+    last = max(1, round(count / 10))
+    train, test = (part.tolist() for part in split_in_order(count, "x"))
+    assert (train, test) == (order[:-last], order[-last:])
+
+
+def test_a_single_training_example_has_a_shape():
+    one = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    data = Dataset("x", one, one, 2)
+    assert data.shape == (3, 2, 2) and data.dimensions == 12

@@ -49,4 +49,10 @@ EQUIVALENTS = [
         "network.compile(backend=backend)",
         "how often the compiler begins anew, not what it computes",
     ),
+    Equivalent(
+        "diffenc_ct/data/readers.py",
+        "data = stream.read(promised + 1)",
+        "data = stream.read(promised + 2)",
+        "one byte more than promised is enough to tell, two are, too",
+    ),
 ]
