@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", choices=VARIANTS, default=VARIANTS[0], help=f"(default {VARIANTS[0]})"
     )
     parser.add_argument("--steps", type=whole(1), default=1000, help="steps of Adam (default 1000)")
-    parser.add_argument("--batch-size", type=whole(1), default=64, help="examples a step (default 64)")
+    parser.add_argument(
+        "--batch-size", type=whole(1), default=64, help="examples a step (default 64)"
+    )
     parser.add_argument(
         "--learning-rate", type=positive, default=1e-3, help="at the start (default 1e-3)"
     )
@@ -44,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of batches and noise (default 0)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of batches and noise (default 0)"
+    )
     add_data(parser)
     add_device(parser)
 
