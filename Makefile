@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/diffenc train --preset digits --run $(RUN) --resume
+	$(BIN)/diffenc train --preset digits --steps 1000 --run $(RUN) --resume
 	$(BIN)/diffenc evaluate $(RUN) --draws 4
 	$(BIN)/diffenc evaluate $(RUN) --likelihood both --examples 60 --draws 4
 	$(BIN)/diffenc sample $(RUN)
