@@ -20,7 +20,7 @@ from diffenc_ct.likelihood import (
 )
 from tests.likelihood.models import model_of
 from tests.refusals import refused
-from tests.strategies import close, normal
+from tests.strategies import close, generator, normal
 
 
 class Poisoned(nn.Module):
@@ -82,6 +82,24 @@ def test_one_failure_is_not_that_of_the_batch(solver, inverse):
     for name in ("log_prob", "z_0", "z_1"):
         close(getattr(whole, name)[good], getattr(found(x[good]), name), 1e-4)
     assert whole.log_prob[2].isnan() and whole.per_probe.shape == (5, 1)
+
+
+@pytest.mark.parametrize("probes", [1, 2])
+def test_each_example_keeps_its_probes_where_one_fails(probes):
+    model, x = poisoned()
+    solver = dc.TorchDiffEq("dopri5", on_failure="nan", max_steps=60, rtol=1e-7, atol=1e-7)
+    failing = torch.cat([x[:1] / 10, x, x[2:]])
+    good = failing.clone()
+    good[2] = x[0]
+    some, every = (
+        log_density(
+            model, z, solver=solver, divergence=GaussianProbes(probes), generator=generator(3)
+        )
+        for z in (failing, good)
+    )
+    assert some.log_prob.isnan().tolist() == [False, False, True, False, False]
+    close(some.per_probe[[0, 1, 3, 4]], every.per_probe[[0, 1, 3, 4]], 1e-4)
+    assert (every.per_probe[0] - every.per_probe[1]).abs().max() > 1e-3
 
 
 def test_errors_are_those_of_the_examples_that_were_solved():

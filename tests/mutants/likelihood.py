@@ -346,4 +346,11 @@ MUTANTS = [
         "a step's tolerance does not grow with the dimensions",
         ("tests/likelihood/test_likelihood.py::test_equal_dimensions_take_the_steps_of_one",),
     ),
+    Mutant(
+        FLOW,
+        "seeds[half]",
+        "seeds[: len(z[half])]",
+        "examples of a batch that was halved get the probes of others",
+        (f"{FAILURES}::test_each_example_keeps_its_probes_where_one_fails",),
+    ),
 ]
