@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffenc_ct as dc
@@ -48,6 +48,7 @@ def test_its_density_integrates_to_that_of_reals(shape, seed, gamma):
 
 
 @given(gaussian_worlds(kinds=("identity", "nontrainable")), seeds)
+@settings(max_examples=8)
 def test_a_scaled_world_has_its_own_law(world, seed):
     """Bounds and densities of y = mean + deviation x are those of x less sum ln deviation, and N(y; ...) itself."""
     d = world.dimensions
