@@ -5,12 +5,13 @@
 a lower bound for every K that rises with K and is exact in the limit. With d dimensions and V levels:
 
     ModelNoise()         z_0 ~ q(z_0 | x) = N(alpha_0 x_0, sigma_0^2) and p(x | z_0): the model's own noise and decoder
-    UniformNoise()       y = x + u, u ~ U(-1/V, 1/V):     w = log p_y(y) + d ln(2/V)
-    TruncatedNormal(tau) y = x + eps/(V tau), eps a standard normal cut at +-tau, Z = erf(tau / sqrt 2):
-                         w = log p_y(y) - sum_i ln[phi(eps_i) V tau / Z]
+    UniformNoise()       y = x + u, u ~ U(-h/2, h/2):     w = log p_y(y) + d ln h
+    TruncatedNormal(tau) y = x + h eps/(2 tau), eps a standard normal cut at +-tau, Z = erf(tau / sqrt 2):
+                         w = log p_y(y) - sum_i ln[phi(eps_i) 2 tau / (h Z)]
 
-For the last two P(x) is the mass of the bin of width 2/V about x under p_y(y) = alpha_0^d p_0(alpha_0 y), the density
-of z_0/alpha_0. The sum of P(x) over all levels is 1 for the decoder, and the mass within (-1, 1) for the bins.
+h is how far levels are apart, 2/V (or 2/(V - 1) where the ends are levels). For the last two P(x) is the mass of the
+bin of that width about x under p_y(y) = alpha_0^d p_0(alpha_0 y), the density of z_0/alpha_0. The sum of P(x) over all
+levels is 1 for the decoder, and the mass within (-1, 1), or (-1 - h/2, 1 + h/2), for the bins.
 
 Real data: NoDequantisation() is p_y itself; ModelNoise() bounds the decoder's density.
 
@@ -144,7 +145,7 @@ class ModelNoise(Dequantisation):
 
 @dataclass(frozen=True, kw_only=True)
 class _Bins(Dequantisation):
-    """The mass of the bin of width 2/V about x."""
+    """The mass of the bin of a level's width h about x."""
 
     def check(self, model: DiffEnc) -> None:
         """Refuse reals."""
@@ -163,13 +164,13 @@ class _Bins(Dequantisation):
 def _bins(model: DiffEnc, x: Tensor, gamma_0: Tensor) -> tuple[Tensor, float, Tensor, Tensor]:
     """Bins' centres and width, alpha_0 and its log Jacobian."""
     data, scale = model.scale(x), alpha(gamma_0)
-    assert model.decoder.levels is not None
-    return data, 2 / model.decoder.levels, scale, data[0].numel() * scale.double().log()
+    assert model.decoder.width is not None
+    return data, model.decoder.width, scale, data[0].numel() * scale.double().log()
 
 
 @dataclass(frozen=True, kw_only=True)
 class UniformNoise(_Bins):
-    """y = x + u, u ~ U(-1/V, 1/V): w = log p_y(y) + d ln(2/V).
+    """y = x + u, u ~ U(-h/2, h/2): w = log p_y(y) + d ln h, h the levels' distance.
 
     Attributes:
         samples: K, importance samples inside the logarithm.
@@ -193,7 +194,7 @@ class UniformNoise(_Bins):
 
 @dataclass(frozen=True, kw_only=True)
 class TruncatedNormal(_Bins):
-    """y = x + eps/(V tau), eps a standard normal cut at +-tau: w = log p_y(y) - sum_i ln[phi(eps_i) V tau / Z].
+    """y = x + h eps/(2 tau), eps a normal cut at +-tau: w = log p_y(y) - sum_i ln[phi(eps_i) 2 tau / (h Z)].
 
     Attributes:
         tau: where the normal is cut, in standard deviations; the cut lies at the bin's edge.

@@ -1,7 +1,8 @@
 """Decoders: from data to the unit scale, and from a latent z_0 back to data with a probability.
 
-    Levels(V)   integers 0..V-1; level k is x_k = 2 (k + 1/2)/V - 1; p(x | z_0) a product over dimensions of
-                categoricals with logits -(z_0/alpha_0 - x_k)^2 / (2 exp(gamma_0))
+    Levels(V)   integers 0..V-1; level k is x_k = 2 (k + 1/2)/V - 1, or 2 k/(V - 1) - 1 where the ends are levels;
+                p(x | z_0) a product over dimensions of categoricals with logits
+                -(z_0/alpha_0 - x_k)^2 / (2 exp(gamma_0))
     Reals()     floats as they are; p(x | z_0) = N(z_0/alpha_0, exp(gamma_0) I)
 
 Everything is computed from u = z_0/alpha_0, which float32 resolves beside a level's edge.
@@ -29,9 +30,13 @@ class Decoder(ABC):
 
     Attributes:
         levels: the number of levels of integers, None for reals.
+        width: how far levels are apart on the model's scale, None for reals.
+        mark: what tells the scale from the usual one of as many levels, for `fingerprint`.
     """
 
     levels: int | None
+    width: float | None = None
+    mark: str = ""
 
     @abstractmethod
     def check(self, x: Data) -> None:
@@ -93,10 +98,14 @@ class Decoder(ABC):
 
 @dataclass(frozen=True)
 class Levels(Decoder):
-    """Integers 0..V-1, level k at x_k = 2 (k + 1/2)/V - 1.
+    """Integers 0..V-1, level k at x_k = 2 (k + 1/2)/V - 1, or at 2 k/(V - 1) - 1.
+
+    The first are the centres of V bins of (-1, 1), as in VDM; the second, from -1 to 1, are what x/127.5 - 1 makes of
+    bytes, as most other code does. A model must be given those that its network was trained on.
 
     Attributes:
         levels: V, at least 2.
+        ends: whether the first and the last level lie at -1 and 1.
 
     Raises:
         ValueError: for fewer than two levels.
@@ -105,13 +114,26 @@ class Levels(Decoder):
         >>> import torch, diffenc_ct as dc
         >>> dc.Levels(4).scale(torch.tensor([[0, 3]]), torch.float64)
         tensor([[-0.7500,  0.7500]], dtype=torch.float64)
+        >>> dc.Levels(4, ends=True).scale(torch.tensor([[0, 3]]), torch.float64)
+        tensor([[-1.,  1.]], dtype=torch.float64)
     """
 
     levels: int
+    ends: bool = False
 
     def __post_init__(self) -> None:
         if self.levels < 2:
             raise ValueError(f"levels={self.levels}; integer data need at least 2 levels")
+
+    @property
+    def width(self) -> float:  # type: ignore[override]
+        """How far levels are apart: 2/V, or 2/(V - 1)."""
+        return 2 / (self.levels - self.ends)
+
+    @property
+    def mark(self) -> str:  # type: ignore[override]
+        """Not empty where the ends are levels."""
+        return "ends" if self.ends else ""
 
     def check(self, x: Data) -> None:
         """Refuse what is no integer of 0..V-1. Reads the values."""
@@ -123,7 +145,7 @@ class Levels(Decoder):
             )
 
     def scale(self, x: Data, dtype: torch.dtype) -> Latents:
-        """Level k -> 2 (k + 1/2)/V - 1; NaN for what is no level, so that a loss of it is NaN, too."""
+        """Level k -> x_k; NaN for what is no level, so that a loss of it is NaN, too."""
         self._check_type(x)
         k = x.long()  # bytes compared with 256 are compared with 0
         return torch.where((k >= 0) & (k < self.levels), self.centres(x, dtype), math.nan)
@@ -135,8 +157,13 @@ class Levels(Decoder):
             )
 
     def centres(self, k: Integer[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
-        """x_k = 2 (k + 1/2)/V - 1."""
-        return 2 * (k.to(dtype) + 0.5) / self.levels - 1
+        """x_k = 2 (k + 1/2)/V - 1, or 2 k/(V - 1) - 1."""
+        return 2 * (k.to(dtype) + self._offset) / (self.levels - self.ends) - 1
+
+    @property
+    def _offset(self) -> float:
+        """How far the first level lies from -1, in widths."""
+        return 0.0 if self.ends else 0.5
 
     def log_prob(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
@@ -149,7 +176,8 @@ class Levels(Decoder):
 
     def most_probable(self, u: Latents) -> Integer[Tensor, "batch *data"]:
         """The nearest level, int64."""
-        return ((u.detach() + 1) * self.levels / 2).floor().long().clamp(0, self.levels - 1)
+        place = (u.detach() + 1) * (self.levels - self.ends) / 2 + (0.5 - self._offset)
+        return place.floor().long().clamp(0, self.levels - 1)
 
     def draw(
         self, u: Latents, gamma_0: Scalar, generator: torch.Generator | None = None
@@ -173,7 +201,7 @@ class Levels(Decoder):
         """
         if gamma_0 is None:
             return torch.arange(self.levels, device=u.device).expand(*u.shape, -1)
-        per_bin = (2 / self.levels) ** 2 / (2 * math.exp(gamma_0))
+        per_bin = self.width**2 / (2 * math.exp(gamma_0))
         reach = min(math.ceil(0.5 + math.sqrt(0.25 + 45 / per_bin)), self.levels)
         offsets = torch.arange(-reach, reach + 1, device=u.device)
         return self.most_probable(u).unsqueeze(-1) + offsets

@@ -10,7 +10,7 @@ def fingerprint(module: nn.Module) -> str:
     """The SHA-256 of a module's tensors and their names, the same on every device.
 
     Args:
-        module: such as a model; what its state_dict holds counts.
+        module: such as a model; what its state_dict holds counts, and the `mark` of a model's decoder and heads.
 
     Example:
         >>> one, other = (nn.Linear(2, 2) for _ in range(2))
@@ -21,6 +21,9 @@ def fingerprint(module: nn.Module) -> str:
     for name, value in module.state_dict().items():
         values = value.detach().cpu().contiguous().flatten()
         digest.update(name.encode() + values.view(torch.uint8).numpy().tobytes())
+    # What no tensor says: where levels lie, how a network is read.
+    for part in ("decoder", "heads"):
+        digest.update(getattr(getattr(module, part, None), "mark", "").encode())
     return digest.hexdigest()
 
 

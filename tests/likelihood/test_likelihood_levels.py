@@ -28,8 +28,8 @@ LEVELS = 4
 KINDS = (dc.ModelNoise, UniformNoise, dc.TruncatedNormal)
 
 
-def one_dimension(kind: type = dc.ModelNoise) -> tuple[dc.DiffEnc, Tensor]:
-    """A bimodal model of levels -0.75, -0.25, 0.25, 0.75.
+def one_dimension(kind: type = dc.ModelNoise, *, ends: bool = False) -> tuple[dc.DiffEnc, Tensor]:
+    """A bimodal model of levels -0.75, -0.25, 0.25, 0.75, or -1, -1/3, 1/3, 1.
 
     For bins: narrow enough to leave no mass beyond (-1, 1). For the decoder: z_0 noisy enough to reach the next level.
     """
@@ -39,7 +39,7 @@ def one_dimension(kind: type = dc.ModelNoise) -> tuple[dc.DiffEnc, Tensor]:
         dc.LinearSchedule(-2.5 if kind is dc.ModelNoise else -7.0, 6.0),
         world.encoder,
         Direct(world),
-        dc.Levels(LEVELS),
+        dc.Levels(LEVELS, ends=ends),
     )
     return model.double(), torch.arange(LEVELS)[:, None]
 
@@ -56,9 +56,9 @@ def hermite(n: int) -> tuple[Tensor, Tensor]:
     return u, w / w.sum()
 
 
-def log_weights(law: Dequantisation, n: int = 96) -> tuple[Tensor, Tensor]:
+def log_weights(law: Dequantisation, n: int = 96, *, ends: bool = False) -> tuple[Tensor, Tensor]:
     """w at quadrature nodes of the dequantisation noise, (levels, n), and the nodes' weights."""
-    model, x = one_dimension(type(law))
+    model, x = one_dimension(type(law), ends=ends)
     nodes, weight = hermite(n) if isinstance(law, dc.ModelNoise) else legendre(n)
     if isinstance(law, dc.TruncatedNormal):
         # nodes of eps in (-tau, tau), as the uniform numbers that give them
@@ -75,33 +75,36 @@ def log_weights(law: Dequantisation, n: int = 96) -> tuple[Tensor, Tensor]:
     return (latent.log_weight + density.log_prob).reshape(LEVELS, n), weight
 
 
-def bounds(kind: type) -> tuple[Tensor, Tensor, Tensor]:
+def bounds(kind: type, ends: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """log P(x), the bound of one sample and of two, (levels,) each, by quadrature."""
-    w, weight = log_weights(kind())
+    w, weight = log_weights(kind(), ends=ends)
     truth = (w.exp() * weight).sum(1).log()
     one = (w * weight).sum(1)
     pair = torch.logaddexp(w[:, :, None], w[:, None, :]) - math.log(2)
     return truth, one, (pair * weight[:, None] * weight).sum((1, 2))
 
 
+@pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_probabilities_of_all_levels_sum_to_one_and_bounds_to_less(kind):
-    truth, one, two = bounds(kind)
+def test_probabilities_of_all_levels_sum_to_one_and_bounds_to_less(kind, ends):
+    truth, one, two = bounds(kind, ends)
     assert abs(truth.exp().sum() - 1) < 1e-4
     assert (one < two).all() and (two < truth).all()
     assert one.exp().sum() < two.exp().sum() < 1
 
 
-def test_bins_have_the_mass_of_the_density():
+@pytest.mark.parametrize("ends", [False, True])
+def test_bins_have_the_mass_of_the_density(ends):
     """uniform and truncated normal, at any tau: P(x) = int over the bin of the density of z_0/alpha_0."""
-    model, x = one_dimension(UniformNoise)
+    model, x = one_dimension(UniformNoise, ends=ends)
     u, weight = legendre(64)
-    y = (2 * (x + u) / LEVELS - 1).reshape(-1, 1)
+    y = (2 * (x + u - 0.5) / 3 - 1 if ends else 2 * (x + u) / LEVELS - 1).reshape(-1, 1)
     scale = alpha(model.schedule.at(0.0, u).gamma)
     log_p = log_density(model, scale * y, solver=dc.Adams(atol=1e-8)).log_prob + scale.log()
-    mass = (log_p.reshape(LEVELS, -1).exp() * weight).sum(1) * 2 / LEVELS
+    width = 2 / 3 if ends else 2 / LEVELS
+    mass = (log_p.reshape(LEVELS, -1).exp() * weight).sum(1) * width
     for law in (UniformNoise(), dc.TruncatedNormal(tau=2.0), dc.TruncatedNormal(tau=3.5)):
-        w, weight = log_weights(law)
+        w, weight = log_weights(law, ends=ends)
         assert ((w.exp() * weight).sum(1) - mass).abs().max() < 1e-5
 
 

@@ -27,15 +27,23 @@ from tests.strategies import (
 F64 = torch.float64
 
 
+def decoder_of(levels):
+    """V or a decoder, as a decoder."""
+    return dc.Levels(levels) if isinstance(levels, int) else levels or dc.Reals()
+
+
 def model(levels):
-    decoder = dc.Reals() if levels is None else dc.Levels(levels)
+    decoder = decoder_of(levels)
     heads = dc.Single(RandomNetwork((1,), 0))
     return dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), heads, decoder)
 
 
 def centres(levels):
-    """x_k = 2 (k + 1/2)/V - 1."""
-    return torch.tensor([2 * (k + 0.5) / levels - 1 for k in range(levels)], dtype=F64)
+    """x_k = 2 (k + 1/2)/V - 1; with the ends among them 2 k/(V - 1) - 1."""
+    decoder = decoder_of(levels)
+    V = decoder.levels
+    each = [2 * k / (V - 1) - 1 if decoder.ends else 2 * (k + 0.5) / V - 1 for k in range(V)]
+    return torch.tensor(each, dtype=F64)
 
 
 def full_softmax(z_0, gamma_0, levels):
@@ -46,20 +54,23 @@ def full_softmax(z_0, gamma_0, levels):
 
 @seeded
 def decodings(pick):
-    """levels, x, gamma_0 and a z_0 that lies near the data, far from them, or beyond the range."""
+    """Levels, x, gamma_0 and a z_0 that lies near the data, far from them, or beyond the range."""
     V, shape, seed = pick.choice([2, 3, 17, 256]), pick.choice(SHAPES), seed_of(pick)
+    decoder = dc.Levels(V, ends=pick.random() < 0.5)
     gamma_0 = torch.tensor(pick.uniform(-16, 2), dtype=F64)
     x = torch.randint(0, V, (3, *shape), generator=generator(seed))
     spread = pick.choice([math.exp(float(gamma_0) / 2), 0.3, 2.0])
-    z_0 = alpha(gamma_0) * (centres(V)[x] + spread * normal(seed, 3, *shape))
-    return V, x, z_0, gamma_0
+    z_0 = alpha(gamma_0) * (centres(decoder)[x] + spread * normal(seed, 3, *shape))
+    return decoder, x, z_0, gamma_0
 
 
 @given(decodings())
 def test_the_banded_sum_is_the_full_softmax(case):
-    V, x, z_0, gamma_0 = case
-    full = full_softmax(z_0, gamma_0, V).gather(-1, x[..., None]).squeeze(-1).flatten(1).sum(1)
-    close(model(V).decode_log_prob(x, z_0, gamma_0), full, 1e-9)
+    decoder, x, z_0, gamma_0 = case
+    full = (
+        full_softmax(z_0, gamma_0, decoder).gather(-1, x[..., None]).squeeze(-1).flatten(1).sum(1)
+    )
+    close(model(decoder).decode_log_prob(x, z_0, gamma_0), full, 1e-9)
 
 
 @pytest.mark.parametrize("V, value", [(256, -13.3), (256, -9.0), (17, 2.0)])
@@ -74,15 +85,15 @@ def test_the_band_is_as_narrow_as_it_can_be(V, value):
 @given(decodings())
 def test_all_levels_where_gamma_0_is_not_known_as_a_number(case):
     """The same to a rounding, and a fetch from no device: `start` is what is known without one."""
-    V, x, z_0, gamma_0 = case
-    u, decoder = z_0 / alpha(gamma_0), dc.Levels(V)
+    decoder, x, z_0, gamma_0 = case
+    u = z_0 / alpha(gamma_0)
     close(
         decoder.log_prob(x, u, gamma_0),
         decoder.log_prob(x, u, gamma_0, start=float(gamma_0)),
         1e-12,
     )
-    assert decoder._near(u, None).shape == (*u.shape, V)
-    close(decoder.log_prob(x, u, gamma_0), model(V).decode_log_prob(x, z_0, gamma_0), 1e-12)
+    assert decoder._near(u, None).shape == (*u.shape, decoder.levels)
+    close(decoder.log_prob(x, u, gamma_0), model(decoder).decode_log_prob(x, z_0, gamma_0), 1e-12)
 
 
 def test_the_probability_of_training_waits_for_no_device():
@@ -99,18 +110,19 @@ def test_the_probability_of_training_waits_for_no_device():
 
 @given(decodings())
 def test_probabilities_of_all_levels_sum_to_one(case):
-    V, _, z_0, gamma_0 = case
+    decoder, _, z_0, gamma_0 = case
     u = z_0.flatten()[:2, None]
-    each = [model(V).decode_log_prob(torch.full((2, 1), k), u, gamma_0).exp() for k in range(V)]
+    every = [torch.full((2, 1), k) for k in range(decoder.levels)]
+    each = [model(decoder).decode_log_prob(k, u, gamma_0).exp() for k in every]
     close(sum(each), torch.ones(2, dtype=F64), 1e-12)
 
 
 @given(decodings())
 def test_gradients_are_the_full_softmaxs(case):
-    V, x, z_0, gamma_0 = case
+    decoder, x, z_0, gamma_0 = case
     z_0, gamma_0 = z_0.requires_grad_(), gamma_0.requires_grad_()
-    ours = model(V).decode_log_prob(x, z_0, gamma_0).sum()
-    full = full_softmax(z_0, gamma_0, V).gather(-1, x[..., None]).sum()
+    ours = model(decoder).decode_log_prob(x, z_0, gamma_0).sum()
+    full = full_softmax(z_0, gamma_0, decoder).gather(-1, x[..., None]).sum()
     for a, b in zip(
         torch.autograd.grad(ours, [z_0, gamma_0]),
         torch.autograd.grad(full, [z_0, gamma_0]),
@@ -121,20 +133,43 @@ def test_gradients_are_the_full_softmaxs(case):
 
 @given(decodings())
 def test_decode_is_the_most_probable_level(case):
-    V, x, z_0, gamma_0 = case
-    decoded = model(V).decode(z_0, gamma_0)
+    decoder, x, z_0, gamma_0 = case
+    decoded = model(decoder).decode(z_0, gamma_0)
     assert decoded.dtype == torch.int64 and decoded.shape == x.shape
-    best = full_softmax(z_0, gamma_0, V)
+    best = full_softmax(z_0, gamma_0, decoder)
     close(best.gather(-1, decoded[..., None]).squeeze(-1), best.max(-1).values)
 
 
-@given(levels, st.floats(-16, -12))
-def test_clean_latents_decode_to_their_data(V, value):
+@given(levels, st.booleans(), st.floats(-16, -12))
+def test_clean_latents_decode_to_their_data(V, ends, value):
+    """Anything nearer to a level than half the levels' distance, too; beyond them it is the end's."""
+    decoder = dc.Levels(V, ends=ends)
     gamma_0, x = torch.tensor(value, dtype=F64), torch.arange(V)[:, None]
-    assert torch.equal(model(V).decode(alpha(gamma_0) * centres(V)[:, None], gamma_0), x)
+    for off in (0.0, 0.49, -0.49):
+        u = centres(decoder)[:, None] + off * decoder.width
+        assert torch.equal(model(decoder).decode(alpha(gamma_0) * u, gamma_0), x)
+    far = decoder.most_probable(torch.tensor([[-9.0, 9.0]], dtype=F64))
+    assert far.tolist() == [[0, V - 1]]
 
 
-@pytest.mark.parametrize("V, value", [(2, 1.0), (17, -3.0), (256, -9.0), (5, 2.0)])
+@given(levels, st.booleans())
+def test_levels_are_apart_by_their_width(V, ends):
+    decoder = dc.Levels(V, ends=ends)
+    close(centres(decoder).diff(), torch.full((V - 1,), decoder.width, dtype=F64), 1e-12)
+    assert dc.Reals().width is None
+
+
+def test_levels_with_ends_are_those_of_most_code():
+    """x/127.5 - 1 of bytes."""
+    x = torch.arange(256, dtype=torch.uint8)[None]
+    found = model(dc.Levels(256, ends=True)).scale(x)
+    close(found, x.double() / 127.5 - 1, 1e-15)
+    assert float(found[0, 0]) == -1 and float(found[0, -1]) == 1
+
+
+@pytest.mark.parametrize(
+    "V, value", [(2, 1.0), (17, -3.0), (256, -9.0), (5, 2.0), (dc.Levels(17, ends=True), -3.0)]
+)
 def test_sampled_levels_follow_the_softmax(V, value):
     """20,000 draws at four latents, two of them beyond the range: frequencies within five standard errors."""
     n, gamma_0 = 20_000, torch.tensor(value, dtype=F64)
@@ -142,7 +177,7 @@ def test_sampled_levels_follow_the_softmax(V, value):
     draws = model(V).decode(z_0.expand(n, -1), gamma_0, sample=True, generator=generator(3))
     again = model(V).decode(z_0.expand(n, -1), gamma_0, sample=True, generator=generator(3))
     assert torch.equal(draws, again) and draws.dtype == torch.int64
-    probability = full_softmax(z_0[0], gamma_0, V).exp()
+    probability, V = full_softmax(z_0[0], gamma_0, V).exp(), decoder_of(V).levels
     for column, p in zip(draws.unbind(1), probability, strict=True):
         frequency = torch.bincount(column, minlength=V) / n
         assert len(frequency) == V
@@ -231,8 +266,9 @@ def test_too_few_levels_are_refused(V):
 def test_decoders_are_values(decoder):
     """Equal where they are the same, and not to be changed behind a model's back."""
     assert decoder == (dc.Levels(8) if decoder.levels else dc.Reals())
+    assert dc.Levels(8) != dc.Levels(8, ends=True)
     assert dc.Levels(8) != dc.Levels(9) and dc.Levels(8) != dc.Reals()
-    assert repr(decoder) == ("Levels(levels=8)" if decoder.levels else "Reals()")
+    assert repr(decoder) == ("Levels(levels=8, ends=False)" if decoder.levels else "Reals()")
     with pytest.raises(AttributeError):
         decoder.levels = 4
 

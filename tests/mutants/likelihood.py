@@ -94,9 +94,9 @@ MUTANTS = [
     ),
     Mutant(
         LEVELS,
-        "return data, 2 / model.decoder.levels, scale",
-        "return data, 1 / model.decoder.levels, scale",
-        "a bin's width on (-1, 1) is 2/V",
+        "return data, model.decoder.width, scale",
+        "return data, model.decoder.width / 2, scale",
+        "a bin's half for its width",
         (f"{SUMS}::test_probabilities_of_all_levels_sum_to_one_and_bounds_to_less",),
     ),
     Mutant(
@@ -213,8 +213,8 @@ MUTANTS = [
     ),
     Mutant(
         LEVELS,
-        "model.decoder.levels, scale, data[0].numel() * scale.double().log()",
-        "model.decoder.levels, scale, -data[0].numel() * scale.double().log()",
+        "model.decoder.width, scale, data[0].numel() * scale.double().log()",
+        "model.decoder.width, scale, -data[0].numel() * scale.double().log()",
         "the sign of the scaling's Jacobian, for bins",
         (f"{SUMS}::test_bins_have_the_mass_of_the_density",),
     ),

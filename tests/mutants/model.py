@@ -168,10 +168,40 @@ MUTANTS = [
     ),
     Mutant(
         DECODERS,
-        "2 * (k.to(dtype) + 0.5) / self.levels - 1",
-        "2 * k.to(dtype) / (self.levels - 1) - 1",
-        "levels scaled to [-1, 1] with its ends, as for pictures",
+        "return 0.0 if self.ends else 0.5",
+        "return 0.0",
+        "levels begin at -1, as for pictures",
         (f"{OF_DECODERS}::test_levels_are_scaled_to_the_centres_of_their_bins",),
+    ),
+    Mutant(
+        DECODERS,
+        "2 * (k.to(dtype) + self._offset) / (self.levels - self.ends) - 1",
+        "2 * (k.to(dtype) + self._offset) / self.levels - 1",
+        "the last of V levels with ends short of 1",
+        (f"{OF_DECODERS}::test_levels_with_ends_are_those_of_most_code",),
+    ),
+    Mutant(
+        DECODERS,
+        "/ 2 + (0.5 - self._offset)",
+        "/ 2",
+        "the nearest level by rounding down where levels begin at -1",
+        (f"{OF_DECODERS}::test_clean_latents_decode_to_their_data",),
+    ),
+    Mutant(
+        DECODERS,
+        'return "ends" if self.ends else ""',
+        'return ""',
+        "what was fitted to levels elsewhere is believed",
+        (
+            "tests/model/test_places_of_levels.py::test_a_fit_to_levels_elsewhere_is_to_another_model",
+        ),
+    ),
+    Mutant(
+        DECODERS,
+        "return 2 / (self.levels - self.ends)",
+        "return 2 / self.levels",
+        "the distance of levels without ends for all",
+        (f"{OF_DECODERS}::test_levels_are_apart_by_their_width",),
     ),
     Mutant(
         DECODERS,
