@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _ROOMS = ("adapters", "networks", "worlds")  # modules that are names of the root themselves
 _NAMES = {  # the other names, by the module that defines them
+    "adapters": ("adapt",),
     "calibration": ("Calibration", "CalibrationOptions", "calibrate", "tightness"),
     "distributed": ("Work",),
     "dynamics": ("ProbabilityFlow", "ReverseSDE"),
@@ -92,6 +93,7 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     import diffenc_ct.adapters  # noqa: F401
     import diffenc_ct.networks  # noqa: F401
     import diffenc_ct.worlds  # noqa: F401
+    from diffenc_ct.adapters import adapt as adapt
     from diffenc_ct.calibration import Calibration as Calibration
     from diffenc_ct.calibration import CalibrationOptions as CalibrationOptions
     from diffenc_ct.calibration import calibrate as calibrate

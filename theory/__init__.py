@@ -36,6 +36,7 @@ SECTIONS = (
     "likelihood",
     "sampling",
     "worlds",
+    "adapters",
 )
 
 

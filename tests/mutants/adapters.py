@@ -1,0 +1,210 @@
+"""Mutants of adapters: processes, readings, what is asked of a network, and what is said of it."""
+
+from tests.mutants import Mutant
+
+NATIVE, TABLES = "diffenc_ct/adapters/native.py", "diffenc_ct/adapters/tabulated.py"
+PROCESSES, HEADS = "diffenc_ct/adapters/processes.py", "diffenc_ct/adapters/heads.py"
+ADAPT = "diffenc_ct/adapters/adapt.py"
+TESTS = "tests/adapters/test_adapters.py"
+ESTIMATES = f"{TESTS}::test_estimates_errors_and_score_are_the_worlds"
+THEOREM = f"{TESTS}::test_readings_are_the_theorem_to_ten_digits"
+SAID = f"{TESTS}::test_processes_are_what_they_say"
+
+MUTANTS = [
+    # How an output is read ----------------------------------------------------------------------------
+    Mutant(
+        HEADS,
+        '"v": lambda at: (-at.b, at.a),',
+        '"v": lambda at: (at.b, at.a),',
+        "v's sign",
+        (ESTIMATES,),
+    ),
+    Mutant(
+        HEADS,
+        '"v": lambda at: (-at.b, at.a),',
+        '"v": lambda at: (-at.a, at.b),',
+        "a and b of v exchanged",
+        (ESTIMATES,),
+    ),
+    Mutant(
+        HEADS, "-1 / at.b)", "1 / at.b)", "a score that points away from the data", (ESTIMATES,)
+    ),
+    Mutant(HEADS, "-1 / at.b)", "-at.b)", "the score as eps times b", (ESTIMATES,)),
+    Mutant(
+        HEADS,
+        "x_hat = (q * native - b * u) / (a * q - b * p)",
+        "x_hat = (q * native - b * u) / (a * q + b * p)",
+        "the determinant's sign",
+        (ESTIMATES,),
+    ),
+    Mutant(
+        HEADS,
+        "x_hat = (q * native - b * u) / (a * q - b * p)",
+        "x_hat = (q * z - b * u) / (a * q - b * p)",
+        "this library's z beside the network's a and b",
+        (ESTIMATES,),
+    ),
+    Mutant(
+        HEADS,
+        "return Errors(b / (a * q - b * p) * missed",
+        "return Errors(a / (a * q - b * p) * missed",
+        "a for b in the error",
+        (THEOREM,),
+    ),
+    Mutant(
+        HEADS,
+        "out = self._output(expand(torch.hypot(at.a, at.b), z) * z, at.told)",
+        "out = self._output(z, at.told)",
+        "the network is given latents of another scale than it was trained on",
+        (ESTIMATES,),
+    ),
+    # What is asked of a network -----------------------------------------------------------------------
+    Mutant(
+        HEADS,
+        "return out[:, : z.shape[1]]",
+        "return out[:, z.shape[1] :]",
+        "the learned variance for the mean",
+        (f"{TESTS}::test_twice_the_channels_are_a_learned_variance_and_said_once",),
+    ),
+    Mutant(
+        HEADS,
+        "return _first_half(out, z).to(z.dtype)",
+        "return _first_half(out, z)",
+        "half precision in everything that follows",
+        (f"{TESTS}::test_half_precision_networks_are_cast_in_and_out",),
+    ),
+    Mutant(
+        HEADS,
+        "dict.fromkeys((torch.promote_types(own, torch.float32), own))",
+        "(own,)",
+        "times of a thousand steps in half precision",
+        (f"{TESTS}::test_half_precision_networks_are_cast_in_and_out",),
+    ),
+    Mutant(
+        HEADS,
+        "        self._tried = True\n",
+        "",
+        "every call of the network is two, and every warning many",
+        (f"{TESTS}::test_twice_the_channels_are_a_learned_variance_and_said_once",),
+    ),
+    Mutant(
+        ADAPT,
+        "torch.promote_types(floats[0], torch.float32)",
+        "floats[0]",
+        "data and losses in half precision",
+        (f"{TESTS}::test_half_precision_networks_are_cast_in_and_out",),
+    ),
+    Mutant(
+        ADAPT,
+        "noise <= width / 2",
+        "noise <= width * 2",
+        "nothing is said of noise that hides levels",
+        (f"{TESTS}::test_noise_that_begins_coarse_is_said_with_its_price",),
+    ),
+    Mutant(
+        ADAPT,
+        "math.sqrt(2 * math.pi * math.e)",
+        "math.sqrt(2 * math.pi)",
+        "half a nat too little for the price",
+        (f"{TESTS}::test_noise_that_begins_coarse_is_said_with_its_price",),
+    ),
+    # Processes ----------------------------------------------------------------------------------------
+    Mutant(
+        NATIVE,
+        "return 2 * (b.log() - a.log())",
+        "return b.log() - a.log()",
+        "gamma without its 2",
+        (SAID,),
+    ),
+    Mutant(
+        NATIVE,
+        "torch.where(below, middle, low), torch.where(below, high, middle)",
+        "torch.where(below, low, middle), torch.where(below, middle, high)",
+        "the wrong half",
+        (SAID,),
+    ),
+    Mutant(
+        NATIVE,
+        "_NODES, _HALVINGS = 1025, 54",
+        "_NODES, _HALVINGS = 1025, 5",
+        "times to five digits",
+        (SAID,),
+    ),
+    Mutant(
+        NATIVE,
+        "told.round().long() if self.rounded",
+        "told.long() if self.rounded",
+        "times cut off for rounded ones",
+        (f"{TESTS}::test_rounded_times_are_the_nearest",),
+    ),
+    Mutant(
+        NATIVE,
+        "t if self.told is None else self.told(t)",
+        "t",
+        "the network is told another unit of time",
+        (ESTIMATES,),
+    ),
+    Mutant(
+        NATIVE,
+        "if not bool((gamma.diff() > 0).all()):",
+        "if not bool((gamma[1:] > gamma[0]).all()):",
+        "a dent in the log SNR",
+        (f"{TESTS}::test_a_schedule_that_is_not_monotone_is_refused",),
+    ),
+    Mutant(
+        PROCESSES,
+        "return cell + share.clamp(0, 1)",
+        "return cell + 1 + share.clamp(0, 1)",
+        "DDPM's times counted from one",
+        (f"{TESTS}::test_whole_times_at_the_tables_own_depths",),
+    ),
+    Mutant(
+        PROCESSES,
+        "(-torch.expm1(log_share)).sqrt()",
+        "(1 - log_share.exp()).sqrt()",
+        "the first betas' digits",
+        (f"{TESTS}::test_noise_of_betas_keeps_its_digits",),
+    ),
+    Mutant(
+        PROCESSES,
+        "torch.hypot(a, b).log()",
+        "torch.hypot(a, b)",
+        "a scale for its logarithm",
+        (SAID,),
+    ),
+    Mutant(
+        PROCESSES,
+        "return TabulatedSchedule(-self.log_snr.double().cpu())",
+        "return TabulatedSchedule(-self.log_snr[[0, -1]].double().cpu())",
+        "depths that are not the table's own",
+        (f"{TESTS}::test_whole_times_at_the_tables_own_depths",),
+    ),
+    Mutant(
+        PROCESSES,
+        "return theta * (2 / math.pi) * (1 + self.offset) - self.offset",
+        "return theta * (2 / math.pi)",
+        "the cosine without its offset",
+        (SAID,),
+    ),
+    Mutant(
+        PROCESSES,
+        "return (t, 1 - t) if self.data_at else (1 - t, t)",
+        "return 1 - t, t",
+        "noise where others have their data",
+        (SAID,),
+    ),
+    Mutant(
+        PROCESSES,
+        "return (gamma / 2).exp()\n",
+        "return gamma.exp()\n",
+        "sigma^2 told for sigma",
+        (SAID,),
+    ),
+    Mutant(
+        TABLES,
+        "steps * change)",
+        "change)",
+        "the rate in steps of the table",
+        (f"{TESTS}::test_the_rate_of_a_table",),
+    ),
+]
