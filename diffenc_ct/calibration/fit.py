@@ -6,20 +6,24 @@ over its steps. So the best grid of T steps among N + 1 candidate depths is a sh
     best_k(t) = min_{s < t} best_{k-1}(s) + cost(s, t),     cost(s, t) = min_eta d/2 ln w*_eta(s, t)
 
 Finer ratios, one a dimension or a function of x_hat, cost less (see `ratios`). Every grid, w and eta gives a valid
-ELBO; a table is noisy, so what was chosen on training data is to be reported on other data.
+ELBO; a table is noisy, so what was chosen on training data is to be reported on other data. Mixture steps have costs of
+their own (see `mixtures`).
 
 The noise level at infinite depth is `tightness`.
 
 Reference: theory/calibration.py proves ratio, costs and grids.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
+from diffenc_ct.calibration.mixtures import measure_mixture_steps
+from diffenc_ct.calibration.paths import shortest_path, uniform_nodes
 from diffenc_ct.calibration.ratios import (
     KEPT,
     ErrorSample,
@@ -30,44 +34,14 @@ from diffenc_ct.calibration.ratios import (
 from diffenc_ct.calibration.steps import Calibration
 from diffenc_ct.calibration.tables import Measurement, StepTables, measure_steps
 from diffenc_ct.distributed import Progress, silent
+from diffenc_ct.elbo import StepKind, check_step
 from diffenc_ct.elbo.infinite import refuse_determinism
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.model.fingerprint import fingerprint
-from diffenc_ct.process import AnyNoiseLevel, as_noise_level
+from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, as_noise_level
 
 # eta^2 tried for each step.
 ETA_SQUARED = tuple(2 ** (k / 4) for k in range(-4, 9))
-
-
-def shortest_path(cost: Float[Tensor, "nodes nodes"], steps: int) -> list[int]:
-    """The nodes 0 = i_0 < i_1 < ... < i_steps = N of the cheapest path.
-
-    Theorem: calibration.grid_cost.
-
-    Args:
-        cost: of each step, indexed (from, to).
-        steps: how many edges the path has, 1 to N.
-
-    Raises:
-        ValueError: where there are fewer intervals.
-
-    Example:
-        >>> shortest_path(torch.tensor([[0.0, 5.0, 1.0, 9.0], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]), 2)
-        [0, 2, 3]
-    """
-    n = len(cost) - 1
-    if not 1 <= steps <= n:
-        raise ValueError(f"a path of {steps} steps through {n} intervals; give 1 to {n}")
-    allowed = torch.ones_like(cost, dtype=torch.bool).triu(1)
-    cost = cost.masked_fill(~allowed, torch.inf)
-    best, came = cost[0], []
-    for _ in range(steps - 1):
-        best, source = (best[:, None] + cost).min(0)
-        came.append(source)
-    path = [n]
-    for source in reversed(came):
-        path.append(int(source[path[-1]]))
-    return [0, *reversed(path)]
 
 
 @dataclass(frozen=True)
@@ -79,10 +53,13 @@ class CalibrationOptions:
         ratio: w*, one number a "step"; one a step and "dimension"; or a function of the predicted "value" x_hat, with
             the grid and eta* that are best for it, the best of the three. The last two take a second pass.
         grid: "best", or "uniform" to keep every (candidates/depth)-th depth.
-        candidates: depths to choose from.
+        candidates: depths to choose from; None for 256, or 64 of mixture steps, which cost more to measure.
+        step: "gaussian", or "mixture" for heads that know a distribution of every value: then w = 1, and grid and eta*
+            are fitted.
 
     Raises:
-        ValueError: for unknown words, and for eta = 0, with which a step's bound is infinite.
+        ValueError: for unknown words, for eta = 0, with which a step's bound is infinite, and for a finer ratio of
+            mixture steps.
 
     Example:
         >>> import diffenc_ct as dc
@@ -93,15 +70,37 @@ class CalibrationOptions:
     noise_level: AnyNoiseLevel | None = None
     ratio: Literal["step", "dimension", "value"] = "step"
     grid: Literal["best", "uniform"] = "best"
-    candidates: int = 256
+    candidates: int | None = None
+    step: StepKind = "gaussian"
 
     def __post_init__(self) -> None:
+        check_step(self.step)
         if self.ratio not in ("step", "dimension", "value"):
             raise ValueError(f'ratio={self.ratio!r}; choose "step", "dimension" or "value"')
         if self.grid not in ("best", "uniform"):
             raise ValueError(f'grid={self.grid!r}; choose "best" or "uniform"')
+        if self.step == "mixture" and self.ratio != "step":
+            raise ValueError(
+                f"ratio={self.ratio!r} is of Gaussian steps; mixture steps have w = 1: leave it out, or take "
+                'step="gaussian"'
+            )
         if self.noise_level is not None:
             refuse_determinism(as_noise_level(self.noise_level))
+
+    @property
+    def nodes(self) -> int:
+        """How many depths there are to choose from."""
+        return self.candidates or (64 if self.step == "mixture" else 256)
+
+    def levels(self, tried: Sequence[float]) -> list[NoiseLevel]:
+        """The given noise level, or those that are tried for each step.
+
+        Args:
+            tried: eta^2.
+        """
+        if self.noise_level is not None:
+            return [as_noise_level(self.noise_level)]
+        return [as_noise_level(e**0.5) for e in tried]
 
 
 def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = None) -> Calibration:
@@ -119,8 +118,7 @@ def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = No
         ValueError: where depth does not fit, or no values were kept for ratios per value.
     """
     options = CalibrationOptions() if options is None else options
-    given = options.noise_level
-    levels: list[AnyNoiseLevel] = [e**0.5 for e in ETA_SQUARED] if given is None else [given]
+    given, levels = options.noise_level, options.levels(ETA_SQUARED)
     half = tables.dimensions / 2
     # A grid is chosen on smoothed tables; what it costs is read from the tables themselves.
     source = tables.smoothed() if options.grid == "best" else tables
@@ -134,10 +132,12 @@ def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = No
         )
     else:
         errors = ErrorSample(tables.kept, tables.dimensions, tables.examples)
-        costs, edges = errors.costs(tables.gamma, [as_noise_level(v) for v in levels], expected)
+        costs, edges = errors.costs(tables.gamma, levels, expected)
     cost, which = costs.min(0)
     nodes = (
-        _uniform_nodes(tables, depth) if options.grid == "uniform" else shortest_path(cost, depth)
+        uniform_nodes(len(tables.t) - 1, depth)
+        if options.grid == "uniform"
+        else shortest_path(cost, depth)
     )
     index, gamma = torch.tensor(nodes), tables.gamma[torch.tensor(nodes)]
     s, t = index[:-1], index[1:]
@@ -164,13 +164,6 @@ def plan(tables: StepTables, depth: int, options: CalibrationOptions | None = No
         loss_error=float(losses.std() / len(losses) ** 0.5),
         examples=tables.examples,
     )
-
-
-def _uniform_nodes(tables: StepTables, depth: int) -> list[int]:
-    n = len(tables.t) - 1
-    if not 1 <= depth <= n or n % depth:
-        raise ValueError(f"a uniform grid of {depth} steps needs candidates={n} to be a multiple")
-    return list(range(0, n + 1, n // depth))
 
 
 def calibrate(
@@ -207,8 +200,16 @@ def calibrate(
         (4, 'w*')
     """
     options = CalibrationOptions() if options is None else options
+    if options.step == "mixture":
+        how = Measurement(options.nodes, shared_noise=True, keep=KEPT)
+        levels = options.levels(ETA_SQUARED[::2])
+        costs = measure_mixture_steps(
+            model, data, levels, how, generator=generator, progress=progress
+        )
+        best = costs.plan(depth, levels, uniform=options.grid == "uniform")
+        return replace(best, fitted_to=fingerprint(model))
     how = Measurement(
-        candidates=options.candidates,
+        candidates=options.nodes,
         shared_noise=True,
         keep=KEPT if options.ratio == "value" else 0,
     )

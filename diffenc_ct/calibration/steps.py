@@ -11,6 +11,7 @@ from torch import Tensor
 from diffenc_ct.calibration.kept import read_fit
 from diffenc_ct.calibration.ratios import RatioPerValue
 from diffenc_ct.calibration.stepped import SteppedNoiseLevel
+from diffenc_ct.elbo import StepKind
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.model.fingerprint import check_fitted_to
 from diffenc_ct.report.files import as_json, write_atomically
@@ -34,6 +35,7 @@ class Calibration:
         loss_error: its standard error.
         examples: how many it was fitted to.
         fitted_to: fingerprint of the model's weights.
+        step: "gaussian" or "mixture"; mixture steps have the ratio 1.
     """
 
     grid: Float[Tensor, " nodes"]
@@ -47,6 +49,7 @@ class Calibration:
     loss_error: float
     examples: int
     fitted_to: str | None = None
+    step: StepKind = "gaussian"
 
     @property
     def depth(self) -> int:
@@ -62,9 +65,16 @@ class Calibration:
     @property
     def ratio_name(self) -> str:
         """What finest_ratio is, in words."""
+        if self.step == "mixture":
+            return "w = 1"
         if self.ratio_per_value is not None:
             return "w*(x_hat)"
         return "w*" if self.ratio_per_dimension is None else "w* per dimension"
+
+    @property
+    def step_name(self) -> str:
+        """What its steps are called."""
+        return "mixture steps" if self.step == "mixture" else "steps"
 
     @property
     def noise_level(self) -> SteppedNoiseLevel:

@@ -157,6 +157,20 @@ class Measurement:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
 
+    def check(self, data: Shaped[Tensor, "examples *data"]) -> None:
+        """Refuse fewer examples than groups.
+
+        Args:
+            data: what is to be measured.
+
+        Raises:
+            ValueError: naming both.
+        """
+        if self.groups > len(data):
+            raise ValueError(
+                f"groups={self.groups} must be at least 2 and at most the {len(data)} examples"
+            )
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -195,10 +209,7 @@ def measure_steps(
         ValueError: for fewer examples than groups.
     """
     how = Measurement() if how is None else how
-    if how.groups > len(data):
-        raise ValueError(
-            f"groups={how.groups} must be at least 2 and at most the {len(data)} examples"
-        )
+    how.check(data)
     sums: list[dict[str, Tensor]] = [{} for _ in range(how.groups)]
     counts, kept = [0] * how.groups, []
     picked, share = torch.Generator().manual_seed(0), min(1.0, how.keep / data.numel())

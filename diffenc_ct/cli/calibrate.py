@@ -8,9 +8,12 @@ from diffenc_ct.calibration import CalibrationOptions, calibrate
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
+    add_step,
+    check_values,
     data_of,
     open_given,
     output_path,
+    refuse_idle,
     seed,
     use_device,
     whole,
@@ -25,6 +28,7 @@ others, as `evaluate` does.
 examples:
   diffenc calibrate runs/digits --depth 16
   diffenc calibrate runs/mnist --depth 64 --examples 1000
+  diffenc calibrate runs/mnist --depth 16 --step mixture  # of posterior heads: the fewest bits at few steps
   diffenc calibrate runs/mnist --depth 64 --ratio dimension --out runs/mnist/per-dimension.json
 """
 
@@ -34,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or a name")
     parser.add_argument("--depth", type=whole(1), default=16, help="number of steps T (default 16)")
     parser.add_argument(
-        "--candidates", type=whole(2), default=256, help="depths to choose from (default 256)"
+        "--candidates",
+        type=whole(2),
+        help="depths to choose from (default 256, of mixture steps 64)",
     )
     parser.add_argument(
         "--examples", type=whole(16), default=512, help="training examples to use (default 512)"
@@ -49,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="w*: one number a step, one a step and dimension, or a function of the predicted value x_hat, the best "
         "(default); the last two take a second pass",
     )
+    add_step(parser, "how p(z_s | z_t) is made")
     parser.add_argument("--uniform", action="store_true", help="keep the uniform grid")
     parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
@@ -62,14 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Calibrate, print, write."""
     device = use_device(arguments)
     opened = open_given(arguments)
+    mixture = arguments.step == "mixture"
+    if mixture:
+        refuse_idle(arguments, {"ratio": "mixture steps have w = 1"})
+    check_values(arguments, opened)
     data = data_of(opened, arguments)
     path = output_path(arguments.out, opened.folder, "calibration.json")
     some = data.train[: arguments.examples].to(device)
     options = CalibrationOptions(
         noise_level=None if arguments.noise_level == "optimal" else 1.0,
-        ratio=arguments.ratio,
+        ratio="step" if mixture else arguments.ratio,
         grid="uniform" if arguments.uniform else "best",
         candidates=arguments.candidates,
+        step=arguments.step,
     )
     with progress("calibrate", len(some)) as shown:
         found = calibrate(
@@ -93,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{t:>8.4f}{s:>8.4f}{w:>10.4f}{error:>9.4f}{eta_squared**0.5:>8.3f}")
     found.save(path)
     print(
-        f"with one ratio a step: diffusion loss {found.loss:.2f} ± {found.loss_error:.2f} nats an example on the "
+        f"with {'mixture steps' if mixture else 'one ratio a step'}: diffusion loss {found.loss:.2f} ± "
+        f"{found.loss_error:.2f} nats an example on the "
         f"{found.examples} training examples it was fitted to\nwrote {path}, with {found.ratio_name}"
     )
     file = "" if arguments.out is None else str(path)

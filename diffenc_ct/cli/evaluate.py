@@ -11,7 +11,9 @@ from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness, 
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
+    add_step,
     add_timeout,
+    check_values,
     data_of,
     load_calibration,
     noise_level,
@@ -49,6 +51,7 @@ examples:
   diffenc evaluate runs/mnist --draws 4             # four depths an image: smaller errors
   diffenc evaluate runs/photos --depths importance  # smaller errors for as many draws
   diffenc evaluate runs/mnist --depth 100           # a model of 100 steps instead of infinitely many
+  diffenc evaluate runs/mnist --depth 16 --step mixture  # of posterior heads: close to infinitely many
   diffenc evaluate runs/mnist --depth 100 --ratio 1.1
   diffenc evaluate runs/mnist --calibration         # the grid, w* and eta* of `diffenc calibrate`
   diffenc evaluate runs/digits --likelihood both      # exact likelihood and bounds, one table
@@ -75,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the error smaller and leaves the mean",
     )
     parser.add_argument("--depth", type=whole(1), help="number of steps T (default: infinite)")
+    add_step(parser, "with --depth, how p(z_s | z_t) is made")
     parser.add_argument(
         "--ratio",
         type=positive,
@@ -158,6 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_idle(arguments, _idle(arguments))
     device = use_device(arguments)
     opened = open_given(arguments)
+    check_values(arguments, opened)
     name = "likelihood.json" if arguments.likelihood else "evaluation.json"
     path = output_path(arguments.out, opened.folder, name)
     solver = named_solver(arguments)
@@ -182,11 +187,12 @@ def _idle(arguments: argparse.Namespace) -> dict[str, str]:
         found |= dict.fromkeys(flow, "it is of the flow, so of --likelihood ode or both")
     if which is not None:
         bounds = "the bounds of --likelihood are of infinite depth, at eta = 1 and eta*"
-        found |= dict.fromkeys(("depth", "ratio", "noise_level", "calibration"), bounds)
+        found |= dict.fromkeys(("depth", "ratio", "noise_level", "calibration", "step"), bounds)
     elif arguments.calibration is not None:
         brings = "a calibration brings its own steps, ratios and noise level"
-        found |= dict.fromkeys(("depth", "ratio", "noise_level"), brings)
+        found |= dict.fromkeys(("depth", "ratio", "noise_level", "step"), brings)
     elif arguments.depth is None:
+        found["step"] = "it is of finite depth; give --depth, too"
         found["ratio"] = "at infinite depth only w = 1 gives a finite bound; give --depth, too"
     if which == "ode":
         found["depths"] = "it is of bounds, of which --likelihood ode has none"
@@ -211,7 +217,7 @@ def _bound(
     if calibration is not None:
         return FiniteDepth(calibration)
     if arguments.depth is not None:
-        return FiniteDepth(arguments.depth, arguments.ratio, level)
+        return FiniteDepth(arguments.depth, arguments.ratio, level, step=arguments.step)
     return InfiniteDepth(level)
 
 
@@ -248,19 +254,11 @@ def _evaluate(
     facts: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in (
-            "run",
-            "split",
-            "draws",
-            "depths",
-            "depth",
-            "ratio",
-            "noise_level",
-            "calibration",
-            "weights",
-            "seed",
+            "run", "split", "draws", "depths", "depth", "ratio", "noise_level", "calibration", "weights", "seed",
             "batch_size",
         )
-    }
+    }  # fmt: skip
+    facts["step_kind"] = bound.step_kind if isinstance(bound, FiniteDepth) else None
     facts["ratio"] = 1.0 if arguments.ratio is None else arguments.ratio
     result = report(evaluation, step=opened.step, **facts) | {
         "remarks": data.remarks,
@@ -269,12 +267,12 @@ def _evaluate(
     depth = (
         "infinite depth"
         if arguments.depth is None
-        else f"depth {arguments.depth}, ratio {facts['ratio']:g}"
+        else f"depth {arguments.depth}, {arguments.step} steps, ratio {facts['ratio']:g}"
     ) + f", noise level {arguments.noise_level}"
     if calibration is not None:
         depth = (
-            f"{calibration.depth} calibrated steps with {calibration.ratio_name} and eta*, fitted to "
-            f"{calibration.examples:,} training examples"
+            f"{calibration.depth} calibrated {calibration.step_name} with {calibration.ratio_name} and eta*, fitted "
+            f"to {calibration.examples:,} training examples"
         )
     print(
         f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples of {data.name}, "

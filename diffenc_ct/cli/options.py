@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -13,6 +14,7 @@ from diffenc_ct.calibration import Calibration
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.data.named import IN_ROOT
 from diffenc_ct.distributed import TIMEOUT, own_device
+from diffenc_ct.elbo import StepKind
 from diffenc_ct.training.checkpoints import EXPORTED
 from diffenc_ct.training.config import DataConfig
 from diffenc_ct.training.runs import OpenedRun, open_run, pretrained_names
@@ -133,6 +135,35 @@ def use_device(arguments: argparse.Namespace) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--device {name} cannot be used ({reason}); use --device cpu") from None
     return device
+
+
+def add_step(parser: argparse.ArgumentParser, where: str) -> None:
+    """--step.
+
+    Args:
+        parser: of the command.
+        where: it applies.
+    """
+    parser.add_argument(
+        "--step",
+        choices=get_args(StepKind),
+        default="gaussian",
+        help=f"{where}: gaussian, around the estimates (default); mixture, each value the process of its own level or "
+        "Gaussian, for posterior heads",
+    )
+
+
+def check_values(arguments: argparse.Namespace, opened: OpenedRun) -> None:
+    """Refuse --step mixture of a run whose heads estimate means only.
+
+    Raises:
+        ValueError: naming the run's prediction and what mixture steps need.
+    """
+    if arguments.step == "mixture" and not opened.model.heads.knows_values:
+        raise ValueError(
+            f"--step mixture: {arguments.run} predicts {opened.config.model.prediction}, means only; mixture steps "
+            "need a model of --prediction posterior; leave --step out"
+        )
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from diffenc_ct.cli.options import (
     add_device,
+    add_step,
     add_timeout,
+    check_values,
     load_calibration,
     make_folder,
     noise_level,
@@ -37,6 +39,7 @@ examples:
   diffenc sample runs/digits
   diffenc sample runs/mnist --count 100 --steps 500
   diffenc sample runs/mnist --solver ancestral --noise-level 0 --steps 50  # DDIM
+  diffenc sample runs/mnist --solver ancestral --step mixture --steps 16
   diffenc sample runs/mnist --solver dopri5  # any method of torchdiffeq, scipy or torchsde
   diffenc sample runs/mnist --schedule calibrated  # the grid of `diffenc calibrate`
   diffenc sample runs/mnist --trajectory 4  # also a strip and a GIF of how four of them came about
@@ -73,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the steps lie: uniform, log-snr, balanced, or calibrated (ancestral steps as `diffenc calibrate` "
         "found them; a file of its own as calibrated:FILE)",
     )
+    add_step(parser, "of --solver ancestral, how p(z_s | z_t) is made")
     parser.add_argument(
         "--latents", metavar="FILE", help="start from latents z_1 in an .npy or .npz file"
     )
@@ -118,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Sample and write."""
     device = use_device(arguments)
     opened = open_given(arguments)
+    check_values(arguments, opened)
     pictures = len(opened.shape) == 3 and opened.shape[0] in (1, 3)
     refuse_idle(arguments, _idle(arguments, pictures))
     path = output_path(arguments.out, opened.folder, "samples.png", ".png", ".npz")
@@ -195,7 +200,8 @@ def _solver(arguments: argparse.Namespace, opened: OpenedRun) -> Solver:
     kind, _, file = (arguments.schedule or "").partition(":")
     if kind != "calibrated":
         name = arguments.solver or "exponential"
-        fields = {"schedule": "placement"} | {n: n for n in ("steps", "noise_level", "max_steps")}
+        same = ("steps", "noise_level", "max_steps", "step")
+        fields = {"schedule": "placement"} | {n: n for n in same}
         refuse_idle(arguments, lacking(name, fields))
         return make_solver(
             name,
@@ -203,9 +209,10 @@ def _solver(arguments: argparse.Namespace, opened: OpenedRun) -> Solver:
             placement=arguments.schedule,
             noise_level=level,
             max_steps=arguments.max_steps,
+            step=arguments.step if "step" in arguments.given else None,
         )
     brings = "a calibration brings its own grid and steps, of --solver ancestral"
-    refuse_idle(arguments, dict.fromkeys(("steps", "max_steps"), brings))
+    refuse_idle(arguments, dict.fromkeys(("steps", "max_steps", "step"), brings))
     if arguments.solver != "ancestral":
         refuse_idle(arguments, {"solver": brings})
     return Ancestral.of(load_calibration(file, opened, arguments.run), level)

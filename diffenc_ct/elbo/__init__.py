@@ -2,8 +2,8 @@
 
     -log p(x) <= L_0 + L_1 + L_T
 
-terms: what a bound is made of. infinite, finite: L_inf and L_T. depths: how t is drawn. subsets: terms on part of a
-batch. bound: one call.
+terms: what a bound is made of. infinite, finite: L_inf and L_T. steps: what a step costs. ratios: w of a step. depths:
+how t is drawn. subsets: terms on part of a batch. bound: one call.
 
 Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021, section 4.
 """
@@ -17,21 +17,15 @@ from diffenc_ct.elbo.depths import (
     check_grid,
     uniform_grid,
 )
-from diffenc_ct.elbo.finite import (
-    FiniteDepth,
-    Ratio,
-    StateRatio,
-    check_ratio,
-    mean_difference,
-    ratio_at,
-    step_kl,
-)
+from diffenc_ct.elbo.finite import FiniteDepth
 from diffenc_ct.elbo.infinite import InfiniteDepth, infinite_depth_integrand
+from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at
+from diffenc_ct.elbo.steps import NODES, StepKind, check_step, mean_difference, step_kl
 from diffenc_ct.elbo.terms import Draws, Residuals, Terms, latent_loss, reconstruction_loss
 
 __all__ = [
-    "Bound", "Depths", "Draws", "FiniteDepth", "ImportanceDepths", "InfiniteDepth", "LowDiscrepancyDepths", "Ratio",
-    "Residuals", "StateRatio", "Terms", "UniformDepths", "check_grid", "check_ratio", "elbo",
-    "infinite_depth_integrand", "latent_loss", "mean_difference", "ratio_at", "reconstruction_loss", "step_kl",
+    "NODES", "Bound", "Depths", "Draws", "FiniteDepth", "ImportanceDepths", "InfiniteDepth", "LowDiscrepancyDepths",
+    "Ratio", "Residuals", "StateRatio", "StepKind", "Terms", "UniformDepths", "check_grid", "check_ratio", "check_step",
+    "elbo", "infinite_depth_integrand", "latent_loss", "mean_difference", "ratio_at", "reconstruction_loss", "step_kl",
     "uniform_grid",
 ]  # fmt: skip

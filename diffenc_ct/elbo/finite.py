@@ -4,24 +4,33 @@ A step from t to s < t with variance ratio w, Delta = mu_Q - mu_P, S^2 = sigma_s
 
     KL = d/2 (1/w - 1 + ln w) + ||Delta||^2 / (2 w S^2),     L_T = sum over the steps of E[KL]
 
-and L_T -> L_inf with error O(1/T) where w = 1 (or w -> 1 as fast). An estimate visits one step an example and
-multiplies its KL by T.
+and L_T -> L_inf with error O(1/T) where w = 1 (or w -> 1 as fast). A mixture step, of heads that know a distribution of
+every value, lets each value follow the process of its own x (see `process.values`): its KL is a sum of integrals over
+one value each, and what it costs beyond L_inf is what the values have to do with each other. An estimate visits one
+step an example and multiplies its KL by T.
 
 Assumptions: q has the marginals of `process`, p the steps of `model`; p(z_1) = N(0, I); eta > 0.
 Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021, section 4.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from diffenc_ct.elbo.depths import Depths, LowDiscrepancyDepths, check_grid, uniform_grid
 from diffenc_ct.elbo.infinite import refuse_determinism
+from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at, table_at
+from diffenc_ct.elbo.steps import (
+    NODES,
+    StepKind,
+    Visited,
+    check_step,
+    mean_difference,
+    step_kl,
+)
 from diffenc_ct.elbo.subsets import encode
 from diffenc_ct.elbo.terms import (
     Draws,
@@ -32,7 +41,6 @@ from diffenc_ct.elbo.terms import (
     reconstruction_loss,
     scaled,
 )
-from diffenc_ct.encoders import Encoding
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Errors,
@@ -40,12 +48,9 @@ from diffenc_ct.process import (
     NoiseLevel,
     as_noise_level,
     marginal,
+    normal_like,
 )
-from diffenc_ct.schedules import SchedulePoint, expand, snr
-
-# A ratio that depends on the state: of steps (batch,), 0 next to the data, and the estimates at z_t; w (batch, *data).
-StateRatio = Callable[[Tensor, Estimates], Tensor]
-Ratio = float | Tensor | StateRatio
+from diffenc_ct.schedules import SchedulePoint
 
 
 @runtime_checkable
@@ -61,62 +66,8 @@ class Steps(Protocol):
     @property
     def noise_level(self) -> NoiseLevel: ...
 
-
-def mean_difference(
-    errors: Errors,
-    encoding: Encoding,
-    x_s: Float[Tensor, "batch *data"],
-    gamma_s: Float[Tensor, "..."],
-    gamma_t: Float[Tensor, "..."],
-    noise_level: NoiseLevel,
-) -> Float[Tensor, "batch *data"]:
-    """Delta = mu_Q - mu_P = alpha_s (x_s - x_hat_s) - rho (sigma_s/sigma_t) alpha_t (x_t - x_hat), over alpha_s.
-
-    With D = gamma_t - gamma_s and x_hat_s = x_hat + D r_hat, divided by alpha_s,
-    Delta = -expm1(-(int eta^2 + D)/2) (x_t - x_hat) + (x_s - x_t - D x_t') + D (x_t' - r_hat).
-    The rate cancels: an encoding and errors made with x_t' = 0 give the same. Theorem: elbo.step_kl.
-
-    Args:
-        errors: x_t - x_hat and x_t' - r_hat.
-        encoding: x_t and x_t'.
-        x_s: encoded data at s.
-        gamma_s: gamma at s, (batch,) or a scalar.
-        gamma_t: gamma at t, likewise.
-        noise_level: eta.
-    """
-    step = gamma_t - gamma_s
-    keep = -torch.expm1(-0.5 * (noise_level.integral(gamma_s, gamma_t) + step))
-    step = expand(step, x_s)
-    return expand(keep, x_s) * errors.x + (x_s - encoding.value - step * (encoding.rate - errors.r))
-
-
-def step_kl(
-    difference: Float[Tensor, "batch *data"],
-    gamma_s: Float[Tensor, "..."],
-    gamma_t: Float[Tensor, "..."],
-    noise_level: NoiseLevel,
-    ratio: float | Tensor = 1.0,
-) -> Float[Tensor, " batch"]:
-    """KL(q(z_s | z_t, x) || p(z_s | z_t)) = d/2 (1/w - 1 + ln w) + ||Delta||^2 / (2 w S^2) in nats.
-
-    NaN where w is not positive. Theorem: elbo.step_kl.
-
-    Args:
-        difference: Delta / alpha_s (see mean_difference).
-        gamma_s: gamma at s, (batch,) or a scalar.
-        gamma_t: gamma at t, likewise.
-        noise_level: eta.
-        ratio: w, a number or broadcastable to (batch, *data).
-    """
-    # S^2 / alpha_s^2 = exp(gamma_s) (1 - rho^2)
-    variance = -torch.expm1(-noise_level.integral(gamma_s, gamma_t)) / snr(gamma_s)
-    # `new_full` and not a tensor made on the CPU, which would wait for the device.
-    w = ratio.to(difference) if isinstance(ratio, Tensor) else difference.new_full((), ratio)
-    w = torch.where(w > 0, w, math.nan)
-    # log1p keeps 1/w - 1 + ln w, which is (w - 1)^2/2 near w = 1, from cancelling.
-    mismatch = torch.log1p(w - 1) - (w - 1) / w
-    terms = mismatch + difference**2 / (w * expand(variance, difference))
-    return 0.5 * terms.flatten(1).sum(1)
+    @property
+    def step(self) -> StepKind: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +82,10 @@ class FiniteDepth:
             the loss is NaN where they are not positive.
         noise_level: eta > 0, a number, a NoiseLevel or a function of gamma.
         depths: how the step of each example is drawn.
+        step: "gaussian", N(mu_P, w S^2) around the heads' estimates; "mixture", each value the process of its own x,
+            for heads that know a distribution of every value (w multiplies S^2 there, too).
+        nodes: a mixture step's divergence is taken by Gauss-Hermite quadrature of so many nodes a value; 0 for one draw
+            of z_s, unbiased, cheaper, and of more variance.
 
     Raises:
         TypeError: for steps or a ratio of another kind.
@@ -147,6 +102,8 @@ class FiniteDepth:
     ratio: Ratio | None = None
     noise_level: AnyNoiseLevel | None = None
     depths: Depths = field(default_factory=LowDiscrepancyDepths)
+    step: StepKind | None = None
+    nodes: int = NODES
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int | Tensor | Steps):
@@ -157,6 +114,9 @@ class FiniteDepth:
         check_grid(nodes, self.depth, nodes)
         refuse_determinism(self.level)
         check_ratio(self.variance_ratio, self.depth)
+        check_step(self.step_kind)
+        if self.nodes < 0:
+            raise ValueError(f"nodes={self.nodes}; give 1 or more of the quadrature, 0 for a draw")
 
     @property
     def depth(self) -> int:
@@ -191,6 +151,13 @@ class FiniteDepth:
             as_noise_level(1.0) if isinstance(self.steps, int | Tensor) else self.steps.noise_level
         )
 
+    @property
+    def step_kind(self) -> StepKind:
+        """The given kind of step, the calibration's, or "gaussian"."""
+        if self.step is not None:
+            return self.step
+        return "gaussian" if isinstance(self.steps, int | Tensor) else self.steps.step
+
     def terms(
         self,
         model: Model,
@@ -219,20 +186,38 @@ class FiniteDepth:
         gamma_t = point.gamma
         x_s, x_t = encode(model.encoder, [(data, gamma_s), (data, gamma_t)])
         x_0, x_1 = encode(model.encoder, [(data, gamma_0), (data, gamma_1)])
-        encoding = Encoding(x_t, torch.zeros_like(x_t))
         z = marginal(x_t, gamma_t).sample(noise=drawn.noise)
-        errors = model.errors(z, drawn.noise, encoding, gamma_t)
-        difference = mean_difference(errors, encoding, x_s, gamma_s, gamma_t, self.level)
-        estimates = Estimates(x_t - errors.x, -errors.r)
-        w = ratio_at(self.variance_ratio, step, estimates)
-        diffusion = self.depth * step_kl(difference, gamma_s, gamma_t, self.level, w)
+        at = Visited(step, z, drawn.noise, x_s, x_t, gamma_s, gamma_t)
+        kl, errors = self._divergence(model, at, generator)
         return Terms(
             reconstruction_loss(model, x, x_0, gamma_0, drawn.noise_0),
-            drawn.weight * diffusion,
+            drawn.weight * (self.depth * kl),
             latent_loss(x_1, gamma_1),
             data[0].numel(),
-            Residuals(point, errors),
+            None if errors is None else Residuals(point, errors),
         )
+
+    def _divergence(
+        self, model: Model, at: Visited, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, " batch"], Errors | None]:
+        """KL of each example's step, and of Gaussian steps the errors that it is made of."""
+        ratio, level = self.variance_ratio, self.level
+        if self.step_kind == "gaussian":
+            errors = model.errors(at.z, at.noise, at.encoding, at.gamma_t)
+            found = Estimates(at.x_t - errors.x, -errors.r)
+            difference = mean_difference(errors, at.encoding, at.x_s, at.gamma_s, at.gamma_t, level)
+            w = ratio_at(ratio, at.step, found)
+            return step_kl(difference, at.gamma_s, at.gamma_t, level, w), errors
+        values = model.values_beside(at.z, at.noise, at.x_t, at.gamma_t)
+        w = (
+            ratio(at.step, values.estimates())
+            if callable(ratio)
+            else table_at(ratio, at.step, at.z)
+        )
+        p = values.step_from(at.x_t, at.x_s, at.gamma_s, level, w)
+        if self.nodes:
+            return p.divergence(nodes=self.nodes), None
+        return p.divergence(noise=normal_like(at.z, generator)), None
 
     def _step(self, t: Tensor) -> Tensor:
         return (t * self.depth).ceil().long().clamp(1, self.depth) - 1
@@ -249,50 +234,3 @@ class FiniteDepth:
         grid, step = self.grid(t), self._step(t)
         width = grid.diff()[step]
         return grid[step] + (t * self.depth - step) * width, loss / (self.depth * width)
-
-
-def check_ratio(ratio: Ratio, steps: int) -> None:
-    """Refuse a ratio that is not positive, or a table that is not one a step.
-
-    Args:
-        ratio: w.
-        steps: T.
-
-    Raises:
-        TypeError: for what is no ratio.
-        ValueError: naming what is allowed.
-    """
-    if callable(ratio):
-        return
-    if not isinstance(ratio, int | float | Tensor):
-        raise TypeError(
-            f"ratio={ratio!r}; give a number, a tensor of one a step or a function of steps and estimates"
-        )
-    w = torch.as_tensor(ratio)
-    if not ((w > 0) & w.isfinite()).all() or (w.ndim and len(w) != steps):
-        raise ValueError(
-            f"ratio multiplies a variance: it must be positive, one number or one a step ({steps}); got {ratio}"
-        )
-
-
-def ratio_at(ratio: Ratio, step: Int[Tensor, " batch"], estimates: Estimates) -> float | Tensor:
-    """w of each example's step.
-
-    Args:
-        ratio: a number, a table (T,) or (T, *data), or a function of the state.
-        step: of each example, 0 next to the data.
-        estimates: at the step's z_t, (batch, *data).
-
-    Raises:
-        ValueError: for a table of another shape than the data's.
-    """
-    if callable(ratio):
-        return ratio(step, estimates)
-    if not isinstance(ratio, Tensor) or ratio.ndim == 0:
-        return ratio
-    like = estimates.x_hat
-    if ratio.ndim > 1 and ratio.shape[1:] != like.shape[1:]:
-        raise ValueError(
-            f"ratio has shape {tuple(ratio.shape)}; one a step and dimension is {(len(ratio), *like.shape[1:])}"
-        )
-    return expand(ratio.to(like)[step], like)

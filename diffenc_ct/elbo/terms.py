@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffenc_ct.elbo.depths import Depths
 from diffenc_ct.encoders import Encoder, Encoding
-from diffenc_ct.process import Errors, normal_like
+from diffenc_ct.process import Errors, Values, normal_like
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand, sigma2
 
 
@@ -46,6 +46,8 @@ class Model(Protocol):
 
     def errors(self, z: Tensor, noise: Tensor, encoding: Encoding, gamma: Tensor) -> Errors: ...
 
+    def values_beside(self, z: Tensor, noise: Tensor, x_t: Tensor, gamma: Tensor) -> Values: ...
+
 
 @dataclass(frozen=True)
 class Residuals:
@@ -69,7 +71,7 @@ class Terms:
         diffusion: L_T, or L_inf.
         latent: L_1.
         dimensions: d.
-        residuals: what the diffusion loss was made of; None after a change of units.
+        residuals: what the diffusion loss was made of; None after a change of units, and of mixture steps.
 
     Example:
         >>> import torch

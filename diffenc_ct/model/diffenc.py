@@ -23,6 +23,7 @@ from diffenc_ct.process import (
     Errors,
     Estimates,
     Gaussian,
+    Values,
     as_noise_level,
     posterior,
 )
@@ -124,6 +125,39 @@ class DiffEnc(nn.Module):
             gamma: depths.
         """
         return self.heads.errors(z, noise, encoding, gamma, self.encoder)
+
+    def values(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Values:
+        """What the heads know of every value at latents z of depths gamma.
+
+        `model.values(z_t, gamma_t).step(z_t, gamma_s, level)` is the mixture step p(z_s | z_t): a density, draws, and
+        weights, means and deviations of its values.
+
+        Args:
+            z: latents.
+            gamma: their depths.
+        Raises:
+            ValueError: where the heads estimate means only.
+        """
+        return self.heads.values(z, gamma, self.encoder)
+
+    def values_beside(
+        self,
+        z: Float[Tensor, "batch *data"],
+        noise: Float[Tensor, "batch *data"],
+        x_t: Float[Tensor, "batch *data"],
+        gamma: Float[Tensor, " batch"],
+    ) -> Values:
+        """The same at z = alpha x_t + sigma noise, without cancellation at small sigma.
+
+        Args:
+            z: latents.
+            noise: their eps.
+            x_t: encoded data.
+            gamma: depths.
+        Raises:
+            ValueError: where the heads estimate means only.
+        """
+        return self.heads.values_beside(z, noise, x_t, gamma, self.encoder)
 
     # The reverse step ---------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from diffenc_ct.model.readings import (
     read_output,
     regression_loss,
 )
-from diffenc_ct.process import Errors, Estimates
+from diffenc_ct.process import Errors, Estimates, Values
 from diffenc_ct.schedules import expand, sigma2
 
 Traces = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
@@ -50,6 +50,7 @@ class Heads(nn.Module):
     Attributes:
         tells_apart: whether x_hat and r_hat are estimated apart, as the probability flow of any encoder needs; if not,
             they are right in the sum that the reverse SDE at eta = 1 needs.
+        knows_values: whether they know a distribution of every value, of which mixture steps are made.
     Example:
         >>> class Shrinking(Heads):  # right for data N(0, 1) and the identity encoder
         ...     def forward(self, z, gamma, encoder):
@@ -57,6 +58,7 @@ class Heads(nn.Module):
     """
 
     tells_apart: bool = True
+    knows_values: bool = False
 
     def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
         """x_hat and r_hat at latents z of depths gamma; `encoder` is the model's."""
@@ -78,6 +80,35 @@ class Heads(nn.Module):
         """
         found = self(z, gamma, encoder)
         return Errors(encoding.value - found.x_hat, encoding.rate - found.r_hat)
+
+    def values(self, z: Data, gamma: Gammas, encoder: Encoder) -> Values:
+        """What is known of every value at latents z, where `knows_values`: of what mixture steps are made.
+
+        Args:
+            z: latents.
+            gamma: their depths.
+            encoder: the model's.
+        Raises:
+            ValueError: where the heads estimate means only.
+        """
+        raise ValueError(
+            f'step="mixture": {type(self).__name__} heads estimate means only; mixture steps need heads that know a '
+            'distribution of every value (Posterior, MixturePosterior): use step="gaussian"'
+        )
+
+    def values_beside(
+        self, z: Data, noise: Data, x_t: Data, gamma: Gammas, encoder: Encoder
+    ) -> Values:
+        """The same at z = alpha x_t + sigma noise; override it where deviations from x_t keep more digits.
+
+        Args:
+            z: latents.
+            noise: their eps.
+            x_t: encoded data.
+            gamma: depths.
+            encoder: the model's.
+        """
+        return self.values(z, gamma, encoder)
 
     def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"] | None:
         """A loss besides the ELBO that tells the two estimates apart, None where there is none.

@@ -23,114 +23,28 @@ Reference: Gulrajani and Hashimoto 2023 (Plaid: an output prior over text tokens
 and flows: derived here.
 """
 
-from abc import abstractmethod
-
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from diffenc_ct.encoders import Encoder, Encoding
-from diffenc_ct.model.heads import Heads
+from diffenc_ct.model._bayes import BayesHeads, Observation, Parameters
+from diffenc_ct.model.decoder import Levels
 from diffenc_ct.model.readings import Data, Gammas
 from diffenc_ct.networks.level_functions import Basis, level_functions
-from diffenc_ct.networks.level_mean import level_mean
-from diffenc_ct.process import Errors, Estimates
-from diffenc_ct.schedules import alpha, expand, sigma, sigma2
-
-Parameters = Float[Tensor, "batch values parameters"]
+from diffenc_ct.networks.level_mean import level_logits, level_mean
+from diffenc_ct.process import Components, Parts
 
 # Values that are counted at a time, eight bytes each.
 _COUNTED = 2**24
 
 
-class _BayesHeads(Heads):
-    """What both have in common: everything but the distribution over values.
-
-    Args:
-        network: net(z, gamma), z (batch, channels, ...), returns (batch, outputs channels, ...).
-        parameters: of a value's distribution.
-        free: whether there is an output u.
-        paired: whether there is an output w.
-    """
-
-    def __init__(self, network: nn.Module, parameters: int, *, free: bool, paired: bool) -> None:
-        super().__init__()
-        self.network, self.parameters_of_value = network, parameters
-        self.free, self.paired = free, paired
-        self.tells_apart = paired
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs of the network a value has: its distribution's parameters, u and w."""
-        return self.parameters_of_value + self.free + self.paired
-
-    def forward(self, z: Data, gamma: Gammas, encoder: Encoder) -> Estimates:
-        """x_hat and r_hat."""
-        parameters, u, w = self._read(z, gamma)
-        a = encoder.scale(gamma)
-        signal, noise = expand(alpha(gamma) * a, z), expand(sigma(gamma), z)
-        # Deviations from the observation are small where noise is: nothing cancels.
-        near = (z / signal).detach().clamp(-1, 1)
-        excess = self._mean(
-            parameters, (z - signal * near) / noise, alpha(gamma) * a / sigma(gamma), near
-        )
-        x_hat = expand(a, z) * (near + excess)
-        variance = expand(sigma2(gamma), z)
-        if u is not None:
-            x_hat = x_hat + variance * u
-        r_hat = expand(encoder.rate_factor(gamma), z) * x_hat
-        return Estimates(x_hat, r_hat if w is None else r_hat + variance * w)
-
-    def errors(
-        self, z: Data, noise: Data, encoding: Encoding, gamma: Gammas, encoder: Encoder
-    ) -> Errors:
-        """x_t - x_hat and x_t' - r_hat from the deviation of the data, not of z."""
-        parameters, u, w = self._read(z, gamma)
-        g = alpha(gamma) / sigma(gamma)
-        a, x_t = expand(encoder.scale(gamma), z), encoding.value
-        near = (x_t / a).detach().clamp(-1, 1)
-        beside = x_t - a * near
-        excess = self._mean(
-            parameters, expand(g, z) * beside + noise, g * encoder.scale(gamma), near
-        )
-        error, variance = beside - a * excess, expand(sigma2(gamma), z)
-        if u is not None:
-            error = error - variance * u
-        factor = expand(encoder.rate_factor(gamma), z)
-        rate = encoding.rate - factor * x_t + factor * error
-        return Errors(error, rate if w is None else rate - variance * w)
-
-    def regression(self, errors: Errors, gamma: Gammas) -> Float[Tensor, " batch"] | None:
-        """Of x_hat on x_t, weighted by 1/sigma^2, where an output w has to be told apart."""
-        return self.x_loss(errors.x, gamma) if self.paired else None
-
-    def _read(self, z: Data, gamma: Gammas) -> tuple[Parameters, Data | None, Data | None]:
-        """Parameters of every value's distribution, u and w, in z's dtype."""
-        out: Tensor = self.network(z, gamma)
-        wanted = (z.shape[0], self.outputs * z.shape[1], *z.shape[2:])
-        if out.shape != wanted:
-            raise ValueError(
-                f"the network returned {tuple(out.shape)} for latents {tuple(z.shape)}; these heads need {wanted}"
-            )
-        # The network's channels: all channels of z for its first output, then for the second, ...
-        out = torch.unflatten(out.to(z.dtype), 1, (self.outputs, z.shape[1]))
-        n = self.parameters_of_value
-        parameters = out[:, :n].movedim(1, -1).flatten(1, -2)
-        u = out[:, n] if self.free else None
-        return parameters, u, out[:, -1] if self.paired else None
-
-    @abstractmethod
-    def _mean(self, parameters: Parameters, s: Data, g: Gammas, near: Data) -> Data:
-        """E[x] - near for an observation y = near + s/g of precision g^2, of s's shape."""
-
-
-class Posterior(_BayesHeads):
+class Posterior(BayesHeads):
     """x_hat from a categorical over levels that Bayes' rule sharpens.
 
     Args:
         network: net(z, gamma), z (batch, channels, ...), returns (batch, outputs channels, ...): see `outputs`.
             Where it returns 0 at first, the untrained model is the one of independent values.
-        levels: V of the data.
+        levels: V of the data, as Levels(V, ends=True) where they do not lie as those of Levels(V).
         functions: how many functions over the levels the logits are made of, beside those of the end levels.
         basis: "cosines", "hats", or "free" for a logit a level.
         ends: how many levels at either end have a function of their own.
@@ -156,7 +70,7 @@ class Posterior(_BayesHeads):
     def __init__(
         self,
         network: nn.Module,
-        levels: int,
+        levels: int | Levels,
         *,
         functions: int = 24,
         basis: Basis = "cosines",
@@ -165,12 +79,14 @@ class Posterior(_BayesHeads):
         paired: bool = False,
         prior: Float[Tensor, "*values levels"] | None = None,
     ) -> None:
+        decoder = levels if isinstance(levels, Levels) else Levels(levels)
+        levels = decoder.levels
         phi = level_functions(levels, functions, basis, ends=ends)
         super().__init__(network, len(phi), free=free, paired=paired)
         prior = torch.zeros(levels) if prior is None else prior
         if prior.shape[-1] != levels:
             raise ValueError(f"prior has {prior.shape[-1]} levels, the data have {levels}")
-        x = 2 * (torch.arange(levels, dtype=torch.float64) + 0.5) / levels - 1
+        x = decoder.centres(torch.arange(levels), torch.float64)
         self.register_buffer("x", x, persistent=False)
         self.register_buffer("phi", phi.double(), persistent=False)
         self.register_buffer("prior", prior.float())
@@ -188,23 +104,44 @@ class Posterior(_BayesHeads):
         """How many outputs the network must have for each value."""
         return len(level_functions(levels, functions, basis, ends=ends)) + free + paired
 
+    @property
+    def components(self) -> int:
+        """V."""
+        return len(self.x)
+
     def _mean(self, parameters: Parameters, s: Data, g: Gammas, near: Data) -> Data:
-        x, phi, prior = (part.to(s.dtype) for part in (self.x, self.phi, self.prior))
-        if prior.ndim > 1:
-            try:
-                prior = prior.expand(*s.shape[1:], len(x))
-            except RuntimeError:
-                raise ValueError(
-                    f"prior has shape {tuple(prior.shape)}, which does not broadcast to values {tuple(s.shape[1:])} "
-                    f"of {len(x)} levels"
-                ) from None
-        mean = level_mean(
-            parameters, s.flatten(1), g, near.flatten(1), prior.reshape(-1, len(x)), x, phi
-        )
+        x, phi = self.x.to(s.dtype), self.phi.to(s.dtype)
+        prior = self._prior_of(s)
+        mean = level_mean(parameters, s.flatten(1), g, near.flatten(1), prior, x, phi)
         return mean.view(s.shape)
 
+    def _parts(self, said: Tensor, seen: Observation, like: Data) -> Parts:
+        x, phi, prior = self.x.to(like.dtype), self.phi.to(like.dtype), self._prior_of(like)
 
-class MixturePosterior(_BayesHeads):
+        def parts(rows: slice | Tensor) -> Components:
+            s, g, near = seen.s[rows], seen.g[rows], seen.near[rows]
+            of_value = torch.arange(len(seen.s), device=s.device)[rows] % like[0].numel()
+            own = prior[of_value] if len(prior) > 1 else prior
+            logits, d = level_logits(said[rows], s, g, near, own, x, phi)
+            return Components(logits.log_softmax(-1), d, s.new_zeros(1, 1))
+
+        return parts
+
+    def _prior_of(self, like: Data) -> Tensor:
+        """b of one value, (1, V), or of every value, (values, V)."""
+        prior = self.prior.to(like.dtype)
+        if prior.ndim > 1:
+            try:
+                prior = prior.expand(*like.shape[1:], len(self.x))
+            except RuntimeError:
+                raise ValueError(
+                    f"prior has shape {tuple(prior.shape)}, which does not broadcast to values "
+                    f"{tuple(like.shape[1:])} of {len(self.x)} levels"
+                ) from None
+        return prior.reshape(-1, len(self.x))
+
+
+class MixturePosterior(BayesHeads):
     """x_hat from a mixture of Gaussians a value, for reals and for very many levels.
 
     The network says of each of K Gaussians its logit, its mean and its log deviation, the last two relative to K
@@ -236,15 +173,31 @@ class MixturePosterior(_BayesHeads):
         """How many outputs the network must have for each value."""
         return 3 * components + free + paired
 
+    @property
+    def components(self) -> int:
+        """K."""
+        return len(self.centres)
+
     def _mean(self, parameters: Parameters, s: Data, g: Gammas, near: Data) -> Data:
+        each = Observation(s.flatten(1), g[:, None], near.flatten(1))
+        found = self._posterior(parameters, each)
+        return (found.log_weights.exp() * found.d).sum(-1).view(s.shape)
+
+    def _parts(self, said: Tensor, seen: Observation, like: Data) -> Parts:
+        return lambda rows: self._posterior(
+            said[rows], Observation(seen.s[rows], seen.g[rows], seen.near[rows])
+        )
+
+    def _posterior(self, parameters: Tensor, seen: Observation) -> Components:
+        """Of values (...,) with parameters (..., 3 K)."""
         logits, shift, log_width = parameters.chunk(3, -1)
-        v = (1 / g.square())[:, None, None]
-        from_near = self.centres.to(s) + shift - near.flatten(1)[..., None]
+        v = (1 / seen.g.square())[..., None]
+        from_near = self.centres.to(parameters) + shift - seen.near[..., None]
         own = (2 * log_width).exp() / len(self.centres) ** 2
-        y = (s.flatten(1) / g[:, None])[..., None]  # from near, too
+        y = (seen.s / seen.g)[..., None]  # from near, too
         logits = logits - 0.5 * ((y - from_near).square() / (own + v) + (own + v).log())
         means = (from_near * v + y * own) / (own + v)
-        return (logits.softmax(-1) * means).sum(-1).view(s.shape)
+        return Components(logits.log_softmax(-1), means, own * v / (own + v))
 
 
 def log_histogram(

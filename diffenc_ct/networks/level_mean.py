@@ -70,6 +70,31 @@ def level_mean(
     return mean
 
 
+def level_logits(
+    c: Float[Tensor, "*values functions"],
+    s: Float[Tensor, "*values"],
+    g: Float[Tensor, "*#values"],
+    r: Float[Tensor, "*values"],
+    prior: Float[Tensor, "... levels"],
+    x: Float[Tensor, " levels"],
+    phi: Float[Tensor, "functions levels"],
+) -> tuple[Float[Tensor, "*values levels"], Float[Tensor, "*values levels"]]:
+    """ln p_k up to a constant and d_k, all levels at once: for some values at a time.
+
+    Args:
+        c: coefficients of the functions.
+        s: g (y - r).
+        g: the observation's inverse deviation.
+        r: references.
+        prior: b, broadcastable to the logits.
+        x: the levels' positions.
+        phi: the functions at the levels.
+    """
+    d = x - r.detach()[..., None]
+    rest = s[..., None] - g[..., None] * d
+    return c @ phi + prior - 0.5 * rest.square(), d
+
+
 class _LevelMean(torch.autograd.Function):
     """(m, covariances); the second output is for the derivatives only."""
 
@@ -158,9 +183,8 @@ def _probabilities(
     c: Tensor, s: Tensor, g: Tensor, r: Tensor, prior: Tensor, x: Tensor, phi: Tensor
 ) -> tuple[Tensor, Tensor]:
     """p and d, (batch, values, levels)."""
-    d = x - r.detach()[..., None]
-    rest = s[..., None] - g[:, None, None] * d
-    return (c @ phi + prior - 0.5 * rest.square()).softmax(-1), d
+    logits, d = level_logits(c, s, g[:, None], r, prior, x, phi)
+    return logits.softmax(-1), d
 
 
 def _covariances(

@@ -16,7 +16,8 @@ posterior), eta = 0 is deterministic (DDIM). The forward process is the SDE
 Nothing here asks which schedule or encoder it was given: x_s and x_t are tensors.
 
 gaussians: N(mean, std^2 I). kernels: the laws above and the drift. noise_levels: eta. estimates: what a model puts in
-the place of x_t and x_t', and by how much it errs.
+the place of x_t and x_t', and by how much it errs. mixtures: products of mixtures of Gaussians. values: what a model
+says of every value, and the mixture step made of it.
 
 Reference: Nielsen et al. 2024, section 3; Kingma et al. 2021; the noise level as in Song et al., "Denoising
 Diffusion Implicit Models", 2021, with a moving x_t.
@@ -31,6 +32,7 @@ from diffenc_ct.process.kernels import (
     posterior_std,
     transition,
 )
+from diffenc_ct.process.mixtures import Components, Mixture, Mixtures, Parts
 from diffenc_ct.process.noise_levels import (
     AnyNoiseLevel,
     ConstantNoiseLevel,
@@ -40,9 +42,11 @@ from diffenc_ct.process.noise_levels import (
     TabulatedNoiseLevel,
     as_noise_level,
 )
+from diffenc_ct.process.values import Values
 
 __all__ = [
-    "AnyNoiseLevel", "ConstantNoiseLevel", "Errors", "Estimates", "FunctionNoiseLevel", "Gaussian", "NoiseLevel",
-    "NonTrainableNoiseLevel", "TabulatedNoiseLevel", "as_noise_level", "forward_drift", "kl_divergence", "marginal",
-    "normal_like", "posterior", "posterior_std", "transition",
+    "AnyNoiseLevel", "Components", "ConstantNoiseLevel", "Errors", "Estimates", "FunctionNoiseLevel", "Gaussian",
+    "Mixture", "Mixtures", "NoiseLevel", "NonTrainableNoiseLevel", "Parts", "TabulatedNoiseLevel", "Values",
+    "as_noise_level", "forward_drift", "kl_divergence", "marginal", "normal_like", "posterior", "posterior_std",
+    "transition",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 A solver takes latents z (batch, *data) of depth 1 to depth 0 by
 
     problem.reverse(z, grid, i)   a draw from p(z_s | z_t) for the grid's i-th step, at a variance ratio
+    problem.mixture_reverse(...)  the same of a mixture step
     problem.estimates(z, gamma)   x_hat and r_hat at one depth; every call counts as one evaluation
     problem.drift(z, t)           b_eta, the drift of the reverse SDE in dz/dt, t running from 1 to 0
     problem.diffusion(t)          eta sqrt(beta)
@@ -22,8 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.elbo import Ratio, ratio_at
+from diffenc_ct.elbo.ratios import table_at
 from diffenc_ct.model import DiffEnc, reverse_drift
-from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, posterior
+from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, Values, posterior
 from diffenc_ct.schedules import Schedule, SchedulePoint, expand
 
 
@@ -104,12 +106,21 @@ class Counted(nn.Module):
     def predict(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Estimates:
         """The model's estimates."""
         found = self.model.predict(z, gamma)
+        self._count(z, gamma, lambda: found.x_hat)
+        return found
+
+    def values(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Values:
+        """What the model knows of every value."""
+        found = self.model.values(z, gamma)
+        self._count(z, gamma, lambda: found.estimates().x_hat)
+        return found
+
+    def _count(self, z: Tensor, gamma: Tensor, x_hat: Callable[[], Tensor]) -> None:
         self.evaluations += 1
         self.images += len(z)
         if self.recorded:
             first = slice(self.recorded)
-            self.path.append((gamma[0].cpu(), z[first].cpu(), found.x_hat[first].cpu()))
-        return found
+            self.path.append((gamma[0].cpu(), z[first].cpu(), x_hat()[first].cpu()))
 
 
 class Problem:
@@ -188,18 +199,41 @@ class Problem:
             step: number of the step, 0 next to the noise.
             ratio: w as in FiniteDepth, counted from the data.
         """
-        gamma_t, gamma_s = (g.to(z).expand(len(z)) for g in grid.gamma[step : step + 2])
+        gamma_t, gamma_s, index = _ends(z, grid, step)
         found = self.model.predict(z, gamma_t)
         x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z) * found.r_hat
         p = posterior(z, x_hat_s, found.x_hat, gamma_s, gamma_t, self.noise_level)
         if not self.stochastic:
             return p.mean
-        # Number 0 is the step to depth 0.
-        index = torch.full((len(z),), grid.steps - 1 - step, device=z.device)
         w = torch.as_tensor(ratio_at(ratio, index, found))
         return Gaussian(p.mean, p.std * w.to(z).sqrt()).sample(noise=self.noise(z))
+
+    def mixture_reverse(
+        self, z: Float[Tensor, "batch *data"], grid: Grid, step: int, ratio: Ratio = 1.0
+    ) -> Float[Tensor, "batch *data"]:
+        """The same of a mixture step: a component of every value is drawn, then its process followed.
+
+        Theorem: model.mixture_step.
+
+        Args:
+            z: latents at t.
+            grid: depths from 1 to 0.
+            step: number of the step, 0 next to the noise.
+            ratio: w as in FiniteDepth, counted from the data.
+        """
+        gamma_t, gamma_s, index = _ends(z, grid, step)
+        values = self.model.values(z, gamma_t)
+        w = ratio(index, values.estimates()) if callable(ratio) else table_at(ratio, index, z)
+        p = values.step(z, gamma_s, self.noise_level, w)
+        return p.sample(choice=self.noise(z), noise=self.noise(z))
 
     def diffusion(self, t: Float[Tensor, ""] | float, z: Tensor) -> Float[Tensor, ""]:
         """eta sqrt(beta) at depth t, a scalar of z's dtype."""
         point = self._point(t, z)
         return (self.noise_level.squared(point.gamma) * point.beta).sqrt()
+
+
+def _ends(z: Tensor, grid: Grid, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """gamma_t and gamma_s of each image, and the step's number as it is counted from the data."""
+    gamma_t, gamma_s = (g.to(z).expand(len(z)) for g in grid.gamma[step : step + 2])
+    return gamma_t, gamma_s, torch.full((len(z),), grid.steps - 1 - step, device=z.device)

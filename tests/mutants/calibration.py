@@ -2,9 +2,9 @@
 
 from tests.mutants import Mutant
 
-FILE, TABLES, PRODUCTS, RATIOS, STEPPED, STEPS = (
+FILE, PATHS, TABLES, PRODUCTS, RATIOS, STEPPED, STEPS = (
     f"diffenc_ct/calibration/{name}.py"
-    for name in ("fit", "tables", "products", "ratios", "stepped", "steps")
+    for name in ("fit", "paths", "tables", "products", "ratios", "stepped", "steps")
 )
 TESTS, OF_VALUES = "tests/calibration/test_calibration.py", "tests/calibration/test_ratios.py"
 OF_TABLES, EXACTLY = "tests/calibration/test_tables.py", "tests/calibration/test_ratios_exactly.py"
@@ -13,14 +13,14 @@ DIFFERENCE = (f"{OF_TABLES}::test_tables_hold_every_steps_difference",)
 
 MUTANTS = [
     Mutant(
-        FILE,
+        PATHS,
         "best, source = (best[:, None] + cost).min(0)",
         "best, source = (best[None, :] + cost).min(0)",
         "the recurrence adds the cost of the path to where it arrives",
         (f"{TESTS}::test_dynamic_programming_equals_brute_force",),
     ),
     Mutant(
-        FILE,
+        PATHS,
         "for _ in range(steps - 1):",
         "for _ in range(steps):",
         "one step too many",
@@ -104,7 +104,7 @@ MUTANTS = [
         ("tests/elbo/test_bounds.py::test_a_calibration_brings_grid_ratio_and_noise_level",),
     ),
     Mutant(
-        "diffenc_ct/elbo/finite.py",
+        "diffenc_ct/elbo/ratios.py",
         "return expand(ratio.to(like)[step], like)",
         "return expand(ratio.to(like).flip(0)[step], like)",
         "ratios counted from the noise",
@@ -119,8 +119,8 @@ MUTANTS = [
     ),
     Mutant(
         FILE,
-        "[e**0.5 for e in ETA_SQUARED] if given is None else [given]",
-        "[e**0.5 for e in ETA_SQUARED]",
+        "if self.noise_level is not None:\n            return",
+        "if False:\n            return",
         "eta* fitted where a noise level is given",
         (f"{TESTS}::test_a_given_noise_level_is_that_of_all_steps",),
     ),

@@ -2,8 +2,9 @@
 
 from tests.mutants import Mutant
 
-INFINITE, FINITE, HELD, PARTS, CALL = (
-    f"diffenc_ct/elbo/{name}.py" for name in ("infinite", "finite", "terms", "subsets", "bound")
+INFINITE, FINITE, STEP, RATIO, HELD, PARTS, CALL = (
+    f"diffenc_ct/elbo/{name}.py"
+    for name in ("infinite", "finite", "steps", "ratios", "terms", "subsets", "bound")
 )
 TESTS, LIMITS = "tests/elbo/test_elbo.py", "tests/elbo/test_elbo_limits.py"
 TERMS, BOUNDS = "tests/elbo/test_elbo_terms.py", "tests/elbo/test_bounds.py"
@@ -33,42 +34,42 @@ MUTANTS = [
         (f"{TESTS}::test_v_form_of_the_trainable_encoder",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "(noise_level.integral(gamma_s, gamma_t) + step))",
         "(2 * step))",
         "right at eta = 1",
         (f"{TESTS}::test_mean_difference",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "x_s - encoding.value - step * (encoding.rate - errors.r)",
         "x_s - encoding.value - step * (encoding.rate + errors.r)",
         "r_hat's error with the wrong sign",
         (f"{TESTS}::test_mean_difference",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "mismatch = torch.log1p(w - 1) - (w - 1) / w",
         "mismatch = w - 1 - torch.log(w)",
         "KL with the two variances exchanged",
         (f"{TESTS}::test_step_kl_is_the_kl_of_the_two_gaussians",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "mismatch = torch.log1p(w - 1) - (w - 1) / w",
         "mismatch = torch.log(w) + 1 / w - 1",
         "1/w - 1 + ln w as it is written, which cancels near w = 1",
         (f"{TESTS}::test_step_kl_near_ratio_one_keeps_its_digits",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "terms = mismatch + difference**2 / (w * expand(variance, difference))",
         "terms = mismatch + difference**2 / expand(variance, difference)",
         "w forgotten in the mean's part",
         (f"{LIMITS}::test_the_optimal_ratio_is_stationary",),
     ),
     Mutant(
-        FINITE,
+        STEP,
         "w = torch.where(w > 0, w, math.nan)",
         "w = w.abs()",
         "a ratio of the state that is negative taken for another",
@@ -76,8 +77,8 @@ MUTANTS = [
     ),
     Mutant(
         FINITE,
-        "diffusion = self.depth * step_kl(",
-        "diffusion = step_kl(",
+        "drawn.weight * (self.depth * kl)",
+        "drawn.weight * kl",
         "one step's KL for the sum of T",
         (f"{LIMITS}::test_finite_depth_converges_at_first_order",),
     ),
@@ -117,7 +118,7 @@ MUTANTS = [
         (f"{BOUNDS}::test_finite_depth_refuses",),
     ),
     Mutant(
-        FINITE,
+        RATIO,
         "or (w.ndim and len(w) != steps)",
         "",
         "a table of other steps",
@@ -146,8 +147,8 @@ MUTANTS = [
     ),
     Mutant(
         FINITE,
-        "Estimates(x_t - errors.x, -errors.r)",
-        "Estimates(x_t - errors.x, errors.r)",
+        "Estimates(at.x_t - errors.x, -errors.r)",
+        "Estimates(at.x_t - errors.x, errors.r)",
         "the sign of the r_hat that a ratio sees",
         ("tests/calibration/test_ratios.py::test_the_estimates_that_a_ratio_sees",),
     ),
@@ -174,8 +175,8 @@ MUTANTS = [
     ),
     Mutant(
         FINITE,
-        "            drawn.weight * diffusion,\n",
-        "            diffusion,\n",
+        "drawn.weight * (self.depth * kl)",
+        "self.depth * kl",
         "importance-sampled steps without their weights",
         (f"{TERMS}::test_depths_bring_their_weights",),
     ),

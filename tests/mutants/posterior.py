@@ -8,6 +8,7 @@ FUNCTION_TESTS = "tests/networks/test_level_functions.py"
 FEATURES, FEATURE_TESTS = "diffenc_ct/networks/features.py", "tests/networks/test_features.py"
 UNET, UNET_TESTS = "diffenc_ct/networks/halving.py", "tests/networks/test_halving.py"
 HEADS, HEAD_TESTS = "diffenc_ct/model/posterior.py", "tests/model/test_posterior.py"
+BAYES = "diffenc_ct/model/_bayes.py"
 NUMBER_TESTS = "tests/model/test_posterior_numbers.py"
 ENCODERS, ENCODER_TESTS = "diffenc_ct/encoders.py", "tests/encoders/test_encoders.py"
 TERMS, TERM_TESTS = "diffenc_ct/elbo/terms.py", "tests/elbo/test_bounds.py"
@@ -82,30 +83,30 @@ MUTANTS = [
     ),
     # The heads ----------------------------------------------------------------------------------------
     Mutant(
-        HEADS,
+        BAYES,
         "near = (z / signal).detach().clamp(-1, 1)",
         "near = (z.detach() / signal).clamp(-1, 1)",
         "a learned schedule gets a gradient through the reference, of which no derivative is told",
         (f"{HEAD_TESTS}::test_derivatives",),
     ),
     Mutant(
-        HEADS,
-        "near = (x_t / a).detach().clamp(-1, 1)",
-        "near = (x_t.detach() / a).clamp(-1, 1)",
+        BAYES,
+        "near = (x_t / expand(a, x_t)).detach().clamp(-1, 1)",
+        "near = (x_t.detach() / expand(a, x_t)).clamp(-1, 1)",
         "the same in training, where the encoder's scale depends on gamma",
         (f"{HEAD_TESTS}::test_derivatives",),
     ),
     Mutant(
-        HEADS,
-        "alpha(gamma) * a / sigma(gamma), near",
-        "alpha(gamma) / sigma(gamma), near",
+        BAYES,
+        "return Observation((z - signal * near) / noise, g / sigma(gamma), near)",
+        "return Observation((z - signal * near) / noise, alpha(gamma) / sigma(gamma), near)",
         "the observation's noise forgets that the encoder shrinks the data",
         (f"{HEAD_TESTS}::test_noise_is_that_of_the_latent", f"{HEAD_TESTS}::test_bayes_rule"),
     ),
     Mutant(
-        HEADS,
-        "error, variance = beside - a * excess,",
-        "error, variance = beside - excess,",
+        BAYES,
+        "(x_t - a * seen.near) - a * excess",
+        "(x_t - a * seen.near) - excess",
         "data where encoded data are meant",
         (f"{HEAD_TESTS}::test_conformance",),
     ),
@@ -124,14 +125,14 @@ MUTANTS = [
         (f"{HEAD_TESTS}::test_one_gaussian_is_the_gaussian_world",),
     ),
     Mutant(
-        HEADS,
+        BAYES,
         "return self.x_loss(errors.x, gamma) if self.paired else None",
         "return self.x_loss(errors.x, gamma)",
         "a regression of heads that have one output",
         (f"{HEAD_TESTS}::test_a_regression_only_where_two_outputs_are_to_be_told_apart",),
     ),
     Mutant(
-        HEADS,
+        BAYES,
         "out = torch.unflatten(out.to(z.dtype), 1, (self.outputs, z.shape[1]))",
         "out = torch.unflatten(out.to(z.dtype), 1, (z.shape[1], self.outputs)).transpose(1, 2)",
         "a colour's outputs side by side, where the other heads have an output's colours",

@@ -176,8 +176,8 @@ MUTANTS = [
     ),
     Mutant(
         PROBLEM,
-        "z[first].cpu(), found.x_hat[first].cpu()",
-        "found.x_hat[first].cpu(), z[first].cpu()",
+        "z[first].cpu(), x_hat()[first].cpu()",
+        "x_hat()[first].cpu(), z[first].cpu()",
         "a path whose latents are estimates",
         (f"{SAMPLING}::test_trajectory_leads_from_noise_to_data",),
     ),
