@@ -11,6 +11,7 @@ __all__ = ["EXTRAS", "MissingExtra", "require"]
 
 # Extra of pyproject.toml -> what it is for, as the error says it.
 EXTRAS = {
+    "adapters": "this network",
     "cli": "this configuration file",
     "data": "these data",
     "figures": "figures",

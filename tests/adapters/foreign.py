@@ -52,7 +52,7 @@ class Foreign(nn.Module):
             "score": -eps / b,
             "velocity": da * x + db * eps,
         }[self.predicts]
-        return torch.cat([says] * self.channels, 1)
+        return torch.cat([says, *[0 * says - 3] * (self.channels - 1)], 1)
 
 
 def betas_of(steps: int, least: float, most: float) -> Tensor:

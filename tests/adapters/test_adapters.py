@@ -83,7 +83,7 @@ def test_the_bound_is_the_worlds_on_the_same_draws(case):
 
 
 @given(cases(shape=(1,)))
-@settings(max_examples=2)
+@settings(max_examples=1)
 def test_the_exact_likelihood_is_the_worlds(case):
     """log q_0 in closed form, to 1e-6 nats: the flow begins in the world's own q_1, not in N(0, I)."""
     world, family, predicts, seed = case
@@ -425,6 +425,7 @@ def test_a_model_goes_to_another_precision_and_is_copied():
     single = copy.deepcopy(model).float().predict(z.float(), gamma.float()).x_hat
     assert single.dtype == torch.float32
     close(single.double(), model.predict(z, gamma).x_hat, 1e-3)
+    assert model.predict(z.float(), gamma.float()).x_hat.dtype == torch.float32
 
 
 def test_how_a_network_is_read_is_in_the_fingerprint():

@@ -4,7 +4,8 @@ from tests.mutants import Mutant
 
 NATIVE, TABLES = "diffenc_ct/adapters/native.py", "diffenc_ct/adapters/tabulated.py"
 PROCESSES, HEADS = "diffenc_ct/adapters/processes.py", "diffenc_ct/adapters/heads.py"
-ADAPT = "diffenc_ct/adapters/adapt.py"
+ADAPT, PACKAGES = "diffenc_ct/adapters/adapt.py", "diffenc_ct/adapters/packages.py"
+OF_PACKAGES = "tests/adapters/test_packages.py"
 TESTS = "tests/adapters/test_adapters.py"
 ESTIMATES = f"{TESTS}::test_estimates_errors_and_score_are_the_worlds"
 THEOREM = f"{TESTS}::test_readings_are_the_theorem_to_ten_digits"
@@ -70,8 +71,8 @@ MUTANTS = [
         HEADS,
         "return _first_half(out, z).to(z.dtype)",
         "return _first_half(out, z)",
-        "half precision in everything that follows",
-        (f"{TESTS}::test_half_precision_networks_are_cast_in_and_out",),
+        "the network's precision for that of the latents",
+        (f"{TESTS}::test_a_model_goes_to_another_precision_and_is_copied",),
     ),
     Mutant(
         HEADS,
@@ -206,5 +207,62 @@ MUTANTS = [
         "change)",
         "the rate in steps of the table",
         (f"{TESTS}::test_the_rate_of_a_table",),
+    ),
+    # Other packages -----------------------------------------------------------------------------------
+    Mutant(
+        PACKAGES,
+        "BYTES = Levels(256, ends=True)",
+        "BYTES = Levels(256)",
+        "bytes at the centres of bins, where other code has x/127.5 - 1",
+        (f"{OF_PACKAGES}::test_ddpms_variational_bound",),
+    ),
+    Mutant(
+        PACKAGES,
+        "told=lambda t: steps * t",
+        "told=lambda t: t",
+        "flow matching's times told without their thousand",
+        (f"{OF_PACKAGES}::test_flow_matchings_scheduler",),
+    ),
+    Mutant(
+        PACKAGES,
+        '"pred_v": "v"}',
+        '"pred_v": "eps"}',
+        "lucidrains' default objective read as noise",
+        (f"{OF_PACKAGES}::test_lucidrains_loss_is_ours",),
+    ),
+    Mutant(
+        PACKAGES,
+        "data_at: int = 1,",
+        "data_at: int = 0,",
+        "noise where flow matching has its data",
+        (f"{OF_PACKAGES}::test_flow_matchings_own_likelihood",),
+    ),
+    Mutant(
+        PACKAGES,
+        "scheduler.precondition_inputs(z, noise)",
+        "z",
+        "EDM's network given what is not scaled for it",
+        (f"{OF_PACKAGES}::test_edms_scheduler_preconditions_a_network_of_a_world",),
+    ),
+    Mutant(
+        PACKAGES,
+        "return own if 0 < own < math.inf else otherwise",
+        "return own",
+        "a least noise of 0 and a most of infinity",
+        (f"{OF_PACKAGES}::test_edm_networks_say_their_shape_and_range",),
+    ),
+    Mutant(
+        PACKAGES,
+        "value.to(z.device).expand(len(z), *value.shape[1:])",
+        "value.to(z.device)",
+        "a label for the first example alone",
+        (f"{OF_PACKAGES}::test_edm_networks_say_their_shape_and_range",),
+    ),
+    Mutant(
+        PACKAGES,
+        "if decoder is None and float(diffusion.normalize(half)) != 0:",
+        "if decoder is None and float(diffusion.normalize(half)) == 7:",
+        "images in (0, 1) taken for ones in (-1, 1)",
+        (f"{OF_PACKAGES}::test_lucidrains_images_that_are_not_scaled",),
     ),
 ]

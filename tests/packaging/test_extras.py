@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Import name -> the distribution that pyproject.toml names. sympy and mpmath come with torch, but are no need of ours.
 OPTIONAL = {
+    "azula": "azula",
+    "denoising_diffusion_pytorch": "denoising-diffusion-pytorch",
+    "diffusers": "diffusers",
+    "flow_matching": "flow-matching",
     "matplotlib": "matplotlib",
     "mpmath": "mpmath",
     "msgpack": "msgpack",
