@@ -197,6 +197,13 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "diffenc_ct/model/posterior.py",
+        "x = decoder.centres(torch.arange(levels), torch.float64)",
+        "x = Levels(levels).centres(torch.arange(levels), torch.float64)",
+        "heads whose levels are centres of bins whatever the decoder says",
+        ("tests/model/test_places_of_levels.py::test_levels_lie_where_the_decoders_do",),
+    ),
+    Mutant(
         DECODERS,
         "return 2 / (self.levels - self.ends)",
         "return 2 / self.levels",
