@@ -49,6 +49,7 @@ _NAMES = {  # the other names, by the module that defines them
         "log_likelihood",
         "sample_with_log_prob",
     ),
+    "likelihood.classification": ("Classification", "classify"),
     "model": (
         "DiffEnc",
         "Heads",
@@ -121,6 +122,8 @@ if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test 
     from diffenc_ct.likelihood import TruncatedNormal as TruncatedNormal
     from diffenc_ct.likelihood import log_likelihood as log_likelihood
     from diffenc_ct.likelihood import sample_with_log_prob as sample_with_log_prob
+    from diffenc_ct.likelihood.classification import Classification as Classification
+    from diffenc_ct.likelihood.classification import classify as classify
     from diffenc_ct.model import DiffEnc as DiffEnc
     from diffenc_ct.model import Heads as Heads
     from diffenc_ct.model import Levels as Levels

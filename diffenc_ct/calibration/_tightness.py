@@ -202,7 +202,8 @@ def tightness(
     moments = torch.empty(len(data), depths, 3, dtype=torch.float64)
     with evaluating(model):
         for start in range(0, len(data), work.batch_size):
-            x = model.scale(data[start : start + work.batch_size])
+            some = slice(start, start + work.batch_size)
+            x, part = model.scale(data[some]), model.rows(some)
             first, last = (model.schedule.at(end, x).gamma for end in (0.0, 1.0))
             table = first + (last - first) * torch.linspace(
                 0, 1, depths, dtype=x.dtype, device=x.device
@@ -211,7 +212,7 @@ def tightness(
                 gamma, noise = depth.expand(len(x)), normal_like(x, generator)
                 encoding = model.encoder(x, gamma)
                 z = marginal(encoding.value, gamma).sample(noise=noise)
-                found = squares(model.errors(z, noise, encoding, gamma))
+                found = squares(part.errors(z, noise, encoding, gamma))
                 moments[start : start + len(x), j] = torch.stack(found, 1).cpu()
             work.progress(len(x))
     summary = _summarise(moments, table.double().cpu(), x[0].numel())

@@ -169,15 +169,15 @@ def _squares(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """For each batch and step: the step, x_hat and Delta_i^2/S^2 (batch, *data), float64."""
     level = as_noise_level(noise_level)
-    for part in torch.split(data, batch_size):
-        x = model.scale(part)
+    for some in torch.split(torch.arange(len(data)), batch_size):
+        x, part = model.scale(data[some.to(data.device)]), model.rows(some)
         gamma = model.schedule(grid.to(x)).gamma
         x_s = model.encoder.encode(x, gamma[0].expand(len(x)))
         for step, (gamma_s, gamma_t) in enumerate(zip(gamma[:-1], gamma[1:], strict=True)):
             s, t = gamma_s.expand(len(x)), gamma_t.expand(len(x))
             x_t, noise = model.encoder.encode(x, t), normal_like(x, generator)
             encoding = Encoding(x_t, torch.zeros_like(x_t))
-            errors = model.errors(marginal(x_t, t).sample(noise=noise), noise, encoding, t)
+            errors = part.errors(marginal(x_t, t).sample(noise=noise), noise, encoding, t)
             difference = mean_difference(errors, encoding, x_s, s, t, level)
             variance = -torch.expm1(-level.integral(gamma_s, gamma_t)) / snr(gamma_s)
             yield step, x_t - errors.x, difference.double() ** 2 / variance.double()

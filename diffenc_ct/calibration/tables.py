@@ -219,16 +219,18 @@ def measure_steps(
     parts = [
         (g, part)
         for g in range(how.groups)
-        for part in torch.split(data[g :: how.groups], how.examples_at_once)
+        for part in torch.split(torch.arange(g, len(data), how.groups), how.examples_at_once)
     ]
     for g, part in parts:
-        x = model.scale(part)
+        x = model.scale(data[part.to(data.device)])
         rows = x.repeat_interleave(len(t), 0)
         each = gamma.repeat(len(x))
         noise = normal_like(x if how.shared_noise else rows, generator)
         noise = noise.repeat_interleave(len(t), 0) if how.shared_noise else noise
-        batches = zip(*(torch.split(v, how.batch_size) for v in (rows, each, noise)), strict=True)
-        found_rows = [_evaluate(model, *batch) for batch in batches]
+        whose = part.repeat_interleave(len(t))
+        values = (whose, rows, each, noise)
+        batches = zip(*(torch.split(v, how.batch_size) for v in values), strict=True)
+        found_rows = [_evaluate(model.rows(some), *batch) for some, *batch in batches]
         e, r, x_t, rate = (
             torch.unflatten(torch.cat(v), 0, (len(x), len(t)))
             for v in zip(*found_rows, strict=True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train a model, or go on training one; metrics and checkpoints go to the run's folder.",
     "evaluate": "Every ELBO term on every test example, in bits per dimension with standard errors.",
     "sample": "Draw samples from a trained model: a PNG grid (of images) and an .npz file.",
+    "classify": "p(label | x) of every test example by the bounds of a model with labels; accuracy and calibration.",
     "verify": "Check the identities between finite and infinite depth, on a trained model or a closed-form world.",
     "calibrate": "Fit variance ratios, noise levels and the best grid of T steps to training data.",
     "export": "Write one set of weights of a run, without optimiser: a small file that every command takes as RUN.",

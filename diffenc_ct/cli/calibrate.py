@@ -19,6 +19,7 @@ from diffenc_ct.cli.options import (
     whole,
 )
 from diffenc_ct.cli.progress import progress
+from diffenc_ct.training.examples import told
 
 EPILOG = """\
 Writes calibration.json to the run's folder (see --out), which `diffenc sample --schedule calibrated` and
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with progress("calibrate", len(some)) as shown:
         found = calibrate(
-            opened.model.to(device),
+            told(opened.model.to(device), data, "train", len(some)),
             some,
             arguments.depth,
             options,

@@ -39,6 +39,7 @@ from diffenc_ct.training.evaluation import (
     evaluate,
     report,
 )
+from diffenc_ct.training.examples import told
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 EPILOG = """\
@@ -208,7 +209,7 @@ def _noise_level(arguments: argparse.Namespace, opened: OpenedRun, data: Dataset
     if opened.optimal_noise_level is not None:
         return opened.optimal_noise_level
     path = opened.folder / TIGHTNESS
-    return fitted_tightness(opened.model, data.train, path, arguments).noise_level
+    return fitted_tightness(opened.model, data, path, arguments).noise_level
 
 
 def _bound(
@@ -238,10 +239,10 @@ def _evaluate(
     path: Path,
     processes: Processes,
 ) -> int:
-    depths = fitted_depths(opened.model, data.train, bound, arguments, processes)
+    depths = fitted_depths(opened.model, data, bound, arguments, processes)
     with progress("evaluate", len(images)) as shown:
         evaluation = evaluate(
-            opened.model,
+            told(opened.model, data, arguments.split, len(images)),
             images,
             bound,
             draws=arguments.draws,

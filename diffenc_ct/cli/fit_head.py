@@ -15,6 +15,7 @@ from diffenc_ct.cli.options import (
     whole,
 )
 from diffenc_ct.cli.progress import progress
+from diffenc_ct.training.examples import told
 from diffenc_ct.training.heads import VARIANTS, HeadFitting, fit_head, save_head
 
 EPILOG = """\
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = use_device(arguments)
     opened = open_given(arguments)
     data = data_of(opened, arguments)
-    model = opened.model.to(device)
+    model = told(opened.model.to(device), data, "train")
     fitting = HeadFitting(
         arguments.variant, arguments.steps, arguments.batch_size, arguments.learning_rate
     )

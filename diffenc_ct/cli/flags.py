@@ -20,6 +20,7 @@ SHORT = {
     "data.patch": "--patch",
     "data.flip": "--flip",
     "data.standardise": "--standardise",
+    "data.labels": "--labels",
     "schedule.kind": "--schedule",
     "encoder.kind": "--encoder",
     "encoder.network.kind": "--encoder-network",

@@ -32,6 +32,7 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel
 from diffenc_ct.report.files import as_csv, as_json, write_atomically
 from diffenc_ct.training.evaluation import MOST_IN_JSON, evaluate, importance_depths
+from diffenc_ct.training.examples import told
 from diffenc_ct.training.heads import load_head
 from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
@@ -81,12 +82,13 @@ def compare(
 ) -> int:
     """Compute, print and write the table; processes share the images, and all fit the same tightness."""
     model, which = opened.model, arguments.likelihood
+    told_of_images = told(model, data, arguments.split, len(images))
     rows: list[Row] = []
     extra: dict[str, Any] = {}
     if which in ("elbo", "both"):
-        fitted = fitted_tightness(model, data.train, opened.folder / TIGHTNESS, arguments)
-        depths = fitted_depths(model, data.train, InfiniteDepth(), arguments, processes)
-        rows += elbo_rows(model, images, fitted, depths, arguments, processes)
+        fitted = fitted_tightness(model, data, opened.folder / TIGHTNESS, arguments)
+        depths = fitted_depths(model, data, InfiniteDepth(), arguments, processes)
+        rows += elbo_rows(told_of_images, images, fitted, depths, arguments, processes)
         seen = rows[0].bits_per_dimension - rows[1].bits_per_dimension
         unit = fitted.dimensions * math.log(2)
         extra["gain"] = {
@@ -98,7 +100,11 @@ def compare(
         extra["gap"] = {"at_one": fitted.gap / unit, "at_optimal": fitted.remaining_gap / unit}
     if which in ("ode", "both"):
         rows += ode_rows(
-            flows(model, opened.folder / "head.safetensors"), images, solver, arguments, processes
+            flows(told_of_images, opened.folder / "head.safetensors"),
+            images,
+            solver,
+            arguments,
+            processes,
         )
     if not processes.first:
         return 0
@@ -161,14 +167,14 @@ def compare(
 
 
 def fitted_tightness(
-    model: DiffEnc, train: Tensor, path: Path, arguments: argparse.Namespace, most: int = 300
+    model: DiffEnc, data: Dataset, path: Path, arguments: argparse.Namespace, most: int = 300
 ) -> Tightness:
     """From the first training examples; kept in the run's folder, for --noise-level optimal."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(arguments.seed)
-    some = train[:most].to(device)
+    some = data.train[:most].to(device)
     with progress("tightness", len(some)) as shown:
-        work = Work(arguments.batch_size, shown)
+        work, model = Work(arguments.batch_size, shown), told(model, data, "train", len(some))
         found = tightness(model, some, generator=generator, work=work)
     if launched_rank() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +184,7 @@ def fitted_tightness(
 
 def fitted_depths(
     model: DiffEnc,
-    train: Tensor,
+    data: Dataset,
     bound: Bound,
     arguments: argparse.Namespace,
     processes: Processes,
@@ -187,9 +193,10 @@ def fitted_depths(
     """How --depths has t drawn: None for evenly, else by the loss of the first training examples."""
     if arguments.depths != "importance":
         return None
-    some = train[:most]
+    some = data.train[:most]
     with progress("depths", len(some)) as shown:
         work = Work(arguments.batch_size, shown, processes)
+        model = told(model, data, "train", len(some))
         # Other draws than those of the evaluation, which may be of the same images.
         return importance_depths(model, some, bound, seed=arguments.seed + 1, work=work)
 

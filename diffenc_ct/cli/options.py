@@ -50,6 +50,17 @@ def positive(text: str) -> float:
     return number
 
 
+def finite(text: str) -> float:
+    """The type of an option: numbers that are finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r}; give a finite number")
+    return number
+
+
 def noise_level(text: str) -> str:
     """The type of --noise-level: a word, or a number whose fourth power is one of single precision.
 

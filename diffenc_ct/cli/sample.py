@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from diffenc_ct.cli.options import (
     add_step,
     add_timeout,
     check_values,
+    finite,
     load_calibration,
     make_folder,
     noise_level,
@@ -25,6 +27,7 @@ from diffenc_ct.cli.options import (
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.cli.solvers import lacking, make_solver
 from diffenc_ct.distributed import Work, launched
+from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.pictures import image_grid, write_images, write_trajectory
 from diffenc_ct.sampling import Ancestral, Solver, sample
@@ -33,7 +36,7 @@ from diffenc_ct.training.runs import OpenedRun
 
 EPILOG = """\
 Writes samples.png and samples.npz (arrays `samples`: levels in the smallest type that holds them, or reals; `latents`:
-z_1; `z_0`) to the run's folder (see --out).
+z_1; `z_0`; `labels` of a model that is given them) to the run's folder (see --out).
 
 examples:
   diffenc sample runs/digits
@@ -45,6 +48,7 @@ examples:
   diffenc sample runs/mnist --trajectory 4  # also a strip and a GIF of how four of them came about
   diffenc sample runs/mnist --count 1000 --images pictures/mnist  # one PNG a sample
   diffenc sample runs/mnist --seed 7 --out pictures/seven.png
+  diffenc sample runs/labelled --labels 3 8 --guidance 2  # threes and eights in turn, of a run with --labels
 """
 
 
@@ -79,6 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_step(parser, "of --solver ancestral, how p(z_s | z_t) is made")
     parser.add_argument(
         "--latents", metavar="FILE", help="start from latents z_1 in an .npy or .npz file"
+    )
+    parser.add_argument(
+        "--labels",
+        type=whole(-1),
+        nargs="+",
+        metavar="LABEL",
+        help="of a model with labels: those of the samples, in turn; -1 for none (default: all classes in turn)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=finite,
+        help="of a model with labels: classifier-free guidance of this weight (default 1, none). Guided samples are of "
+        "no model that evaluate reports on",
     )
     parser.add_argument(
         "--trajectory",
@@ -124,17 +141,18 @@ def run(arguments: argparse.Namespace) -> int:
     opened = open_given(arguments)
     check_values(arguments, opened)
     pictures = len(opened.shape) == 3 and opened.shape[0] in (1, 3)
-    refuse_idle(arguments, _idle(arguments, pictures))
+    refuse_idle(arguments, _idle(arguments, pictures, opened.classes))
     path = output_path(arguments.out, opened.folder, "samples.png", ".png", ".npz")
     path = path.with_suffix(".png")
     folder = None if arguments.images is None else _empty_folder(Path(arguments.images))
     solver = _solver(arguments, opened)
     latents = None if arguments.latents is None else _latents(arguments.latents, opened.shape)
     count = arguments.count if latents is None else len(latents)
+    model, labels = _told(arguments, opened, count)
     with launched(device, timeout=arguments.process_timeout) as processes:
         with progress("sample", count // processes.size, "image") as shown:
             result = sample(
-                opened.model.to(device),
+                model.to(device),
                 count,
                 solver=solver,
                 latents=latents,
@@ -145,12 +163,14 @@ def run(arguments: argparse.Namespace) -> int:
     if not processes.first:
         return 0
     samples = result.samples.cpu()
-    np.savez_compressed(
-        path.with_suffix(".npz"),
-        samples=in_own_type(samples, opened.model.decoder.levels).numpy(),
-        latents=result.z_1.cpu().numpy(),
-        z_0=result.z_0.cpu().numpy(),
-    )
+    arrays: dict[str, Any] = {
+        "samples": in_own_type(samples, opened.model.decoder.levels).numpy(),
+        "latents": result.z_1.cpu().numpy(),
+        "z_0": result.z_0.cpu().numpy(),
+    }
+    if labels is not None:
+        arrays["labels"] = labels.numpy()
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
     written = [path.with_suffix(".npz")]
     if folder is not None:
         written += [write_images(samples, opened.model.decoder.levels, folder)]
@@ -159,19 +179,34 @@ def run(arguments: argparse.Namespace) -> int:
         written.append(path)
         if result.trajectory is not None:
             written += write_trajectory(result.trajectory, path)
+    guided = "" if arguments.guidance is None else f", guidance {arguments.guidance:g}"
     print(
         f"{len(samples)} samples of {arguments.run} at step {opened.step} by {result.log['solver']}, "
-        f"{result.evaluations:.0f} evaluations, noise level {result.log['noise_level']}: "
+        f"{result.evaluations:.0f} evaluations, noise level {result.log['noise_level']}{guided}: "
         f"wrote {', '.join(map(str, written))}"
     )
     return 0
 
 
-def _idle(arguments: argparse.Namespace, pictures: bool) -> dict[str, str]:
+def _told(
+    arguments: argparse.Namespace, opened: OpenedRun, count: int
+) -> tuple[DiffEnc, Tensor | None]:
+    """The model given the labels of --labels, with --guidance, and these labels; of a model without, itself."""
+    if opened.classes is None:
+        return opened.model, None
+    each = torch.tensor(arguments.labels or list(range(opened.classes)))
+    labels = each[torch.arange(count) % len(each)]
+    model = opened.model.given(labels)
+    return (model if arguments.guidance is None else model.guided(arguments.guidance)), labels
+
+
+def _idle(arguments: argparse.Namespace, pictures: bool, classes: int | None) -> dict[str, str]:
     """Options that have no effect in the mode that the others choose, and why."""
     found: dict[str, str] = {}
     if not pictures:
         found |= dict.fromkeys(("trajectory", "images"), "the samples are no images")
+    if classes is None:
+        found |= dict.fromkeys(("labels", "guidance"), "the model was trained without labels")
     if arguments.latents is not None:
         found["count"] = "there are as many samples as latents"
     return found

@@ -25,6 +25,7 @@ examples:
   diffenc train --preset mnist-small-diffenc --data-root ~/data --run runs/mnist
   diffenc train --data faces/ --flip --network-options width=64 --run runs/faces
   diffenc train --data photos/ --patch 16 --run runs/photos  # crops of images of any size
+  diffenc train --preset digits-vdm --labels --run runs/labelled  # p(image | label); then: diffenc classify
   diffenc train --data points.npy --encoder identity --schedule monotone --run runs/points
   diffenc train --network my_package.nets:Net --network-options width=32 --run runs/own
   diffenc train --run runs/mnist --resume               # go on after an interruption

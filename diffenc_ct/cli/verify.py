@@ -23,6 +23,7 @@ from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.schedules import LinearSchedule
+from diffenc_ct.training.examples import told
 from diffenc_ct.verification import LADDER, verify
 from diffenc_ct.worlds import GaussianWorld, MixtureWorld
 
@@ -94,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         opened = open_given(arguments)
         data = data_of(opened, arguments)
-        model, x, folder = opened.model, data.test[: arguments.examples or 32], opened.folder
+        x, folder = data.test[: arguments.examples or 32], opened.folder
+        model = told(opened.model, data, "test", len(x))
     path = output_path(arguments.out, folder, "verification.json")
     result = verify(
         model.to(device),

@@ -6,6 +6,7 @@ are needed. moments: range and scale of reals. images, readers: formats.
 """
 
 from diffenc_ct.data.dataset import Dataset, check_values
+from diffenc_ct.data.labels import Labels
 from diffenc_ct.data.moments import Moments
 from diffenc_ct.data.named import NAMES, load_dataset
 from diffenc_ct.data.patches import Patches
@@ -17,6 +18,7 @@ __all__ = [
     "AT_ONCE",
     "NAMES",
     "Dataset",
+    "Labels",
     "Moments",
     "Patches",
     "Source",

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from diffenc_ct.data.dataset import Dataset, check_range, check_values
+from diffenc_ct.data.labels import LABELS
 from diffenc_ct.data.moments import Moments, warn_of_reals
 from diffenc_ct.data.readers import read_array_file
 from diffenc_ct.data.source import AT_ONCE, Rows, copy_of, fixed_part
@@ -75,6 +76,8 @@ def from_arrays(path: Path, levels: int | None, standardise: bool = False) -> Da
 def _split(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     """Training examples, test examples, and what a report must say of them."""
     arrays = read_array_file(path)
+    if len(arrays) > 1:  # labels are no examples: see labels.py
+        arrays = {name: array for name, array in arrays.items() if not name.endswith(LABELS)}
     named = [name for name in arrays if part_of(name)]
     split = split_by_name(named, lambda name: [name], str(path))
     if split is None and len(arrays) != 1:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from diffenc_ct.data.labels import Labels
 from diffenc_ct.data.source import Source
 
 
@@ -23,10 +24,11 @@ class Dataset:
         flip: whether training flips images horizontally, half of them at random.
         notes: what a report must say of them, a line each.
         standardise: whether a model takes these reals less their mean, over their deviation.
+        labels: of a model that is given them, None for others.
 
     Raises:
         ValueError: for an empty part, parts of different shapes, values that the decoder has no probability for,
-            flips of other data than images, and levels that are to be standardised.
+            flips of other data than images, levels that are to be standardised, and labels of other examples.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Dataset:
     flip: bool = False
     notes: tuple[str, ...] = ()
     standardise: bool = False
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         for split, values in (("train", self.train), ("test", self.test)):
@@ -57,6 +60,18 @@ class Dataset:
             raise ValueError(
                 f"data {self.name!r} has {self.levels} levels, and only reals are standardised; leave out --standardise"
             )
+
+        if self.labels is not None and self.source is not None:
+            raise ValueError(
+                f"data {self.name!r} are read when needed or cut into patches, which have no labels; leave out --labels"
+            )
+        for split in ("train", "test"):
+            examples = len(getattr(self, split))
+            labelled = examples if self.labels is None else len(self.labels.of(split))
+            if labelled != examples:
+                raise ValueError(
+                    f"data {self.name!r}: {labelled} {split} labels for {examples} examples; give one an example"
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,6 +94,10 @@ class Dataset:
             "dimension are of the data as they are"
         )
         notes = list(self.notes)
+        if self.labels is not None:
+            notes.append(
+                f"labels: {self.labels.classes} classes; numbers are of examples given their labels"
+            )
         if self.source is not None and self.source.epochs and len(self.train) < len(self.source):
             notes.append(
                 f"read when needed: {len(self.source):,} training examples; the first {len(self.train):,} serve for "

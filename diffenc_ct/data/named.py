@@ -42,6 +42,7 @@ from diffenc_ct._extras import require
 from diffenc_ct.data.arrays import from_arrays
 from diffenc_ct.data.dataset import Dataset
 from diffenc_ct.data.files import from_folder
+from diffenc_ct.data.labels import labels_of
 from diffenc_ct.data.points import checkerboard_points, swirl_points
 from diffenc_ct.data.readers import read_idx, read_imagenet_batches
 from diffenc_ct.data.splits import permutation
@@ -63,6 +64,7 @@ def load_dataset(
     patch: int | None = None,
     flip: bool = False,
     standardise: bool = False,
+    labels: bool = False,
 ) -> Dataset:
     """A data set by name or path.
 
@@ -74,6 +76,7 @@ def load_dataset(
         patch: side of square crops, in place of whole images of a folder.
         flip: half of the training images horizontally, at random.
         standardise: reals for the model: less their mean, over their deviation.
+        labels: with the class of every example, for a model that is given it.
 
     Raises:
         ValueError: for an unknown name, bad values, patches of other data than folders, flips of other than images and
@@ -87,9 +90,10 @@ def load_dataset(
     """
     folder = default_root() if root is None else _from_home(root)
     data = _load(name, folder, levels, download, patch, standardise)
-    if not (flip or standardise):
+    if not (flip or standardise or labels):
         return data
-    return dataclasses.replace(data, flip=flip, standardise=standardise)
+    known = labels_of(str(_from_home(name)), folder) if labels else None
+    return dataclasses.replace(data, flip=flip, standardise=standardise, labels=known)
 
 
 def _from_home(path: str | Path) -> Path:

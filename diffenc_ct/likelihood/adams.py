@@ -117,5 +117,6 @@ class _WithoutDivergence:
         gamma: Float[Tensor, " batch"],
         rows: Int[Tensor, " batch"] | None = None,
     ) -> FlowValue:
-        velocity, score = flow_and_score(self.model, z, gamma)
+        model = self.model if rows is None else self.model.rows(rows)
+        velocity, score = flow_and_score(model, z, gamma)
         return FlowValue(velocity, torch.zeros_like(gamma)[:, None], score)

@@ -171,7 +171,13 @@ def log_likelihood(
             gamma_0 = model.schedule.at(0.0, model.scale(some)).gamma
             latent = kind.draw(model, some, gamma_0, noise)
             density = solve_density(
-                model, latent.z_0, solver, divergence, own, prior=prior, progress=work.progress
+                model.rows(images),
+                latent.z_0,
+                solver,
+                divergence,
+                own,
+                prior=prior,
+                progress=work.progress,
             )
             return latent.log_weight + density.log_prob, density
 

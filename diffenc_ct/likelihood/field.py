@@ -76,11 +76,14 @@ class FlowField:
             gamma: their depths.
             rows: which examples they belong to, where they are not all of them in order.
         """
+        model = self.model if rows is None else self.model.rows(rows)
         if self.probes is None:
-            traces = self.model.heads.traces(z, gamma)
-            return self._exact(z, gamma) if traces is None else self._closed_form(z, gamma, traces)
+            traces = model.heads.traces(z, gamma)
+            if traces is None:
+                return self._exact(model, z, gamma)
+            return _closed_form(model, z, gamma, traces)
         probes = self.probes if rows is None else self.probes[rows]
-        velocity, score, slope = self._along(z, gamma, probes)
+        velocity, score, slope = self._along(model, z, gamma, probes)
         return FlowValue(velocity, slope, score)
 
     @property
@@ -88,46 +91,42 @@ class FlowField:
         """Whether the divergence is no estimate."""
         return self.probes is None
 
-    def _flow(self, z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        return flow_and_score(self.model, z, gamma)
-
-    def _closed_form(self, z: Tensor, gamma: Tensor, traces: tuple[Tensor, Tensor]) -> FlowValue:
-        velocity, score = self._flow(z, gamma)
-        of_x, of_r = traces
-        trace = alpha2(gamma) / 2 * z[0].numel() - alpha(gamma) * (of_x / 2 + of_r)
-        return FlowValue(velocity, trace[:, None], score)
-
-    def _exact(self, z: Tensor, gamma: Tensor) -> FlowValue:
+    def _exact(self, model: DiffEnc, z: Tensor, gamma: Tensor) -> FlowValue:
         n, d = len(z), z[0].numel()
         size = min(d, self.chunk or max(1, 4096 // n))
         trace = torch.zeros_like(gamma)
         for start in range(0, d, size):
             basis = torch.eye(d, dtype=z.dtype, device=z.device)[start : start + size]
             directions = basis.reshape(1, -1, *z.shape[1:]).expand(n, -1, *z.shape[1:])
-            velocity, score, slope = self._along(z, gamma, directions)
+            velocity, score, slope = self._along(model, z, gamma, directions)
             trace = trace + slope.sum(1)
         return FlowValue(velocity, trace[:, None], score)
 
-    def _along(self, z: Tensor, gamma: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _along(
+        self, model: DiffEnc, z: Tensor, gamma: Tensor, directions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """f, score, and v^T (df/dz) v for directions (n, K, *data): (n, K)."""
         v = directions.to(z.dtype)
         if self._forward_mode:
             try:
-                return self._forward_derivative(z, gamma, v)
+                return self._forward_derivative(model, z, gamma, v)
             except (NotImplementedError, RuntimeError) as error:
                 # a network with an operation that has no forward derivative or batching rule
                 if not re.search("forward|vmap|batching|functorch", str(error).lower()):
                     raise
                 self._forward_mode = False
         n, k = v.shape[:2]
-        repeated, depths, v = z.repeat_interleave(k, 0), gamma.repeat_interleave(k), v.flatten(0, 1)
-        velocity, score, change = self._reverse_derivative(repeated, depths, v)
+        each = torch.arange(n, device=z.device).repeat_interleave(k)
+        velocity, score, change = self._reverse_derivative(
+            model.rows(each), z[each], gamma[each], v.flatten(0, 1)
+        )
+        v = v.flatten(0, 1)
         slope = (v * change).flatten(1).sum(1).reshape(n, k)
         # The same for all directions of an example.
         return velocity[::k], score[::k], slope
 
     def _forward_derivative(
-        self, z: Tensor, gamma: Tensor, v: Tensor
+        self, model: DiffEnc, z: Tensor, gamma: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As _along: the network once at z, and its linear part at the K directions, batched.
 
@@ -135,7 +134,7 @@ class FlowField:
         """
 
         def estimates(z: Tensor) -> tuple[Tensor, Tensor]:
-            found = self.model.predict(z, gamma)
+            found = model.predict(z, gamma)
             return found.x_hat, found.r_hat
 
         def along(v: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -153,17 +152,26 @@ class FlowField:
         return velocity, score, slope.reshape(v.shape[:2])
 
     def _reverse_derivative(
-        self, z: Tensor, gamma: Tensor, v: Tensor
+        self, model: DiffEnc, z: Tensor, gamma: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """f, score, v^T (df/dz): as good, since only its product with v is wanted."""
         outer = torch.is_grad_enabled()
         with torch.enable_grad():
             z = z if z.requires_grad else z.detach().requires_grad_()
-            velocity, score = self._flow(z, gamma)
+            velocity, score = flow_and_score(model, z, gamma)
             (change,) = torch.autograd.grad(velocity, z, v, create_graph=outer, retain_graph=outer)
         if outer:
             return velocity, score, change
         return velocity.detach(), score.detach(), change
+
+
+def _closed_form(
+    model: DiffEnc, z: Tensor, gamma: Tensor, traces: tuple[Tensor, Tensor]
+) -> FlowValue:
+    velocity, score = flow_and_score(model, z, gamma)
+    of_x, of_r = traces
+    trace = alpha2(gamma) / 2 * z[0].numel() - alpha(gamma) * (of_x / 2 + of_r)
+    return FlowValue(velocity, trace[:, None], score)
 
 
 def flow_and_score(

@@ -206,7 +206,9 @@ def solve_density(
     if not (failed and solver.batch_matters and solver.on_failure == "nan" and len(z) > 1):
         return found
     halves = [
-        solve_density(model, z[half], solver, divergence, seeds[half], prior=prior, inverse=inverse)
+        solve_density(
+            model.rows(half), z[half], solver, divergence, seeds[half], prior=prior, inverse=inverse
+        )
         for half in (slice(len(z) // 2), slice(len(z) // 2, None))
     ]
     joined: FlowDensity = _joined(*halves)

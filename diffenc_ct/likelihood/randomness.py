@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-_STREAMS = {"z_1": 1, "probes": 2, "dequantisation": 3}
+_STREAMS = {"z_1": 1, "probes": 2, "dequantisation": 3, "classification": 4}
 
 
 def example_generator(seed: int, stream: str, draw: int = 0) -> torch.Generator:

@@ -117,7 +117,7 @@ class BayesHeads(Heads):
 
     def _read(self, z: Data, gamma: Gammas) -> tuple[Parameters, Data | None, Data | None]:
         """Parameters of every value's distribution, u and w, in z's dtype."""
-        out: Tensor = self.network(z, gamma)
+        out: Tensor = self.output(z, gamma)
         wanted = (z.shape[0], self.outputs * z.shape[1], *z.shape[2:])
         if out.shape != wanted:
             raise ValueError(

@@ -10,6 +10,8 @@ p(x | z_0) is the decoder's.
 Reference: Nielsen et al. 2024, sections 2 to 4; Kingma et al. 2021.
 """
 
+import copy
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from diffenc_ct.elbo import Draws, InfiniteDepth, Terms
 from diffenc_ct.encoders import Encoder, Encoding
 from diffenc_ct.model.decoder import Decoder
-from diffenc_ct.model.heads import Heads
+from diffenc_ct.model.guidance import Guided
+from diffenc_ct.model.heads import Heads, Rows
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Errors,
@@ -84,6 +87,7 @@ class DiffEnc(nn.Module):
         *,
         draws: Draws | None = None,
         generator: torch.Generator | None = None,
+        condition: Shaped[Tensor, "batch *condition"] | None = None,
     ) -> Terms:
         """The infinite-depth ELBO of each example in nats. Values of x are not looked at: `elbo` does that.
 
@@ -92,13 +96,66 @@ class DiffEnc(nn.Module):
             loss: how the bound is estimated; InfiniteDepth() by default.
             draws: values in the place of random ones.
             generator: of the rest.
+            condition: what is known of each example, as in `given`.
         """
-        return (InfiniteDepth() if loss is None else loss).terms(self, x, draws, generator)
+        model = self if condition is None else self.given(condition)
+        return (InfiniteDepth() if loss is None else loss).terms(model, x, draws, generator)
 
     @property
     def flow_is_exact(self) -> bool:
         """Whether the probability flow of optimal heads keeps the data's marginals."""
         return self.heads.tells_apart or self.encoder.flow_is_exact_with_one_head
+
+    # Conditions ---------------------------------------------------------------------------------------
+
+    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> "DiffEnc":
+        """The conditional model p(x | c) of a batch: the same parts and weights, whose network is told each c.
+
+        Bounds, likelihoods, samples and calibrations take it as they take any model, with as many examples as there
+        are conditions. The encoder is told nothing: it is the same for all c.
+
+        Args:
+            condition: one an example: labels (batch,), -1 for none, or what the network takes; None for no condition.
+        Raises:
+            ValueError: where the network takes no condition, or not this one.
+        Example:
+            >>> import torch, diffenc_ct as dc
+            >>> net = dc.networks.MLP(4, classes=3)
+            >>> model = dc.DiffEnc(dc.LinearSchedule(), dc.IdentityEncoder(), dc.Single(net), dc.Levels(16))
+            >>> dc.elbo(model.given(torch.tensor([0, 2])), torch.randint(0, 16, (2, 4))).total.shape
+            torch.Size([2])
+        """
+        return self._with(self.heads.given(condition))
+
+    def rows(self, index: Rows) -> "DiffEnc":
+        """The conditional model of some examples of its batch; without conditions the model itself.
+
+        Args:
+            index: of the examples.
+        """
+        return self if self.condition is None else self._with(self.heads.rows(index))
+
+    def guided(self, weight: float) -> "DiffEnc":
+        """The given model with classifier-free guidance, for sampling (see `guidance`).
+
+        Args:
+            weight: 1 is the conditional model, 0 the one without condition.
+        Raises:
+            ValueError: where the model is given no condition, or the weight is not finite.
+        """
+        return self._with(Guided(self.heads, weight))
+
+    @property
+    def condition(self) -> Shaped[Tensor, "batch *condition"] | None:
+        """What the model is given."""
+        found: Tensor | None = self.heads.condition
+        return found
+
+    def _with(self, heads: Heads) -> "DiffEnc":
+        """The same model with other heads; weights are shared."""
+        found = copy.copy(self)
+        found._modules = self._modules | {"heads": heads}
+        return found
 
     # Predictions ------------------------------------------------------------------------------------
 

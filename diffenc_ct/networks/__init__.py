@@ -1,4 +1,4 @@
-"""Networks: plain modules net(z, gamma) that know nothing of diffusion.
+"""Networks: plain modules net(z, gamma), or net(z, gamma, condition), that know nothing of diffusion.
 
     UNet                 score and encoders' networks on images; MLP, the same on vectors
     ScoreUNet            the authors' score networks on images; VectorNetwork, theirs on vectors

@@ -96,7 +96,8 @@ class DepthEmbedding(nn.Module):
     """gamma, shape (batch,) -> vector (batch, 4 width): sinusoids of 1000 (gamma - lo)/(hi - lo), two dense layers.
 
     The first layer has one input more than there are sinusoids: the authors' slot for a class label,
-    which is zero in all of their published configurations. It is kept so that their weights fit.
+    which is zero in all of their published configurations. It is kept so that their weights fit; labels have an
+    embedding of their own here, `known`.
 
     Args:
         width: of the networks; there are width // 2 frequencies. At least 4.
@@ -114,12 +115,15 @@ class DepthEmbedding(nn.Module):
         self.dense1 = lecun_(nn.Linear(4 * width, 4 * width))
 
     def forward(
-        self, gamma: Float[Tensor, " batch"] | Jet
+        self,
+        gamma: Float[Tensor, " batch"] | Jet,
+        known: Float[Tensor, "batch features"] | None = None,
     ) -> Float[Tensor, "batch features"] | Jet:
-        """The embedding of each example's depth.
+        """The embedding of each example's depth, and of what else is known.
 
         Args:
             gamma: (batch,).
+            known: an embedding that is added before the last nonlinearity.
         Returns:
             (batch, 4 width), of gamma's kind.
         """
@@ -136,7 +140,8 @@ class DepthEmbedding(nn.Module):
             lambda e: F.pad(e, (0, self.width + 1 - 2 * half)).to(self.dense0.weight.dtype),
             embedding,
         )
-        return silu(affine(self.dense1, silu(affine(self.dense0, embedding))))
+        h = affine(self.dense1, silu(affine(self.dense0, embedding)))
+        return silu(h if known is None else each(lambda a: a + known, h))
 
 
 class ResnetBlock(nn.Module):

@@ -65,12 +65,15 @@ class SmoothDepthEmbedding(nn.Module):
         self.dense1 = lecun_(nn.Linear(4 * width, 4 * width))
 
     def forward(
-        self, gamma: Float[Tensor, " batch"] | Jet
+        self,
+        gamma: Float[Tensor, " batch"] | Jet,
+        known: Float[Tensor, "batch features"] | None = None,
     ) -> Float[Tensor, "batch features"] | Jet:
-        """The embedding of each example's depth.
+        """The embedding of each example's depth, and of what else is known.
 
         Args:
             gamma: (batch,).
+            known: an embedding that is added before the last nonlinearity.
         Returns:
             (batch, 4 width), of gamma's kind.
         """
@@ -81,4 +84,5 @@ class SmoothDepthEmbedding(nn.Module):
         waves = each(lambda a: a * (math.pi * j), u).cos()
         features: TensorOrJet = concatenate(u, waves, 1)
         features = each(lambda a: a.to(self.dense0.weight.dtype), features)
-        return silu(affine(self.dense1, silu(affine(self.dense0, features))))
+        h = affine(self.dense1, silu(affine(self.dense0, features)))
+        return silu(h if known is None else each(lambda a: a + known, h))

@@ -10,11 +10,12 @@ first: an untrained posterior head says what its prior says, an untrained residu
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import group_norm, lecun_, zero_
 from diffenc_ct.networks.bodies import PooledBody, halvings_of
+from diffenc_ct.networks.conditions import Conditional, ConditionEmbedding
 from diffenc_ct.networks.features import SmoothDepthEmbedding, noise_aware_features
 from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, each
 from diffenc_ct.networks.norm_silu import norm_silu
@@ -23,8 +24,8 @@ from diffenc_ct.networks.norm_silu import norm_silu
 OCTAVES = (0.0, 7.5, 0.5)
 
 
-class UNet(nn.Module):
-    """net(z, gamma) on (batch, channels, height, width), zero at first.
+class UNet(Conditional):
+    """net(z, gamma, condition) on (batch, channels, height, width), zero at first.
 
     Height and width must be multiples of patch 2^halvings.
 
@@ -42,6 +43,8 @@ class UNet(nn.Module):
         levels: of the data, None for reals; the features' scale.
         gamma_range: the gammas mapped to 0 and 1 by the depth embedding.
         bounded: ends in tanh, as encoders' networks should.
+        classes: labels of a condition, None for a network without.
+        conditions: the length of vectors that are conditions, None for a network without.
     Raises:
         ValueError: an impossible option, or images whose sides cannot be halved that often.
     Example:
@@ -65,6 +68,8 @@ class UNet(nn.Module):
         levels: int | None = 256,
         gamma_range: tuple[float, float] = (-13.3, 5.0),
         bounded: bool = False,
+        classes: int | None = None,
+        conditions: int | None = None,
     ) -> None:
         super().__init__()
         if width < 8 or width % 4:
@@ -81,6 +86,7 @@ class UNet(nn.Module):
         # Groups of one channel would take away what the depth adds to it.
         groups = 2 if width == 8 else 4 if width % 8 else 8
         self.embed = SmoothDepthEmbedding(width, gamma_range)
+        self.condition = ConditionEmbedding(4 * width, classes=classes, dimensions=conditions)
         self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
         self.body = PooledBody(
             [width * 2**i if doubling else width for i in range(halvings)],
@@ -98,12 +104,14 @@ class UNet(nn.Module):
         self,
         z: Float[Tensor, "batch channels height width"],
         gamma: Float[Tensor, " batch"] | Jet,
+        condition: Shaped[Tensor, "batch *condition"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"] | Jet:
         """The network's output, and its derivative beside it for a jet of gamma.
 
         Args:
             z: (batch, channels, height, width).
             gamma: (batch,).
+            condition: of each example, None for none.
         Returns:
             (batch, out_channels, height, width), of gamma's kind.
         """
@@ -114,7 +122,8 @@ class UNet(nn.Module):
             h = torch.cat([z, noise_aware_features(z, gamma, OCTAVES, self.scale)], dim=1)
         if self.patch > 1:
             h = F.pixel_unshuffle(h, self.patch)
-        body: TensorOrJet = self.body(self.conv_in(h), self.embed(gamma))
+        known = self.condition(condition, z.flatten(1))
+        body: TensorOrJet = self.body(self.conv_in(h), self.embed(gamma, known))
         out = affine(self.conv_out, norm_silu(self.norm_out, body))
         if self.patch > 1:
             out = each(lambda a: F.pixel_shuffle(a, self.patch), out)

@@ -10,7 +10,7 @@ Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), ap
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diffenc_ct.networks.blocks import (
@@ -22,6 +22,7 @@ from diffenc_ct.networks.blocks import (
 )
 from diffenc_ct.networks.bodies import Body, Pooling
 from diffenc_ct.networks.body_options import BodyOptions, make_body
+from diffenc_ct.networks.conditions import Conditional, ConditionEmbedding
 from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, multiply
 from diffenc_ct.networks.norm_silu import norm_silu
 
@@ -36,8 +37,11 @@ class _UNet(nn.Module):
         gamma_range: tuple[float, float],
         groups: int,
         options: BodyOptions,
+        condition: ConditionEmbedding | None = None,
     ) -> None:
         super().__init__()
+        if condition is not None:
+            self.condition = condition
         width = options.width
         self.embed = DepthEmbedding(width, gamma_range)
         self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
@@ -46,7 +50,7 @@ class _UNet(nn.Module):
         self.conv_out = zero_(nn.Conv2d(width, outputs, 3, padding=1))
 
 
-class ScoreUNet(_UNet):
+class ScoreUNet(_UNet, Conditional):
     """The authors' score network: (z, gamma) -> z + U-Net(z, Fourier features of z; gamma).
 
     With more output channels than channels, as paired heads want them, z is added to the first of them.
@@ -73,6 +77,8 @@ class ScoreUNet(_UNet):
         levels: of the data, None for reals.
         pooling: "max", "convolution" or "none" between the levels of a body that is not flat.
         doubling: each level of a body that is not flat is twice as wide as the one above.
+        classes: labels of a condition, None for a network without.
+        conditions: the length of vectors that are conditions, None for a network without.
     Raises:
         ValueError: an impossible option (see `BodyOptions`), groups that do not divide a width, or out_channels that
             are no multiple of channels.
@@ -103,6 +109,8 @@ class ScoreUNet(_UNet):
         levels: int | None = 256,
         pooling: Pooling = "max",
         doubling: bool = False,
+        classes: int | None = None,
+        conditions: int | None = None,
     ) -> None:
         out_channels = channels if out_channels is None else out_channels
         if out_channels % channels:
@@ -123,28 +131,33 @@ class ScoreUNet(_UNet):
             doubling=doubling,
         )
         inputs = channels * (5 if fourier else 1)
-        super().__init__(inputs, out_channels, gamma_range, groups, options)
+        known = ConditionEmbedding(4 * width, classes=classes, dimensions=conditions)
+        super().__init__(inputs, out_channels, gamma_range, groups, options, known)
         self.channels, self.fourier, self.residual = channels, fourier, residual
         self.fourier_scale = 1.0 if levels is None else levels / 256
 
     def forward(
-        self, z: Float[Tensor, "batch channels height width"], gamma: Float[Tensor, " batch"]
+        self,
+        z: Float[Tensor, "batch channels height width"],
+        gamma: Float[Tensor, " batch"],
+        condition: Shaped[Tensor, "batch *condition"] | None = None,
     ) -> Float[Tensor, "batch out_channels height width"]:
         """The network's output.
 
         Args:
             z: (batch, channels, height, width).
             gamma: (batch,).
+            condition: of each example, None for none.
         Returns:
             (batch, out_channels, height, width).
         """
-        condition = self.embed(gamma)
+        embedding = self.embed(gamma, self.condition(condition, z.flatten(1)))
         features = (
             torch.cat([z, fourier_features(z * self.fourier_scale, 6, 8)], dim=1)
             if self.fourier
             else z
         )
-        h: Tensor = self.body(self.conv_in(features), condition)
+        h: Tensor = self.body(self.conv_in(features), embedding)
         out: Tensor = self.conv_out(norm_silu(self.norm_out, h))
         if not self.residual:
             return out

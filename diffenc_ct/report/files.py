@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 NOT_FINITE = "not_finite"
@@ -34,7 +34,7 @@ def as_json(values: Mapping[str, Any], *, indent: int | None = None) -> str:
     return json.dumps(plain, indent=indent, allow_nan=False)
 
 
-def as_csv(columns: Mapping[str, Float[Tensor, " images"]]) -> str:
+def as_csv(columns: Mapping[str, Shaped[Tensor, " images"]]) -> str:
     """The text of a CSV file with one row an image, by its number, and one column each; "nan" where there is no value.
 
     Args:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from diffenc_ct.dynamics import Predictor
 from diffenc_ct.elbo import Ratio, ratio_at
 from diffenc_ct.elbo.ratios import table_at
 from diffenc_ct.model import DiffEnc, reverse_drift
@@ -103,9 +104,22 @@ class Counted(nn.Module):
         """gamma(t)."""
         return self.model.schedule
 
-    def predict(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Estimates:
-        """The model's estimates."""
-        found = self.model.predict(z, gamma)
+    def rows(self, index: Int[Tensor, " some"]) -> Predictor:
+        """The estimates of some images of the batch alone, counted here.
+
+        Args:
+            index: of the images.
+        """
+        return self if self.model.condition is None else _CountedRows(self, index)
+
+    def predict(
+        self,
+        z: Float[Tensor, "batch *data"],
+        gamma: Float[Tensor, " batch"],
+        model: DiffEnc | None = None,
+    ) -> Estimates:
+        """The model's estimates, or those of a part's model."""
+        found = (self.model if model is None else model).predict(z, gamma)
         self._count(z, gamma, lambda: found.x_hat)
         return found
 
@@ -121,6 +135,20 @@ class Counted(nn.Module):
         if self.recorded:
             first = slice(self.recorded)
             self.path.append((gamma[0].cpu(), z[first].cpu(), x_hat()[first].cpu()))
+
+
+class _CountedRows:
+    """Some rows of a counted conditional model."""
+
+    def __init__(self, counted: Counted, index: Tensor) -> None:
+        self.counted, self.model = counted, counted.model.rows(index)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.model.schedule
+
+    def predict(self, z: Float[Tensor, "batch *data"], gamma: Float[Tensor, " batch"]) -> Estimates:
+        return self.counted.predict(z, gamma, self.model)
 
 
 class Problem:

@@ -79,7 +79,7 @@ def sample(
 
     Args:
         model: DiffEnc.
-        n: how many; as many as latents where it is not given.
+        n: how many; where it is not given, as many as latents, or as conditions that the model is given.
         solver: Exponential() by default; Ancestral(...), TorchSDE(...), Adams(...), TorchDiffEq(...), ...
         shape: of one example, unless model.shape or latents say it.
         latents: z_1 instead of draws.
@@ -109,11 +109,14 @@ def sample(
     level, grid = solver.level(model), solver.grid(model.schedule)
     like, seed = _like(model), _seed(generator)
     shape = _shape(model, shape, latents)
-    n = len(latents) if n is None and latents is not None else n
+    for known in (latents, model.condition):
+        n = len(known) if n is None and known is not None else n
     if n is None or n < 1 or not 0 <= trajectory <= min(n, work.batch_size):
         raise ValueError(
             f"n={n} must be at least 1, trajectory={trajectory} between 0 and n and batch_size={work.batch_size}"
         )
+    if model.condition is not None and len(model.condition) != n:
+        raise ValueError(f"the model is given {len(model.condition)} conditions, but n={n}")
     if latents is not None and latents.shape != (n, *shape):
         raise ValueError(f"latents {tuple(latents.shape)} must be {(n, *shape)}")
     if trajectory and not solver.depths_are_shared:
@@ -129,7 +132,9 @@ def sample(
         z = noise(like.new_empty(len(indices), *shape))
         if latents is not None:
             z = latents[first : first + len(indices)].to(like)
-        problem = Problem(model, level, noise, recorded=trajectory if first == 0 else 0)
+        problem = Problem(
+            model.rows(indices), level, noise, recorded=trajectory if first == 0 else 0
+        )
         z_0 = solver(problem, z, grid)
         work.progress(len(indices))
         return z, z_0, problem.evaluated_images, problem.path

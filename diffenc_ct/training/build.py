@@ -6,6 +6,8 @@ A part's constructor is given the options of the configuration and, of the facts
     gamma_range (where the schedule starts and ends); out_channels and outputs, twice the data's for paired heads;
     network (for an encoder that has one); bounded=True (for an encoder's network)
     features (whether a network sees noise-aware Fourier features of z): True for heads, False for an encoder
+    classes of labels, where data have them, for the score network: net(z, gamma, condition=None) then (see
+    networks.conditions)
     fourier (whether it sees Fourier features of z itself) and residual (whether z is added to its output): True where
     it is read as v, x or eps, False for posterior heads, which need neither, and for an encoder's network
     gamma_min (for a schedule of data of V levels): -2 ln(3 V) to one decimal, which puts sigma_0 at a sixth of
@@ -95,14 +97,20 @@ def build_model(config: Config, data: Dataset) -> DiffEnc:
     if config.model.prediction == "posterior" and _by_levels(data.levels):
         assert data.levels is not None
         prior = log_histogram(data.train, data.levels, each=_prior(config))
-    model = build_model_for(config, data.shape, data.levels, prior)
+    classes = None if data.labels is None else data.labels.classes
+    model = build_model_for(config, data.shape, data.levels, prior, classes=classes)
     if config.data.standardise:
         model.decoder = standardised_by(data.train)
     return model
 
 
 def build_model_for(
-    config: Config, shape: tuple[int, ...], levels: int | None, prior: Tensor | None = None
+    config: Config,
+    shape: tuple[int, ...],
+    levels: int | None,
+    prior: Tensor | None = None,
+    *,
+    classes: int | None = None,
 ) -> DiffEnc:
     """As build_model, without the data.
 
@@ -111,6 +119,7 @@ def build_model_for(
         shape: of one example.
         levels: of integers, None for reals.
         prior: log histogram of the data for posterior heads; 0 of that shape where it is to be loaded.
+        classes: of labels that the score network is given, None without.
 
     Raises:
         ValueError: as build_model.
@@ -131,7 +140,10 @@ def build_model_for(
         if len(shape) == 3:
             facts |= {"channels": shape[0], "height": shape[1]}
         encoder = _encoder(config, facts)
-        heads = _heads(config, facts, prior)
+        known = {} if classes is None else {"classes": classes}
+        heads = _heads(config, facts | known, prior)
+        if classes is not None:
+            heads.given(torch.zeros(1, dtype=torch.long))  # refuses a network that takes no labels
         decoder = make_decoder(config.data, shape, levels)
         return DiffEnc(schedule, encoder, heads, decoder, shape=tuple(shape))
 

@@ -28,7 +28,8 @@ class DataRecord:
     Attributes:
         shape: of an example.
         levels: of integers, None for reals.
-        parts: of train and test {"examples": how many, "sha256": of them}; nothing where it is not known.
+        parts: of train and test {"examples": how many, "sha256": of them}, with labels also {"classes": how many,
+            "labels": their SHA-256}; nothing where it is not known.
     """
 
     shape: tuple[int, ...]
@@ -45,13 +46,17 @@ class DataRecord:
         images = () if data.source is None else data.source.images
         train = list(images) or _blocks(data.train)
         count = len(data.train if data.source is None else data.source)
-        parts = {
+        parts: Parts = {
             "train": {"examples": count, "sha256": _digest(train, data.levels)},
             "test": {
                 "examples": len(data.test),
                 "sha256": _digest(_blocks(data.test), data.levels),
             },
         }
+        if data.labels is not None:
+            for split, part in parts.items():
+                labels = _digest([data.labels.of(split)], 2**31)
+                part |= {"classes": data.labels.classes, "labels": labels}
         return cls(data.shape, data.levels, parts)
 
     def unfit(self, other: "DataRecord") -> list[str]:
@@ -61,6 +66,9 @@ class DataRecord:
             before, after = getattr(self, name), getattr(other, name)
             if before != after:
                 found.append(f"{name} {before} -> {after}")
+        before, after = (record.parts.get("train", {}).get("classes") for record in (self, other))
+        if self.parts and before != after:
+            found.append(f"classes {before or 'none'} -> {after or 'none'}")
         return found
 
     def unlike(self, other: "DataRecord") -> list[str]:
@@ -74,6 +82,8 @@ class DataRecord:
                 found.append(
                     f"other {NAMES[name]} (SHA-256 {before['sha256'][:8]}... -> {after['sha256'][:8]}...)"
                 )
+            elif before.get("labels") != after.get("labels"):
+                found.append(f"other labels of {NAMES[name]}")
         return sorted(found)
 
 

@@ -121,12 +121,13 @@ def evaluate(
 
     def estimate(start: int) -> Tensor:
         """The terms, depths and integrands of a batch, (draws, batch, 7), on the CPU."""
-        x, rows = images[start : start + work.batch_size].to(device), []
+        some, rows = slice(start, start + work.batch_size), []
+        x, part = images[some].to(device), model.rows(some)
         for draw in range(draws):
             generator = generator_for(seed, EVALUATION, start, draw, device=device)
             like = torch.empty((), device=device)
             t, weight = depths.draw(len(x), like=like, generator=generator)
-            terms = elbo(model, x, bound, draws=Draws(t=t, weight=weight), generator=generator)
+            terms = elbo(part, x, bound, draws=Draws(t=t, weight=weight), generator=generator)
             terms = terms.bits_per_dimension()
             columns = [getattr(terms, term) for term in TERMS]
             columns += [*bound.along(t, terms.diffusion / weight), weight]

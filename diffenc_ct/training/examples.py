@@ -5,11 +5,12 @@ anew at every step, uniformly from all positions: so many are never all seen. Fl
 """
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from diffenc_ct.data import Dataset
-from diffenc_ct.training.randomness import CROP, FLIP, batch_indices, generator_for
+from diffenc_ct.model import DiffEnc
+from diffenc_ct.training.randomness import CONDITION, CROP, FLIP, batch_indices, generator_for
 
 
 def examples_of(
@@ -36,3 +37,35 @@ def examples_of(
         flipped = torch.rand(size, generator=generator_for(seed, FLIP, step))[rows] < 0.5
         x = torch.where(flipped[:, None, None, None], x.flip(-1), x)
     return x
+
+
+def labels_of(
+    data: Dataset, seed: int, step: int, size: int, rows: slice, dropout: float
+) -> Int64[Tensor, " rows"] | None:
+    """The labels of the same rows, -1 for those that are not told; None where the data have none.
+
+    Args:
+        data: as in examples_of.
+        seed: as in examples_of.
+        step: as in examples_of.
+        size: as in examples_of.
+        rows: as in examples_of.
+        dropout: the part that is not told.
+    """
+    if data.labels is None:
+        return None
+    found = data.labels.train[batch_indices(seed, step, size, len(data.labels.train))]
+    left_out = torch.rand(size, generator=generator_for(seed, CONDITION, step)) < dropout
+    return torch.where(left_out, -1, found)[rows]
+
+
+def told(model: DiffEnc, data: Dataset, split: str, count: int | None = None) -> DiffEnc:
+    """The model given the labels of the first examples of a split; the model itself where the data have none.
+
+    Args:
+        model: of the data's kind.
+        data: whose labels they are.
+        split: "train" or "test".
+        count: how many, all by default.
+    """
+    return model if data.labels is None else model.given(data.labels.of(split)[:count])

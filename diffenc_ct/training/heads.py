@@ -134,7 +134,7 @@ def fit_head(
             index = torch.randint(
                 len(data), (fitting.batch_size,), generator=generator, device=data.device
             )
-            loss = _loss(model, fitted_heads, data[index].to(device), generator)
+            loss = _loss(model, fitted_heads.rows(index), data[index].to(device), generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

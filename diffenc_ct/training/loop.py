@@ -31,6 +31,7 @@ from diffenc_ct.training.checkpoints import (
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.data_record import DataRecord
 from diffenc_ct.training.evaluation import Evaluation, evaluate
+from diffenc_ct.training.examples import told
 from diffenc_ct.training.folder import RunFolder, StopSignals
 from diffenc_ct.training.meter import Meter
 from diffenc_ct.training.randomness import NOISE, derived_seed
@@ -176,7 +177,8 @@ def _bar(config: Config, state: State, shown: bool) -> tqdm:
 def _evaluate(config: Config, state: State, data: Dataset, processes: Processes) -> Evaluation:
     """The averaged model on test examples."""
     images, level = data.test[: config.training.eval_examples], InfiniteDepth(state.noise_level)
-    return evaluate(state.averaged, images, level, work=Work(250, processes=processes))
+    model = told(state.averaged, data, "test", len(images))
+    return evaluate(model, images, level, work=Work(250, processes=processes))
 
 
 def _every(config: Config) -> tuple[int, ...]:

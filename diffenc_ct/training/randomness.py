@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 # Streams of one step that must not share numbers.
-DEPTH, NOISE, DROPOUT, ORDER, EVALUATION, CROP, FLIP = range(7)
+DEPTH, NOISE, DROPOUT, ORDER, EVALUATION, CROP, FLIP, CONDITION = range(8)
 
 
 def derived_seed(seed: int, *path: int) -> int:

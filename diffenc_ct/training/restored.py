@@ -45,7 +45,12 @@ def restore_model(saved: Checkpoint, weights: str = "ema") -> DiffEnc:
         ValueError: where it has no such weights, or they do not fit the model of its configuration.
     """
     tensors = weights_of(saved, weights)
-    model = build_model_for(Config.from_dict(saved.config), saved.shape, saved.levels)
+    model = build_model_for(
+        Config.from_dict(saved.config),
+        saved.shape,
+        saved.levels,
+        classes=saved.data.get("train", {}).get("classes"),
+    )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

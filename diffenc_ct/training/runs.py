@@ -65,6 +65,12 @@ class OpenedRun:
             return self.last_noise_level
         return Tightness.load(path, model=self.model).noise_level
 
+    @property
+    def classes(self) -> int | None:
+        """Of the labels that the model was trained with, None where it was without."""
+        found: int | None = self.data.parts.get("train", {}).get("classes")
+        return found
+
     def check(self, data: Dataset) -> None:
         """Refuse data of another kind than the model was trained on; warn of other examples.
 

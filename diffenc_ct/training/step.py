@@ -36,7 +36,7 @@ from diffenc_ct.model import Heads
 from diffenc_ct.process import normal_like
 from diffenc_ct.schedules import Schedule, SchedulePoint
 from diffenc_ct.training.config import Config
-from diffenc_ct.training.examples import examples_of
+from diffenc_ct.training.examples import examples_of, labels_of
 from diffenc_ct.training.randomness import (
     DEPTH,
     DROPOUT,
@@ -74,7 +74,7 @@ def training_step(
         ConnectionError: where another process is lost.
     """
     settings, level = config.training, state.noise_level
-    x, draws = _batch(state, config, data, device, processes)
+    x, draws, labels = _batch(state, config, data, device, processes)
     parallel = state.parallel(processes, x[:1])
     state.model.train()
     torch.manual_seed(derived_seed(settings.seed, DROPOUT, state.step, processes.rank))
@@ -84,11 +84,11 @@ def training_step(
     state.optimizer.zero_grad(set_to_none=True)
     sums, counts, depths = torch.zeros(4, device=device), [], state.depths
     seen: list[Tensor] = []
-    parts = list(zip(x.chunk(settings.accumulate), draws, strict=True))
-    for number, (x_, draws_) in enumerate(parts, start=1):
+    parts = list(zip(x.chunk(settings.accumulate), draws, labels, strict=True))
+    for number, (x_, draws_, labels_) in enumerate(parts, start=1):
         # The last part's backward pass is the one in which the processes meet.
         with processes.answered(), _apart(parallel, number < len(parts)):
-            found, nats = _part(state, config, parallel, x_, draws_, processes.size)
+            found, nats = _part(state, config, parallel, x_, draws_, labels_, processes.size)
         sums += found
         if isinstance(level, RunningNoiseLevel):
             assert nats.residuals is not None
@@ -117,7 +117,13 @@ def training_step(
 
 
 def _part(
-    state: State, config: Config, parallel: nn.Module, x: Tensor, draws: Draws, size: int
+    state: State,
+    config: Config,
+    parallel: nn.Module,
+    x: Tensor,
+    draws: Draws,
+    labels: Tensor | None,
+    size: int,
 ) -> tuple[Tensor, Terms]:
     """Add a part of the batch to the gradients; sums over it of what a step reports, (4,), and its terms in nats."""
     settings, heads = config.training, state.model.heads
@@ -128,7 +134,7 @@ def _part(
     )
     low = torch.autocast(x.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
     with low, _interior(state.model.schedule) as interior:
-        nats: Terms = parallel(x, loss, draws=draws)
+        nats: Terms = parallel(x, loss, draws=draws, condition=labels)
     terms, residuals = nats.bits_per_dimension(), nats.residuals
     assert residuals is not None
     share = settings.batch_size / size  # for the mean over processes is taken
@@ -145,8 +151,8 @@ def _part(
 
 def _batch(
     state: State, config: Config, data: Dataset, device: torch.device, processes: Processes
-) -> tuple[Tensor, list[Draws]]:
-    """This process's examples of a step, and what is drawn for each of their parts."""
+) -> tuple[Tensor, list[Draws], list[Tensor | None]]:
+    """This process's examples of a step, and for each of their parts what is drawn, and labels."""
     settings, seed, step = config.training, config.training.seed, state.step
     batch, rows = settings.batch_size, processes.rows(settings.batch_size)
     x = examples_of(data, seed, step, batch, rows)
@@ -162,7 +168,11 @@ def _batch(
         last = torch.channels_last
         x, noise, noise_0 = (v.contiguous(memory_format=last) for v in (x, noise, noise_0))
     parts = (v[rows].chunk(settings.accumulate) for v in (t, noise, noise_0, weight))
-    return x, [Draws(*part) for part in zip(*parts, strict=True)]
+    labels = labels_of(data, seed, step, batch, rows, settings.condition_dropout)
+    told: list[Tensor | None] = [None] * settings.accumulate
+    if labels is not None:
+        told = list(labels.to(device).chunk(settings.accumulate))
+    return x, [Draws(*part) for part in zip(*parts, strict=True)], told
 
 
 def _add_regression(heads: Heads, loss: Tensor) -> None:

@@ -1,0 +1,120 @@
+"""p(c | x) from bounds: against a world whose answer is known, with errors that are the spread of repetitions."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+import diffenc_ct as dc
+from diffenc_ct.likelihood.classification import Classification
+from diffenc_ct.model import Direct
+from tests.model.test_conditions import Known
+from tests.refusals import refused
+from tests.strategies import close, generator, normal, seeds
+
+VARIANCE = 0.5
+
+
+def world(seed, classes=3):
+    means = 0.6 * normal(seed, classes, 2)
+    model = dc.DiffEnc(
+        dc.LinearSchedule(-9.0, 6.0),
+        dc.IdentityEncoder(),
+        Direct(Known(means, VARIANCE)),
+        dc.Reals(),
+    )
+    return model, means
+
+
+def truth(means, x):
+    return (-(x[:, None] - means).square().sum(2) / (2 * VARIANCE)).softmax(1)
+
+
+@given(seeds)
+@settings(max_examples=4)
+def test_probabilities_are_bayes_rule_of_the_world(seed):
+    """Where heads are exact the bounds are tight at eta = 1, so that they classify as the densities do."""
+    model, means = world(seed)
+    x = means[[0, 1, 2, 0]] + math.sqrt(VARIANCE) * normal(seed + 1, 4, 2)
+    found = dc.classify(model, x, torch.arange(3), draws=256, generator=generator(seed))
+    apart = (found.probabilities - truth(means, x)).abs()
+    assert (apart < 4.5 * found.standard_errors + 0.01).all()
+    prior = torch.tensor([0.5, 0.3, 0.2]).double()
+    told = dc.classify(
+        model, x, torch.arange(3), draws=8, generator=generator(seed), log_prior=prior.log()
+    )
+    plain = dc.classify(model, x, torch.arange(3), draws=8, generator=generator(seed))
+    expected = prior * plain.probabilities
+    close(told.probabilities, expected / expected.sum(1, keepdim=True), 1e-10)
+
+
+def test_standard_errors_are_the_spread_of_repeated_estimates():
+    model, means = world(3)
+    x = means[[0, 1, 2]] + 0.5 * normal(4, 3, 2)
+    for draws in (32,):
+        repeated = [
+            dc.classify(model, x, torch.arange(3), draws=draws, generator=generator(i))
+            for i in range(40)
+        ]
+        spread = torch.stack([r.probabilities for r in repeated]).std(0)
+        said = torch.stack([r.standard_errors for r in repeated]).square().mean(0).sqrt()
+        assert ((said / spread).log().abs() < math.log(1.8)).all()
+        assert abs((said / spread).log().mean()) < math.log(1.3)
+
+
+def test_an_example_does_not_depend_on_its_batch_and_every_condition_has_its_noise():
+    model, means = world(1)
+    x = normal(2, 5, 2)
+    one, other = (
+        dc.classify(model, x, torch.arange(3), draws=3, generator=generator(1), work=dc.Work(size))
+        for size in (2, 5)
+    )
+    close(one.losses, other.losses, 1e-10)
+    twice = dc.classify(model, x, torch.tensor([1, 1]), draws=3, generator=generator(1))
+    assert torch.equal(twice.losses[:, 0], twice.losses[:, 1])
+    close(twice.losses[:, 0], one.losses[:, 1], 1e-10)
+    assert dc.classify(model, x, torch.arange(3), draws=1).standard_errors.isnan().all()
+
+
+def test_the_bound_is_the_given_one_and_dropout_is_off():
+    model, _ = world(1)
+    x = normal(2, 2, 2)
+    finite = dc.classify(
+        model, x, torch.arange(3), dc.FiniteDepth(2), draws=64, generator=generator(0)
+    )
+    infinite = dc.classify(model, x, torch.arange(3), draws=64, generator=generator(0))
+    assert (finite.bits_per_dimension - infinite.bits_per_dimension).min() > 0.05
+    model.train()
+    dc.classify(model, x, torch.arange(3), draws=1)
+    assert model.training
+
+
+def test_numbers_of_a_table():
+    p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]], dtype=torch.float64)
+    found = Classification(-p.log()[:, :, None], dimensions=2, log_prior=torch.zeros(2).double())
+    close(found.probabilities, p, 1e-12)
+    labels = torch.tensor([0, 1, 1, 0])
+    accuracy, error = found.accuracy(labels)
+    assert accuracy == 0.75 and math.isclose(error, math.sqrt(0.75 * 0.25 / 4))
+    close(found.bits_per_dimension, -p.log2() / 2, 1e-12)
+    assert math.isclose(
+        found.cross_entropy(labels), -sum(map(math.log, (0.9, 0.4, 0.8, 0.7))) / 4, rel_tol=1e-9
+    )
+    # two bins: all four are above 1/2: |3/4 - mean(.9, .6, .8, .7)|; ten bins: each its own
+    assert math.isclose(found.calibration_error(labels, bins=2), 0.0, abs_tol=1e-9)
+    each = (0.1 + 0.6 + 0.2 + 0.3) / 4
+    assert math.isclose(found.calibration_error(labels, bins=10), each, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"draws": 0}, "draws=0, 2 examples"),
+        ({"log_prior": torch.zeros(4)}, r"log_prior has shape \(4,\) for 3 conditions"),
+    ],
+)
+def test_impossible_questions_are_refused(options, words):
+    model, _ = world(1)
+    with refused(ValueError, words):
+        dc.classify(model, normal(1, 2, 2), torch.arange(3), **options)
