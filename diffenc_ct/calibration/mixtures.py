@@ -119,7 +119,7 @@ def measure_mixture_steps(
         def noise(like: Tensor = shared) -> Tensor:
             return like if how.shared_noise else normal_like(like, generator)
 
-        for i, j, known, moved in _steps(model, x, gamma, some.to(x.device), noise):
+        for i, j, known, moved in _steps(model.rows(rows), x, gamma, some.to(x.device), noise):
             at = gamma[i].expand(len(some))
             for cost, level in zip(costs, levels, strict=True):
                 kl = known.step_from(*moved, at, level).divergence(nodes=nodes)
