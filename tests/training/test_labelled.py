@@ -182,26 +182,20 @@ def test_classify_says_how_often_it_is_right(run, capsys):
 
 def test_every_option_of_classify_changes_what_is_found(run, tmp_path):
     def found(*more):
-        line = [
-            "classify",
-            str(run),
-            "--draws",
-            "3",
-            "--device",
-            "cpu",
-            "--out",
-            str(tmp_path / "c.json"),
-            *more,
+        line = ["classify", str(run), "--draws", "3", "--device", "cpu"]
+        assert main([*line, "--out", str(tmp_path / "c.json"), *more]) == 0
+        found = json.loads((tmp_path / "c.json").read_text())
+        return [
+            found[k]
+            for k in ("cross_entropy", "probability_error", "bits_per_dimension_of_true_label")
         ]
-        assert main(line) == 0
-        return {
-            k: v
-            for k, v in json.loads((tmp_path / "c.json").read_text()).items()
-            if k not in ("seed", "draws", "split")
-        }
 
     plain = found()
-    assert plain == found("--batch-size", "7") == found("--examples", "20")
+    assert (
+        plain
+        == pytest.approx(found("--batch-size", "7"))
+        == pytest.approx(found("--examples", "20"))
+    )
     for more in (
         ("--seed", "1"),
         ("--draws", "4"),
@@ -209,7 +203,7 @@ def test_every_option_of_classify_changes_what_is_found(run, tmp_path):
         ("--examples", "9"),
         ("--weights", "raw"),
     ):
-        assert found(*more) != plain, more
+        assert found(*more) != pytest.approx(plain), more
 
 
 def test_evaluate_is_given_the_labels_of_its_split(run, capsys):
@@ -273,15 +267,15 @@ def test_evaluate_is_given_the_labels_of_its_split(run, capsys):
 
 
 def test_samples_are_of_the_labels_that_are_asked_for(run, capsys):
-    line = ["sample", str(run), "--count", "7", "--device", "cpu"]
+    line = ["sample", str(run), "--count", "41", "--device", "cpu"]
     assert main([*line, "--labels", "3", "1"]) == 0
     with np.load(run / "samples.npz") as found:
-        assert found["labels"].tolist() == [3, 1, 3, 1, 3, 1, 3]
+        assert found["labels"].tolist() == [3, 1] * 20 + [3]
         right = (found["samples"][:, 0] == found["labels"]).mean()
-    assert right > 0.6
+    assert right > 0.5
     assert main(line) == 0
     with np.load(run / "samples.npz") as found:
-        assert found["labels"].tolist() == [0, 1, 2, 3, 0, 1, 2]
+        assert found["labels"].tolist() == [0, 1, 2, 3] * 10 + [0]
         plain = found["z_0"]
     capsys.readouterr()
     assert main([*line, "--guidance", "3"]) == 0
