@@ -8,6 +8,7 @@ from diffenc_ct.calibration import CalibrationOptions, calibrate
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
+    add_run,
     add_step,
     check_values,
     data_of,
@@ -36,7 +37,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("run", metavar="RUN", help="folder of a run, a checkpoint file, or a name")
+    add_run(parser)
     parser.add_argument("--depth", type=whole(1), default=16, help="number of steps T (default 16)")
     parser.add_argument(
         "--candidates",

@@ -11,6 +11,7 @@ from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness, 
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
+    add_run,
     add_step,
     add_timeout,
     check_values,
@@ -58,16 +59,13 @@ examples:
   diffenc evaluate runs/digits --likelihood both      # exact likelihood and bounds, one table
   diffenc evaluate runs/mnist-nt --noise-level tight  # eta^2 = 1 + 2 sigma^2
   diffenc evaluate runs/mnist --noise-level optimal   # eta* of tightness.json, fitted to training data if missing
+  diffenc evaluate --adapter my_module:make_model --data pictures --out results/evaluation.json  # another's network
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument(
-        "run",
-        metavar="RUN",
-        help="folder of a run, a checkpoint file, or the name of a pretrained model",
-    )
+    add_run(parser)
     parser.add_argument(
         "--draws", type=whole(1), default=1, help="draws of depth and noise an image (default 1)"
     )

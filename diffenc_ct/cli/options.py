@@ -94,12 +94,34 @@ def refuse_idle(arguments: argparse.Namespace, idle: Mapping[str, str]) -> None:
             )
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """RUN, or --adapter in its place."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="?",
+        help="folder of a run, a checkpoint file, or the name of a pretrained model",
+    )
+    parser.add_argument(
+        "--adapter",
+        metavar="MODULE:FUNCTION",
+        help="in the place of RUN: a function that returns a model, such as dc.adapt makes of another package's "
+        "network; with --data and --out",
+    )
+
+
 def open_given(arguments: argparse.Namespace) -> OpenedRun:
-    """The run of a command, with its --weights and --checkpoint.
+    """The run of a command, with its --weights and --checkpoint; or what --adapter makes.
 
     Raises:
-        ValueError: also for a --checkpoint of what has one set of weights only.
+        ValueError: also for neither, and for a --checkpoint of what has one set of weights only.
     """
+    if getattr(arguments, "adapter", None) is not None:
+        from diffenc_ct.cli.adapters import open_adapter  # needs this module
+
+        return open_adapter(arguments)
+    if arguments.run is None:
+        raise ValueError("give a run, or --adapter MODULE:FUNCTION")
     run = Path(arguments.run)
     choice = (run / "checkpoints").is_dir() and not (run / EXPORTED).exists()
     if not choice and (run.exists() or arguments.run in pretrained_names()):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffenc_ct.cli.options import (
     add_device,
+    add_run,
     add_step,
     add_timeout,
     check_values,
@@ -54,11 +55,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument(
-        "run",
-        metavar="RUN",
-        help="folder of a run, a checkpoint file, or the name of a pretrained model",
-    )
+    add_run(parser)
     parser.add_argument("--count", type=whole(1), default=64, help="how many (default 64)")
     parser.add_argument(
         "--solver",

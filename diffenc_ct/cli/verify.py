@@ -10,6 +10,7 @@ from diffenc_ct._extras import require
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
+    add_run,
     data_of,
     open_given,
     output_path,
@@ -41,7 +42,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a run, a file, or a name")
+    add_run(parser)
     parser.add_argument(
         "--theory",
         action="store_true",
@@ -75,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Verify, print, write."""
     if arguments.theory:
         return _prove(arguments)
-    if (arguments.run is None) == (arguments.world is None):
+    model_given = arguments.run is not None or arguments.adapter is not None
+    if model_given == (arguments.world is not None):
         raise ValueError("give a run or --world, one of the two (or --theory alone)")
     if arguments.world is None:
         refuse_idle(arguments, {"encoder": "it is of a --world"})

@@ -249,7 +249,7 @@ def _network(
 
 def _named(where: str, kind: str, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     if ":" in kind:
-        return _import(where, kind)
+        return import_part(where, kind)
     if kind not in known:
         raise ValueError(
             f"unknown {where} {kind!r}{suggest(kind, [*known, 'package.module:Class'])}"
@@ -285,7 +285,8 @@ def _build(
         raise ValueError(f"{where} {kind!r}: {error}") from error
 
 
-def _import(where: str, path: str) -> Callable[..., Any]:
+def import_part(where: str, path: str) -> Callable[..., Any]:
+    """A class or function by "package.module:Class"; ValueError names the setting `where` and what is wrong."""
     module, _, name = path.partition(":")
     try:
         part = getattr(importlib.import_module(module), name)

@@ -5,6 +5,7 @@ from tests.mutants import Mutant
 NATIVE, TABLES = "diffenc_ct/adapters/native.py", "diffenc_ct/adapters/tabulated.py"
 PROCESSES, HEADS = "diffenc_ct/adapters/processes.py", "diffenc_ct/adapters/heads.py"
 ADAPT, PACKAGES = "diffenc_ct/adapters/adapt.py", "diffenc_ct/adapters/packages.py"
+COMMANDS, OF_COMMANDS = "diffenc_ct/cli/adapters.py", "tests/cli/test_adapters.py"
 OF_PACKAGES = "tests/adapters/test_packages.py"
 TESTS = "tests/adapters/test_adapters.py"
 ESTIMATES = f"{TESTS}::test_estimates_errors_and_score_are_the_worlds"
@@ -264,5 +265,34 @@ MUTANTS = [
         "if decoder is None and float(diffusion.normalize(half)) == 7:",
         "images in (0, 1) taken for ones in (-1, 1)",
         (f"{OF_PACKAGES}::test_lucidrains_images_that_are_not_scaled",),
+    ),
+    # The command line ---------------------------------------------------------------------------------
+    Mutant(
+        COMMANDS,
+        "None if data in NAMES else model.decoder.levels",
+        "None",
+        "as many levels as a file happens to show",
+        (f"{OF_COMMANDS}::test_a_model_of_more_levels_than_a_file_shows",),
+    ),
+    Mutant(
+        COMMANDS,
+        "folder = Path(arguments.out).parent",
+        "folder = Path()",
+        "fits of somebody's network in whatever folder one is in",
+        (f"{OF_COMMANDS}::test_what_is_fitted_lies_beside_the_result_and_is_used",),
+    ),
+    Mutant(
+        COMMANDS,
+        "arguments.run = given  #",
+        "arguments.run = arguments.adapter  #",
+        "commands proposed that take the function for a run",
+        (f"{OF_COMMANDS}::test_what_is_fitted_lies_beside_the_result_and_is_used",),
+    ),
+    Mutant(
+        COMMANDS,
+        "if arguments.run is not None:",
+        "if arguments.run == 0:",
+        "a run that is given and not looked at",
+        (f"{OF_COMMANDS}::test_what_does_not_go_together_is_one_line",),
     ),
 ]
