@@ -1,17 +1,17 @@
 """Other people's networks and checkpoints as models.
 
-adapt: any network. native, processes: what it was trained on. heads: how it is read. packages: networks of diffusers,
-azula and others. jax: the authors' checkpoints.
+adapt: any network. native, processes: what it was trained on. heads: how it is read. hugging_face,
+packages: networks of diffusers, azula and others. jax: the authors' checkpoints.
 """
 
 from diffenc_ct.adapters import jax
 from diffenc_ct.adapters.adapt import adapt
 from diffenc_ct.adapters.heads import AdaptedHeads
+from diffenc_ct.adapters.hugging_face import diffusers
 from diffenc_ct.adapters.native import NativePoint, NativeProcess, Pair
 from diffenc_ct.adapters.packages import (
     azula,
     denoising_diffusion_pytorch,
-    diffusers,
     edm,
     flow_matching,
 )

@@ -56,6 +56,7 @@ def adapt(
             Levels(256) for the centres of their bins, Reals() for floats as they are, or Standardised(mean, deviation)
             for floats that it saw as (x - mean)/deviation.
         call: call(network, z, t) where network(z, t) is not how it is called: labels, keywords, outputs in a wrapper.
+            With a fourth argument, condition=None, it is what `model.given(condition)` says of each example.
         shape: of one example, where it is known; then the network is tried at once.
     Returns:
         DiffEnc: a model of depths t in [0, 1] over the network's range of noise; those of a Table are its own.

@@ -17,12 +17,14 @@ Reference: Ho et al. 2020 (eps); Salimans and Ho 2022 (v); Song et al. 2021 (sco
 Lipman et al. 2023 (velocity).
 """
 
+import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diffenc_ct.adapters.native import NativePoint, NativeProcess
@@ -34,8 +36,9 @@ from diffenc_ct.schedules import expand
 NativePredicts = Literal["eps", "x0", "v", "score", "velocity", "denoiser"]
 Data = Float[Tensor, "batch *data"]
 Gammas = Float[Tensor, " batch"]
-# call(network, z, t): the network's output at its own latents z (batch, *data) and times t (batch,).
-Call = Callable[[Any, Tensor, Tensor], Any]
+# call(network, z, t): the network's output at its own latents z (batch, *data) and times t (batch,); or, of a model
+# that is given conditions, call(network, z, t, condition).
+Call = Callable[..., Any]
 
 # p and q of what the network estimates.
 _READINGS: dict[NativePredicts, Callable[[NativePoint], tuple[Tensor, Tensor]]] = {
@@ -110,17 +113,48 @@ class AdaptedHeads(Heads):
         """The network's output, of z's shape and dtype."""
         if not self._tried:
             self.try_on(z.shape[1:], z.dtype, z.device)
-        out = self._output(expand(torch.hypot(at.a, at.b), z) * z, at.told)
+        native = expand(torch.hypot(at.a, at.b), z) * z
+        out = self._output(native, at.told, self._condition_of(z))
         return _first_half(out, z).to(z.dtype)
 
-    def _output(self, native: Tensor, told: Tensor) -> Any:
+    def _condition_of(self, z: Tensor) -> tuple[Tensor, ...]:
+        """What is known of each example, as a further argument; nothing where nothing is."""
+        if self.condition is None:
+            return ()
+        if len(self.condition) != len(z):
+            raise ValueError(
+                f"the model is given the conditions of {len(self.condition)} examples, but there are {len(z)}"
+            )
+        return (self.condition.to(z.device),)
+
+    def _output(self, native: Tensor, told: Tensor, condition: tuple[Tensor, ...]) -> Any:
         """What the network says in its own precision, whatever its shape."""
         if told.is_floating_point():
             told = told.to(self._time_dtype)
         native = native.to(_dtype(self.network, native.dtype))
         if self.call is None:
-            return self.network(native, told)
-        return self.call(self.network, native, told)
+            return self.network(native, told, *condition)
+        return self.call(self.network, native, told, *condition)
+
+    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> "Heads":
+        """The same heads with what is known of each example, the last argument of `call`, or of the network.
+
+        Args:
+            condition: one an example; None for nothing.
+        Raises:
+            ValueError: where neither takes one.
+        """
+        if condition is None or self.call is None:
+            return super().given(condition)
+        try:
+            inspect.signature(self.call).bind(self.network, condition, condition, condition)
+        except TypeError:
+            raise ValueError(
+                "call takes no condition; give it call(network, z, t, condition=None)"
+            ) from None
+        found = copy.copy(self)
+        found.condition = condition
+        return found
 
     @torch.no_grad()
     def try_on(
@@ -143,10 +177,12 @@ class AdaptedHeads(Heads):
         at, values = self.process(gamma), 3 * torch.Size(shape).numel()
         z = torch.linspace(-1, 1, values, dtype=dtype, device=device).reshape(3, *shape)
         own, last = _dtype(self.network, dtype), None
+        known = self.condition
+        condition = () if known is None else (known[:1].expand(3, *known.shape[1:]).to(z.device),)
         for self._time_dtype in dict.fromkeys((torch.promote_types(own, torch.float32), own)):
             try:
                 with evaluating(self.network):
-                    out = self._output(z, at.told)
+                    out = self._output(z, at.told, condition)
             except Exception as error:
                 # Memory is no fault of the network's, and who differentiates has other ways.
                 if isinstance(error, MemoryError | torch.OutOfMemoryError) or "vmap" in str(error):

@@ -1,7 +1,5 @@
-"""Networks of other packages: what their objects say of themselves, read once and given to `adapt`.
+"""Networks of other packages: what their objects say of themselves, read once and given to `adapt`. See `hugging_face`.
 
-    diffusers                      a network and its scheduler: alphas_cumprod and prediction_type, EDM's
-                                   preconditioning, or flow matching's straight line
     edm                            D(z; sigma), as NVIDIA's networks and all that are preconditioned like them
     denoising_diffusion_pytorch    GaussianDiffusion: its table, objective and scaling of images
     azula                          a denoiser, the posterior mean at (z, t), and its schedule's alpha and sigma
@@ -9,9 +7,6 @@
 
 Objects come from packages that whoever has them has installed: none is imported here. What they are is told by what
 they have, not by their classes, so that a user's own scheduler of the same face will do.
-
-Everything a package does at sampling only (thresholds, clipping, guidance, spacings of steps) is left out: it has no
-likelihood.
 """
 
 import math
@@ -23,76 +18,13 @@ from torch import Tensor, nn
 
 from diffenc_ct.adapters.adapt import adapt
 from diffenc_ct.adapters.heads import Call, NativePredicts
-from diffenc_ct.adapters.native import NativeProcess, Pair
+from diffenc_ct.adapters.native import Pair
 from diffenc_ct.adapters.processes import RectifiedFlow, Table, VarianceExploding
 from diffenc_ct.model import Decoder, DiffEnc, Levels, Reals
-from diffenc_ct.schedules import expand
 
-_DIFFUSERS: dict[str, NativePredicts] = {
-    "epsilon": "eps",
-    "sample": "x0",
-    "original_sample": "x0",
-    "v_prediction": "v",
-    "flow_prediction": "velocity",
-}
 _LUCIDRAINS: dict[str, NativePredicts] = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}
 # Of bytes that a network sees as x/127.5 - 1, which all packages here do with images.
 BYTES = Levels(256, ends=True)
-
-
-def diffusers(
-    network: nn.Module,
-    scheduler: Any,
-    *,
-    decoder: Decoder = BYTES,
-    conditions: Mapping[str, Any] | None = None,
-    rounded: bool = False,
-    shape: tuple[int, ...] | None = None,
-) -> DiffEnc:
-    """A network of Hugging Face diffusers with the scheduler that it was trained with, as a model.
-
-    Args:
-        network: UNet2DModel, UNet2DConditionModel, DiTTransformer2DModel, or another that is called as
-            network(z, t, **conditions) and returns its output first.
-        scheduler: DDPM's, DDIM's, Euler's and others that have `alphas_cumprod`; EDM's; flow matching's.
-        decoder: of the data on the network's scale.
-        conditions: keywords for every call, such as class_labels or encoder_hidden_states; tensors of one example are
-            those of all.
-        rounded: whether times are whole numbers, for networks that embed them by a table.
-        shape: of one example, where the network's configuration does not say it.
-    Raises:
-        ValueError: for a scheduler of another kind, and as `adapt`.
-    """
-    facts = scheduler.config
-    call: Call = _first_output(conditions or {})
-    predicts = _DIFFUSERS.get(getattr(facts, "prediction_type", "flow_prediction"))
-    if predicts is None:
-        raise ValueError(
-            f"prediction_type {facts.prediction_type!r} is none of {', '.join(_DIFFUSERS)}; call dc.adapt(network, ...)"
-        )
-    process: NativeProcess
-    if hasattr(facts, "sigma_data"):
-        process, predicts = VarianceExploding(facts.sigma_min, facts.sigma_max), "denoiser"
-        call = _preconditioned(scheduler, call)
-    elif hasattr(scheduler, "alphas_cumprod"):
-        process = Table.of_alphas_cumprod(scheduler.alphas_cumprod, rounded=rounded)
-    elif hasattr(facts, "shift") and not getattr(facts, "invert_sigmas", False):
-        steps, predicts = facts.num_train_timesteps, "velocity"
-        # Shifts say which times are trained more, not what a time means.
-        process = RectifiedFlow(margin=1 / steps, told=lambda t: steps * t)
-    else:
-        raise ValueError(
-            f"scheduler {type(scheduler).__name__} has neither alphas_cumprod, nor EDM's sigma_data, nor flow "
-            "matching's shift; describe its process to dc.adapt(network, schedule=..., predicts=...)"
-        )
-    return adapt(
-        network,
-        predicts=predicts,
-        schedule=process,
-        decoder=decoder,
-        call=call,
-        shape=shape or _shape_of(network),
-    )
 
 
 def edm(
@@ -133,7 +65,7 @@ def edm(
     facts: Any = network
     if shape is None and hasattr(facts, "img_resolution"):
         shape = (facts.img_channels, facts.img_resolution, facts.img_resolution)
-    given = _expanded(conditions or {})
+    given = expanded(conditions or {})
     return adapt(
         network,
         predicts="denoiser",
@@ -192,7 +124,7 @@ def azula(
         ValueError: as `adapt`.
     """
     schedule: Any = denoiser.schedule
-    given = _expanded(conditions or {})
+    given = expanded(conditions or {})
     return adapt(
         denoiser,
         predicts="x0",
@@ -237,7 +169,7 @@ def flow_matching(
         >>> found.round(decimals=3)  # -ln(2 pi)/2
         tensor([-0.9190], dtype=torch.float64)
     """
-    given = _expanded(conditions or {})
+    given = expanded(conditions or {})
     return adapt(
         velocity,
         predicts="velocity",
@@ -248,7 +180,7 @@ def flow_matching(
     )
 
 
-def _expanded(conditions: Mapping[str, Any]) -> Callable[[Tensor], dict[str, Any]]:
+def expanded(conditions: Mapping[str, Any]) -> Callable[[Tensor], dict[str, Any]]:
     """The conditions of a batch: tensors of one example for all of its examples."""
 
     def of(z: Tensor) -> dict[str, Any]:
@@ -260,34 +192,6 @@ def _expanded(conditions: Mapping[str, Any]) -> Callable[[Tensor], dict[str, Any
         }
 
     return of
-
-
-def _first_output(conditions: Mapping[str, Any]) -> Call:
-    given = _expanded(conditions)
-    return lambda net, z, t: net(z, t, return_dict=False, **given(z))[0]
-
-
-def _preconditioned(scheduler: Any, inner: Call) -> Call:
-    """D(z; sigma) of a network that EDM's scheduler preconditions."""
-
-    def call(network: Any, z: Tensor, sigma: Tensor) -> Tensor:
-        noise = expand(sigma.to(z), z)
-        out = inner(
-            network, scheduler.precondition_inputs(z, noise), scheduler.precondition_noise(sigma)
-        )
-        found: Tensor = scheduler.precondition_outputs(z, out, noise)
-        return found
-
-    return call
-
-
-def _shape_of(network: nn.Module) -> tuple[int, ...] | None:
-    """(channels, height, width), as a diffusers network's configuration says it."""
-    facts: Any = getattr(network, "config", None)
-    size = getattr(facts, "sample_size", None)
-    if size is None:
-        return None
-    return (facts.in_channels, *((size, size) if isinstance(size, int) else size))
 
 
 def _finite(network: Any, name: str, given: float | None, otherwise: float) -> float:

@@ -6,9 +6,9 @@ from pathlib import Path
 from diffenc_ct.cli.options import refuse_idle
 from diffenc_ct.data import NAMES
 from diffenc_ct.model import DiffEnc
-from diffenc_ct.training.build import import_part
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.data_record import DataRecord
+from diffenc_ct.training.plugins import import_part
 from diffenc_ct.training.runs import OpenedRun
 
 

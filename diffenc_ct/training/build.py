@@ -18,11 +18,10 @@ So `class MyNet(nn.Module): def __init__(self, channels, *, width=64)` works as 
 """
 
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +54,7 @@ from diffenc_ct.schedules import (
 )
 from diffenc_ct.training.config import Config, NetworkConfig
 from diffenc_ct.training.decoders import make_decoder, standardised_by
+from diffenc_ct.training.plugins import import_part
 from diffenc_ct.training.settings import suggest
 
 T = TypeVar("T")
@@ -283,20 +283,6 @@ def _build(
         return part(**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} {kind!r}: {error}") from error
-
-
-def import_part(where: str, path: str) -> Callable[..., Any]:
-    """A class or function by "package.module:Class"; ValueError names the setting `where` and what is wrong."""
-    module, _, name = path.partition(":")
-    try:
-        part = getattr(importlib.import_module(module), name)
-        if callable(part):
-            return cast(Callable[..., Any], part)
-        raise AttributeError(f"{name} is no class")
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f"{where} {path!r} cannot be imported ({error}); write package.module:Class of an importable module"
-        ) from error
 
 
 def _checked(where: str, part: Any, kind: type[T]) -> T:

@@ -303,6 +303,38 @@ def test_labels_are_passed():
     assert bound(1) < bound(0) - 1
 
 
+def test_a_label_of_each_example_is_passed():
+    """`given`: the bound of each example is that of a model with its label alone; a call that takes none is refused."""
+    means = torch.tensor([[-0.5], [0.5]], dtype=F64)
+    family = families.build(random.Random(3), "flow")
+    x, noise = torch.tensor([[0.4], [0.1], [-0.2]], dtype=F64), normal(1, 3, 1)
+    draws = dc.Draws(torch.tensor([0.3, 0.5, 0.8], dtype=F64), noise, noise)
+    labels = torch.tensor([1, 0, 1])
+
+    def says(nets, z, t, y=None):
+        each = [net(z, t) for net in nets]
+        return each[0] if y is None else torch.where(y[:, None] == 1, each[1], each[0])
+
+    networks = nn.ModuleList([Foreign(MixtureWorld(m[None], 0.3), family, "x0") for m in means])
+    model = plain(networks, predicts="x0", schedule=family.process, call=says, shape=(1,))
+    found = dc.elbo(model.given(labels), x, draws=draws).diffusion
+    for y in (0, 1):
+        own = plain(networks[y], predicts="x0", schedule=family.process, shape=(1,))
+        close(found[labels == y], dc.elbo(own, x, draws=draws).diffusion[labels == y])
+    with pytest.raises(ValueError, match="conditions of 3 examples, but there are 2"):
+        dc.elbo(model.given(labels), x[:2])
+    with pytest.raises(ValueError, match="call takes no condition"):
+        plain(lambda z, t: z, call=lambda net, z, t: net(z, t)).given(labels)
+    late = plain(
+        networks,
+        predicts="x0",
+        schedule=family.process,
+        call=lambda n, z, t, y: says(n, z, t, y),
+        shape=None,
+    )
+    close(dc.elbo(late.given(labels), x, draws=draws).diffusion, found)
+
+
 def test_a_schedule_that_is_not_monotone_is_refused():
     with pytest.raises(ValueError, match="not monotone.*between times"):
         adapters.Pair(lambda t: 1 - t, lambda t: (t - 0.5) ** 2 + 0.1, 0.01, 0.99)

@@ -133,6 +133,9 @@ def test_labels_and_learned_variances(hugging_face):
         for y in (0, 2)
     ]
     assert (found[0] - found[1]).abs().max() > 1e-3
+    model = adapters.diffusers(network, scheduler, conditions={"class_labels": torch.tensor([0])})
+    of_each = model.given(torch.tensor([0, 2])).predict(z, gamma).x_hat
+    close(of_each, torch.stack([found[0][0], found[1][1]]), 1e-9)
     with pytest.raises(ValueError, match="cannot be called.*labels in its range"):
         adapters.diffusers(network, scheduler, conditions={"class_labels": torch.tensor([3])})
     with pytest.raises(ValueError, match="cannot be called.*class_labels"):

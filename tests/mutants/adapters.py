@@ -5,6 +5,7 @@ from tests.mutants import Mutant
 NATIVE, TABLES = "diffenc_ct/adapters/native.py", "diffenc_ct/adapters/tabulated.py"
 PROCESSES, HEADS = "diffenc_ct/adapters/processes.py", "diffenc_ct/adapters/heads.py"
 ADAPT, PACKAGES = "diffenc_ct/adapters/adapt.py", "diffenc_ct/adapters/packages.py"
+FACE = "diffenc_ct/adapters/hugging_face.py"
 COMMANDS, OF_COMMANDS = "diffenc_ct/cli/adapters.py", "tests/cli/test_adapters.py"
 OF_PACKAGES = "tests/adapters/test_packages.py"
 TESTS = "tests/adapters/test_adapters.py"
@@ -55,8 +56,8 @@ MUTANTS = [
     ),
     Mutant(
         HEADS,
-        "out = self._output(expand(torch.hypot(at.a, at.b), z) * z, at.told)",
-        "out = self._output(z, at.told)",
+        "native = expand(torch.hypot(at.a, at.b), z) * z\n",
+        "native = z\n",
         "the network is given latents of another scale than it was trained on",
         (ESTIMATES,),
     ),
@@ -218,7 +219,7 @@ MUTANTS = [
         (f"{OF_PACKAGES}::test_ddpms_variational_bound",),
     ),
     Mutant(
-        PACKAGES,
+        FACE,
         "told=lambda t: steps * t",
         "told=lambda t: t",
         "flow matching's times told without their thousand",
@@ -239,7 +240,7 @@ MUTANTS = [
         (f"{OF_PACKAGES}::test_flow_matchings_own_likelihood",),
     ),
     Mutant(
-        PACKAGES,
+        FACE,
         "scheduler.precondition_inputs(z, noise)",
         "z",
         "EDM's network given what is not scaled for it",
@@ -294,5 +295,19 @@ MUTANTS = [
         "if arguments.run == 0:",
         "a run that is given and not looked at",
         (f"{OF_COMMANDS}::test_what_does_not_go_together_is_one_line",),
+    ),
+    Mutant(
+        HEADS,
+        "found.condition = condition\n",
+        "found.condition = None\n",
+        "labels that are taken and not passed",
+        (f"{TESTS}::test_a_label_of_each_example_is_passed",),
+    ),
+    Mutant(
+        FACE,
+        "**given(z) | labels",
+        "**labels | given(z)",
+        "the label of all for an example's own",
+        (f"{OF_PACKAGES}::test_labels_and_learned_variances",),
     ),
 ]
