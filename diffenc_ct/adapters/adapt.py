@@ -59,7 +59,8 @@ def adapt(
             With a fourth argument, condition=None, it is what `model.given(condition)` says of each example.
         shape: of one example, where it is known; then the network is tried at once.
     Returns:
-        DiffEnc: a model of depths t in [0, 1] over the network's range of noise; those of a Table are its own.
+        DiffEnc: a model whose gamma is linear in depth over the network's range of noise. `FiniteDepth(table.depths())`
+            is the bound of a table's own steps.
     Raises:
         TypeError: for a schedule or decoder of another kind.
         ValueError: for an unknown `predicts`, and where the network cannot be called or returns another shape, at once

@@ -18,14 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffenc_ct.adapters.native import NativeProcess, Times
-from diffenc_ct.adapters.tabulated import TabulatedSchedule
 
 
 class Table(NativeProcess):
     """Noise levels of whole times 0..T-1, from the least noise to the most: DDPM's 1000.
 
-    Between two times the log SNR is linear in time. The model's depths i/(T-1) are the table's own, so that the T - 1
-    steps between its noise levels are `FiniteDepth(T - 1)`; DDPM's T-th step is the decoder.
+    Between two times the log SNR is linear in time. The T - 1 steps between the table's own noise levels are those of
+    `FiniteDepth(table.depths())`; DDPM's T-th step is the decoder.
 
     Args:
         a: the signal's scales, (T,).
@@ -138,9 +137,16 @@ class Table(NativeProcess):
         share = (gamma - table[cell]) / (table[cell + 1] - table[cell])
         return cell + share.clamp(0, 1)
 
-    def schedule(self) -> TabulatedSchedule:
-        """gamma(t) whose depths i/(T - 1) are the table's times."""
-        return TabulatedSchedule(-self.log_snr.double().cpu())
+    def depths(self) -> Float[Tensor, " times"]:
+        """The model's depths of the table's times, from 0 to 1: a grid for `FiniteDepth` and solvers.
+
+        Example:
+            >>> table = Table.of_sigmas(torch.tensor([0.1, 1.0, 1000.0]))
+            >>> table.depths().round(decimals=3)
+            tensor([0.0000, 0.2500, 1.0000], dtype=torch.float64)
+        """
+        gamma = -self.log_snr.double().cpu()
+        return (gamma - gamma[0]) / (gamma[-1] - gamma[0])
 
     @staticmethod
     def _between(table: Tensor, t: Tensor) -> Tensor:

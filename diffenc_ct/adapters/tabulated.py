@@ -2,8 +2,8 @@
 
     gamma(t) = gamma_i + (t T - i) (gamma_{i+1} - gamma_i),    gamma'(t) = T (gamma_{i+1} - gamma_i),    i = floor(t T)
 
-With the T + 1 noise levels that a network was trained on, `FiniteDepth(T)` is the bound of its own steps. Two of them
-are a linear schedule.
+Two gammas are a linear schedule, as adapted models have it. With all noise levels of a table, in the place of a model's
+schedule, its depths are those of the table: `model.schedule = TabulatedSchedule(table.gamma(table.nodes()))`.
 """
 
 from jaxtyping import Float

@@ -138,9 +138,9 @@ def test_a_control_that_is_wrong_is_seen(shift):
 
 @given(st.integers(3, 40), st.booleans())
 def test_whole_times_at_the_tables_own_depths(steps, rounded):
-    """The T - 1 steps of FiniteDepth(T - 1) ask the network at times 1 to T - 1, and at no other."""
+    """The T - 1 steps of FiniteDepth(depths()) ask the network at times 1 to T - 1, and at no other."""
     betas = betas_of(steps, 1e-3, 0.4)
-    asked = []
+    table, asked = adapters.Table.of_betas(betas, rounded=rounded), []
 
     def network(z, t):
         asked.append(t)
@@ -149,18 +149,22 @@ def test_whole_times_at_the_tables_own_depths(steps, rounded):
     model = dc.adapt(
         network,
         predicts="eps",
-        schedule=adapters.Table.of_betas(betas, rounded=rounded),
+        schedule=table,
         decoder=dc.Reals(),
         shape=(2,),
     )
     share = torch.cumprod(1 - betas, 0)
-    depths = torch.arange(steps, dtype=F64) / (steps - 1)
-    close(model.schedule(depths).gamma, torch.log((1 - share) / share), 1e-9)
+    close(model.schedule(table.depths()).gamma, torch.log((1 - share) / share), 1e-9)
+    own = adapters.TabulatedSchedule(table.gamma(table.nodes()))
+    close(own(torch.linspace(0, 1, steps, dtype=F64)).gamma, torch.log((1 - share) / share), 1e-9)
     asked.clear()
     n = steps - 1
     draws = dc.Draws(t=(torch.arange(n, dtype=F64) + 0.5) / n)
+    dc.elbo(model, torch.zeros(n, 2, dtype=F64), dc.FiniteDepth(table.depths()), draws=draws)
+    model.schedule = own
     dc.elbo(model, torch.zeros(n, 2, dtype=F64), dc.FiniteDepth(n), draws=draws)
-    (times,) = asked
+    times, again = asked
+    close(times.double(), again.double(), 1e-9)
     assert times.dtype == (torch.int64 if rounded else F64)
     close(times.double(), torch.arange(1, steps, dtype=F64), 1e-9)
 

@@ -68,7 +68,7 @@ def test_their_noise_and_training_loss_are_ours(hugging_face, kind, betas):
     assert model.shape == IMAGE
     x, noise = WORLD.sample(4, generator(0)), normal(1, 4, *IMAGE)
     times = torch.tensor([1, 7, 400, 990])
-    gamma = model.schedule(times / 999).gamma.double()
+    gamma = process_of(model).gamma(times.double())
     z = expand(alpha(gamma), x) * x + expand(sigma(gamma), x) * noise
     close(scheduler.add_noise(x, noise, times), z, 1e-6)
     target = {
@@ -98,7 +98,7 @@ def test_ddpms_variational_bound(hugging_face):
     noise, noise_0 = normal(1, 5, *IMAGE), normal(2, 5, *IMAGE)
     draws = dc.Draws(t=(k - 0.5) / steps, noise=noise, noise_0=noise_0)
     with torch.no_grad():
-        ours = dc.elbo(model, x, dc.FiniteDepth(steps), draws=draws)
+        ours = dc.elbo(model, x, dc.FiniteDepth(process_of(model).depths()), draws=draws)
 
         data, share = x.double() / 127.5 - 1, scheduler.alphas_cumprod.double()
         bar, before = (expand(share[i], data) for i in (k, k - 1))
@@ -243,7 +243,7 @@ def test_lucidrains_loss_is_ours(objective, betas):
     x = torch.randint(0, 256, (3, *IMAGE), generator=generator(0))
     noise, times = normal(1, 3, *IMAGE), torch.tensor([5, 400, 900])
     images = x.double() / 255
-    gamma = model.schedule(times / 999).gamma.double()
+    gamma = process_of(model).gamma(times.double())
     data = model.scale(x)
     close(diffusion.normalize(images), data, 1e-12)
     z = expand(alpha(gamma), data) * data + expand(sigma(gamma), data) * noise

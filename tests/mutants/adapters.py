@@ -177,8 +177,8 @@ MUTANTS = [
     ),
     Mutant(
         PROCESSES,
-        "return TabulatedSchedule(-self.log_snr.double().cpu())",
-        "return TabulatedSchedule(-self.log_snr[[0, -1]].double().cpu())",
+        "return (gamma - gamma[0]) / (gamma[-1] - gamma[0])",
+        "return torch.linspace(0, 1, len(self), dtype=torch.float64)",
         "depths that are not the table's own",
         (f"{TESTS}::test_whole_times_at_the_tables_own_depths",),
     ),
