@@ -134,7 +134,7 @@ def trained(name: str, settings: argparse.Namespace) -> dict[str, list[float]]:
     g = torch.Generator().manual_seed(1)
     l_inf = infinite(model, x, settings.infinite, g)
     rows: dict[str, list[Tensor]] = {}
-    # At eta = 1 without an encoder no other noise level costs less (theorem calibration.mixture_noise_level).
+    # At eta = 1 without an encoder no other noise level costs less (theorem elbo.mixture_noise_level).
     tried = [1.0] if name.endswith("vdm") else [0.5**0.5, 1.0, 2**0.5]
     makers = {
         ROWS[0]: lambda T: dc.FiniteDepth(T),

@@ -12,5 +12,6 @@ from ._elbo_estimators import THEOREMS as _ESTIMATORS
 from ._elbo_integrand import THEOREMS as _INTEGRAND
 from ._elbo_ratio import THEOREMS as _RATIO
 from ._elbo_steps import THEOREMS as _STEPS
+from ._mixture_steps import THEOREMS as _MIXTURE_STEPS
 
-THEOREMS: tuple[Theorem, ...] = _STEPS + _DEPTH + _INTEGRAND + _RATIO + _ESTIMATORS
+THEOREMS: tuple[Theorem, ...] = _STEPS + _DEPTH + _INTEGRAND + _RATIO + _ESTIMATORS + _MIXTURE_STEPS

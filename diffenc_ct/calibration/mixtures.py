@@ -7,7 +7,7 @@ What the heads know of a value at t serves every s < t and every noise level, so
 is measured for all of them on a fair sample of values. The best grid of T steps and its noise levels are a shortest
 path, as those of Gaussian steps.
 
-Theorems: calibration.grid_cost, elbo.mixture_kl.
+Theorems: calibration.grid_cost, elbo.mixture_kl, elbo.mixture_noise_level.
 """
 
 from collections.abc import Callable, Iterator, Sequence

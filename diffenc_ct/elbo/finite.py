@@ -6,8 +6,8 @@ A step from t to s < t with variance ratio w, Delta = mu_Q - mu_P, S^2 = sigma_s
 
 and L_T -> L_inf with error O(1/T) where w = 1 (or w -> 1 as fast). A mixture step, of heads that know a distribution of
 every value, lets each value follow the process of its own x (see `process.values`): its KL is a sum of integrals over
-one value each, and what it costs beyond L_inf is what the values have to do with each other. An estimate visits one
-step an example and multiplies its KL by T.
+one value each, and of exact heads what it costs beyond L_inf is what the values have to do with each other. An estimate
+visits one step an example and multiplies its KL by T. Theorems: elbo.step_kl, elbo.mixture_kl.
 
 Assumptions: q has the marginals of `process`, p the steps of `model`; p(z_1) = N(0, I); eta > 0.
 Reference: Nielsen et al. 2024, sections 3 and 4, appendices; Kingma et al. 2021, section 4.

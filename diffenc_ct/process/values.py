@@ -11,7 +11,7 @@ of it tend to the reverse SDE of the same estimates; what is known of an encoder
 order: x_s = a_s x where a' = c a and nothing is added (identity, non-trainable), and x_s -> x where sigma_s -> 0. (A
 Gaussian step's x_t + D x_t' misses both: at D = 4 it takes 0.03 x for 0.4 x of the non-trainable encoder.)
 
-Theorem: model.component_of_a_step.
+Theorem: elbo.component_of_a_step.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ class Values:
         return Values(gamma, self.encoder, near, parts, self.components, mean, u, w)
 
     def encoded(self, gamma_s: Gammas) -> tuple[Data, Gammas]:
-        """x_s = (first) + (second) d. Theorem: model.component_of_a_step.
+        """x_s = (first) + (second) d. Theorem: elbo.component_of_a_step.
 
         Args:
             gamma_s: gamma at s, at most that at t.
@@ -106,7 +106,7 @@ class Values:
     ) -> Mixtures:
         """p(z_s | z_t) of independent values: each follows the process q_eta(z_s | z_t, x) of its own x.
 
-        Theorem: model.mixture_step.
+        Theorem: elbo.mixture_step.
 
         Args:
             z_t: latents.

@@ -241,7 +241,7 @@ class Problem:
     ) -> Float[Tensor, "batch *data"]:
         """The same of a mixture step: a component of every value is drawn, then its process followed.
 
-        Theorem: model.mixture_step.
+        Theorem: elbo.mixture_step.
 
         Args:
             z: latents at t.
