@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 NATIVE, TABLES = "diffenc_ct/adapters/native.py", "diffenc_ct/adapters/tabulated.py"
 PROCESSES, HEADS = "diffenc_ct/adapters/processes.py", "diffenc_ct/adapters/heads.py"
 ADAPT, PACKAGES = "diffenc_ct/adapters/adapt.py", "diffenc_ct/adapters/packages.py"
-FACE = "diffenc_ct/adapters/hugging_face.py"
+LAST, FACE = "diffenc_ct/adapters/last_step.py", "diffenc_ct/adapters/hugging_face.py"
 COMMANDS, OF_COMMANDS = "diffenc_ct/cli/adapters.py", "tests/cli/test_adapters.py"
 OF_PACKAGES = "tests/adapters/test_packages.py"
 TESTS = "tests/adapters/test_adapters.py"
@@ -309,5 +309,34 @@ MUTANTS = [
         "**labels | given(z)",
         "the label of all for an example's own",
         (f"{OF_PACKAGES}::test_labels_and_learned_variances",),
+    ),
+    # DDPM's last step ---------------------------------------------------------------------------------
+    Mutant(
+        LAST,
+        "side * self.places.width / 2",
+        "side * self.places.width",
+        "bins twice as wide",
+        ("tests/adapters/test_last_step.py::test_masses_are_those_of_the_bins",),
+    ),
+    Mutant(
+        LAST,
+        "low = torch.where(x == 0, -math.inf, low)",
+        "low = low",
+        "the outer bins closed",
+        ("tests/adapters/test_last_step.py::test_masses_are_those_of_the_bins",),
+    ),
+    Mutant(
+        LAST,
+        "flip = low + high > 0",
+        "flip = low + high > math.inf",
+        "cancellation in the upper tail",
+        ("tests/adapters/test_last_step.py::test_masses_are_those_of_the_bins",),
+    ),
+    Mutant(
+        LAST,
+        "z_0, gamma = alpha(gamma_0) * u,",
+        "z_0, gamma = u,",
+        "u for z_0",
+        ("tests/adapters/test_last_step.py::test_masses_are_those_of_the_bins",),
     ),
 ]
