@@ -1,6 +1,6 @@
 """Building blocks of the U-Nets: Fourier features, depth embedding, residual and attention blocks.
 
-Plain image-to-image modules on (batch, channels, height, width), for tensors and for jets (a tensor with its
+Plain modules from images to images, (batch, channels, *sides), for tensors and for jets (a tensor with its
 derivative with respect to the depth, see `jets`); they know nothing of diffusion. The
 arithmetic is that of Kingma et al., "Variational Diffusion Models" (2021), which DiffEnc's authors
 use: swish, group normalisation with epsilon 1e-6, zero-initialised last convolutions, LeCun-normal
@@ -20,7 +20,19 @@ from diffenc_ct.networks.jets import Jet, add, affine, concatenate, dropout, eac
 from diffenc_ct.networks.norm_silu import norm, norm_silu
 
 _EPSILON = 1e-6
-_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+# Layers by the number of sides: of signals, images, volumes.
+CONVOLUTION: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+TRANSPOSED: dict[
+    int, type[nn.ConvTranspose1d] | type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]
+] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_Layer = TypeVar("_Layer", bound=nn.Linear | Convolution | Transposed)
 
 
 def lecun_(layer: _Layer) -> _Layer:
@@ -32,7 +44,7 @@ def lecun_(layer: _Layer) -> _Layer:
         The layer.
     """
     weight = layer.weight
-    transposed = isinstance(layer, nn.ConvTranspose2d)
+    transposed = isinstance(layer, Transposed)
     fan_in = weight[:, 0].numel() if transposed else weight[0].numel()
     # 0.8796... is the deviation of a standard normal truncated to [-2, 2].
     std = math.sqrt(1.0 / fan_in) / 0.87962566103423978
@@ -153,39 +165,49 @@ class ResnetBlock(nn.Module):
         condition: the length of c.
         groups: of both normalisations.
         dropout: the share that training drops.
+        sides: of x: 1 of a signal, 2 of an image, 3 of a volume.
     Raises:
         ValueError: groups do not divide the channels.
     """
 
     def __init__(
-        self, channels: int, out_channels: int, condition: int, *, groups: int, dropout: float
+        self,
+        channels: int,
+        out_channels: int,
+        condition: int,
+        *,
+        groups: int,
+        dropout: float,
+        sides: int = 2,
     ) -> None:
         super().__init__()
+        conv, self.sides = CONVOLUTION[sides], sides
         self.norm1 = group_norm(groups, channels)
-        self.conv1 = lecun_(nn.Conv2d(channels, out_channels, 3, padding=1))
+        self.conv1 = lecun_(conv(channels, out_channels, 3, padding=1))
         self.project = zero_(nn.Linear(condition, out_channels, bias=False))
         self.norm2 = group_norm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zero_(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv2 = zero_(conv(out_channels, out_channels, 3, padding=1))
         self.shortcut = (
-            lecun_(nn.Conv2d(channels, out_channels, 1)) if channels != out_channels else None
+            lecun_(conv(channels, out_channels, 1)) if channels != out_channels else None
         )
 
     def forward(
         self,
-        x: Float[Tensor, "batch channels height width"] | Jet,
+        x: Float[Tensor, "batch channels *sides"] | Jet,
         condition: Float[Tensor, "batch condition"] | Jet,
-    ) -> Float[Tensor, "batch out_channels height width"] | Jet:
+    ) -> Float[Tensor, "batch out_channels *sides"] | Jet:
         """The formula above.
 
         Args:
-            x: (batch, channels, height, width).
+            x: (batch, channels, *sides).
             condition: c, (batch, condition).
         Returns:
-            (batch, out_channels, height, width); a jet where either is one.
+            (batch, out_channels, *sides); a jet where either is one.
         """
         h = affine(self.conv1, norm_silu(self.norm1, x))
-        h = add(h, affine(self.project, condition)[:, :, None, None])
+        everywhere = (slice(None), slice(None), *[None] * self.sides)
+        h = add(h, affine(self.project, condition)[everywhere])
         h = affine(self.conv2, dropout(self.dropout, norm_silu(self.norm2, h)))
         return add(h, x if self.shortcut is None else affine(self.shortcut, x))
 
@@ -209,12 +231,12 @@ class AttentionBlock(nn.Module):
         self.project = zero_(nn.Linear(channels, channels))
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"] | Jet
-    ) -> Float[Tensor, "batch channels height width"] | Jet:
+        self, x: Float[Tensor, "batch channels *sides"] | Jet
+    ) -> Float[Tensor, "batch channels *sides"] | Jet:
         """The formula above.
 
         Args:
-            x: (batch, channels, height, width).
+            x: (batch, channels, *sides).
         Returns:
             Of x's shape and kind.
         """

@@ -9,12 +9,12 @@ Reference: Kingma et al. 2021 (VDM), appendix; Nielsen et al. 2024 (DiffEnc), ap
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffenc_ct.networks.blocks import AttentionBlock, ResnetBlock, lecun_
+from diffenc_ct.networks.blocks import CONVOLUTION, TRANSPOSED, AttentionBlock, ResnetBlock, lecun_
 from diffenc_ct.networks.jets import Jet, TensorOrJet, affine, concatenate, max_pool
 
 Body = Literal["flat", "pooled", "multiresolution"]
@@ -30,25 +30,34 @@ class Middle(nn.Module):
         groups: of the residual blocks' normalisations.
         attention_groups: of the attention's.
         dropout: the share that training drops.
+        sides: 1 of signals, 2 of images, 3 of volumes.
     """
 
     def __init__(
-        self, width: int, condition: int, *, groups: int, attention_groups: int, dropout: float
+        self,
+        width: int,
+        condition: int,
+        *,
+        groups: int,
+        attention_groups: int,
+        dropout: float,
+        sides: int = 2,
     ) -> None:
         super().__init__()
-        self.block1 = ResnetBlock(width, width, condition, groups=groups, dropout=dropout)
+        options: dict[str, Any] = {"groups": groups, "dropout": dropout, "sides": sides}
+        self.block1 = ResnetBlock(width, width, condition, **options)
         self.attention = AttentionBlock(width, groups=attention_groups)
-        self.block2 = ResnetBlock(width, width, condition, groups=groups, dropout=dropout)
+        self.block2 = ResnetBlock(width, width, condition, **options)
 
     def forward(
         self,
-        h: Float[Tensor, "batch channels height width"] | Jet,
+        h: Float[Tensor, "batch channels *sides"] | Jet,
         condition: Float[Tensor, "batch condition"] | Jet,
-    ) -> Float[Tensor, "batch channels height width"] | Jet:
+    ) -> Float[Tensor, "batch channels *sides"] | Jet:
         """The three blocks one after the other.
 
         Args:
-            h: (batch, channels, height, width).
+            h: (batch, channels, *sides).
             condition: the embedding of the depth, (batch, condition).
         Returns:
             Of h's shape; a jet where either is one.
@@ -127,7 +136,8 @@ class PooledBody(nn.Module):
         groups: of the residual blocks' normalisations.
         middle_groups: of those of the middle, which differ in the authors' encoder.
         dropout: the share that training drops.
-        pooling: how a level's height and width are halved, if they are.
+        pooling: how a level's sides are halved, if they are.
+        sides: how many: 1 of signals, 2 of images, 3 of volumes.
     """
 
     def __init__(
@@ -140,13 +150,19 @@ class PooledBody(nn.Module):
         middle_groups: int,
         dropout: float,
         pooling: Pooling,
+        sides: int = 2,
     ) -> None:
         super().__init__()
 
         def stack(channels: int, width: int) -> nn.ModuleList:
             return nn.ModuleList(
                 ResnetBlock(
-                    channels if i == 0 else width, width, condition, groups=groups, dropout=dropout
+                    channels if i == 0 else width,
+                    width,
+                    condition,
+                    groups=groups,
+                    dropout=dropout,
+                    sides=sides,
                 )
                 for i in range(blocks)
             )
@@ -157,11 +173,18 @@ class PooledBody(nn.Module):
             stack(widths[max(i - 1, 0)], width) for i, width in enumerate(widths)
         )
         self.shrink = nn.ModuleList(
-            lecun_(nn.Conv2d(w, w, 2, stride=2)) if pooling == "convolution" else nn.Identity()
+            lecun_(CONVOLUTION[sides](w, w, 2, stride=2))
+            if pooling == "convolution"
+            else nn.Identity()
             for w in widths
         )
         self.middle = Middle(
-            widths[-1], condition, groups=middle_groups, attention_groups=groups, dropout=dropout
+            widths[-1],
+            condition,
+            groups=middle_groups,
+            attention_groups=groups,
+            dropout=dropout,
+            sides=sides,
         )
         self.grow, self.up = nn.ModuleList(), nn.ModuleList()
         below = widths[-1]
@@ -170,30 +193,29 @@ class PooledBody(nn.Module):
                 self.grow.append(nn.Identity())
                 self.up.append(stack(below + width, width))
             else:
-                self.grow.append(lecun_(nn.ConvTranspose2d(below, width, 2, stride=2)))
+                self.grow.append(lecun_(TRANSPOSED[sides](below, width, 2, stride=2)))
                 self.up.append(stack(2 * width, width))
             below = width
 
     def forward(
         self,
-        h: Float[Tensor, "batch channels height width"],
+        h: Float[Tensor, "batch channels *sides"],
         condition: Float[Tensor, "batch condition"] | Jet,
-    ) -> Float[Tensor, "batch channels height width"] | Jet:
+    ) -> Float[Tensor, "batch channels *sides"] | Jet:
         """Down, middle and up, each level up beside the output of its level down.
 
         Args:
-            h: (batch, channels, height, width); height and width multiples of 2^levels where there is pooling.
+            h: (batch, channels, *sides); all sides multiples of 2^levels where there is pooling.
             condition: the embedding of the depth, (batch, condition).
         Returns:
             Of h's shape; a jet where the condition is one.
         Raises:
-            ValueError: height or width cannot be halved that often.
+            ValueError: a side cannot be halved that often.
         """
-        if h.shape[2] % self.factor or h.shape[3] % self.factor:
-            height, width = h.shape[2:]
-            fits = halvings_of(height, width)
+        if any(side % self.factor for side in h.shape[2:]):
+            fits, shown = halvings_of(*h.shape[2:]), "x".join(map(str, h.shape[2:]))
             raise ValueError(
-                f"images of {height}x{width} cannot be halved {self.levels} times: height and width must be multiples "
+                f"images of {shown} cannot be halved {self.levels} times: height and width must be multiples "
                 f"of {self.factor}; give the network "
                 + (f"layers={fits}" if fits else "body=flat, which takes any size,")
                 + " (--network-options; an encoder's: --encoder-network-options)"
@@ -213,18 +235,17 @@ class PooledBody(nn.Module):
         return out
 
 
-def halvings_of(height: int, width: int) -> int:
-    """How often both sides can be halved.
+def halvings_of(*sides: int) -> int:
+    """How often all sides can be halved.
 
     Args:
-        height: in pixels.
-        width: in pixels.
+        sides: in pixels.
 
     Example:
         >>> halvings_of(24, 28), halvings_of(27, 32)
         (2, 0)
     """
-    common = math.gcd(height, width)
+    common = math.gcd(*sides)
     return (common & -common).bit_length() - 1
 
 

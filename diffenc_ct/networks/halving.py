@@ -11,9 +11,9 @@ first: an untrained posterior head says what its prior says, an untrained residu
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffenc_ct.networks.blocks import group_norm, lecun_, zero_
+from diffenc_ct.networks.blocks import CONVOLUTION, group_norm, lecun_, zero_
 from diffenc_ct.networks.bodies import PooledBody, halvings_of
 from diffenc_ct.networks.conditions import Conditional, ConditionEmbedding
 from diffenc_ct.networks.features import SmoothDepthEmbedding, noise_aware_features
@@ -25,9 +25,9 @@ OCTAVES = (0.0, 7.5, 0.5)
 
 
 class UNet(Conditional):
-    """net(z, gamma, condition) on (batch, channels, height, width), zero at first.
+    """net(z, gamma, condition) on (batch, channels, *sides), zero at first.
 
-    Height and width must be multiples of patch 2^halvings.
+    Images, or signals and volumes (sides 1 and 3). All sides must be multiples of patch 2^halvings.
 
     Args:
         channels: of z.
@@ -45,6 +45,7 @@ class UNet(Conditional):
         bounded: ends in tanh, as encoders' networks should.
         classes: labels of a condition, None for a network without.
         conditions: the length of vectors that are conditions, None for a network without.
+        sides: how many: 1 of signals, 2 of images, 3 of volumes.
     Raises:
         ValueError: an impossible option, or images whose sides cannot be halved that often.
     Example:
@@ -70,6 +71,7 @@ class UNet(Conditional):
         bounded: bool = False,
         classes: int | None = None,
         conditions: int | None = None,
+        sides: int = 2,
     ) -> None:
         super().__init__()
         if width < 8 or width % 4:
@@ -78,7 +80,10 @@ class UNet(Conditional):
             raise ValueError(
                 f"halvings={halvings}, blocks={blocks} and patch={patch} must be at least 1"
             )
+        if sides not in CONVOLUTION or (patch > 1 and sides != 2):
+            raise ValueError(f"sides={sides}, patch={patch}: give 1, 2 or 3 sides, patches of 2")
         self.patch, self.features, self.bounded = patch, features, bounded
+        self.sides = sides
         self.takes_jets = not features  # those depend on gamma themselves: forward mode knows them
         self.scale = 1.0 if levels is None else levels / 256
         inputs = channels * (1 + 2 * len(torch.arange(*OCTAVES)) * features) * patch**2
@@ -87,7 +92,7 @@ class UNet(Conditional):
         groups = 2 if width == 8 else 4 if width % 8 else 8
         self.embed = SmoothDepthEmbedding(width, gamma_range)
         self.condition = ConditionEmbedding(4 * width, classes=classes, dimensions=conditions)
-        self.conv_in = lecun_(nn.Conv2d(inputs, width, 3, padding=1))
+        self.conv_in = lecun_(CONVOLUTION[sides](inputs, width, 3, padding=1))
         self.body = PooledBody(
             [width * 2**i if doubling else width for i in range(halvings)],
             blocks,
@@ -96,26 +101,27 @@ class UNet(Conditional):
             middle_groups=groups,
             dropout=dropout,
             pooling="convolution",
+            sides=sides,
         )
         self.norm_out = group_norm(groups, width)
-        self.conv_out = zero_(nn.Conv2d(width, outputs, 1))
+        self.conv_out = zero_(CONVOLUTION[sides](width, outputs, 1))
 
     def forward(
         self,
-        z: Float[Tensor, "batch channels height width"],
+        z: Float[Tensor, "batch channels *sides"],
         gamma: Float[Tensor, " batch"] | Jet,
         condition: Shaped[Tensor, "batch *condition"] | None = None,
-    ) -> Float[Tensor, "batch out_channels height width"] | Jet:
+    ) -> Float[Tensor, "batch out_channels *sides"] | Jet:
         """The network's output, and its derivative beside it for a jet of gamma.
 
         Args:
-            z: (batch, channels, height, width).
+            z: (batch, channels, *sides).
             gamma: (batch,).
             condition: of each example, None for none.
         Returns:
-            (batch, out_channels, height, width), of gamma's kind.
+            (batch, out_channels, *sides), of gamma's kind.
         """
-        self._check_sides(z.shape[2], z.shape[3])
+        self._check_sides(*z.shape[2:])
         h = z
         if self.features:
             assert not isinstance(gamma, Jet)  # see takes_jets
@@ -131,23 +137,27 @@ class UNet(Conditional):
             return out
         return out.tanh()
 
-    def _check_sides(self, height: int, width: int) -> None:
+    def _check_sides(self, *sides: int) -> None:
         """Refuse images that the network cannot halve, naming options with which it could."""
-        unit = self.patch * self.body.factor
-        if not (height % unit or width % unit):
-            return
-        if not halvings_of(height, width):
+        unit, shown = self.patch * self.body.factor, "x".join(map(str, sides))
+        if len(sides) != self.sides:
             raise ValueError(
-                f"images of {height}x{width} cannot be halved; crop or pad them to even sides, or take networks of any "
+                f"examples of {shown} have {len(sides)} sides; give sides={len(sides)}"
+            )
+        if not any(side % unit for side in sides):
+            return
+        if not halvings_of(*sides):
+            raise ValueError(
+                f"images of {shown} cannot be halved; crop or pad them to even sides, or take networks of any "
                 "size: score-unet, for an encoder encoder-unet with body=flat (--network score-unet --encoder-network "
                 "encoder-unet --encoder-network-options body=flat)"
             )
         patch = self.patch
-        if height % patch or width % patch or not halvings_of(height // patch, width // patch):
+        if any(side % patch for side in sides) or not halvings_of(*(s // patch for s in sides)):
             patch = 1
-        fits = min(self.body.levels, halvings_of(height // patch, width // patch))
+        fits = min(self.body.levels, halvings_of(*(side // patch for side in sides)))
         options = f"halvings={fits}" + " patch=1" * (patch < self.patch)
         raise ValueError(
-            f"images of {height}x{width}: height and width must be multiples of patch 2^halvings = {unit}; give the "
+            f"images of {shown}: height and width must be multiples of patch 2^halvings = {unit}; give the "
             f"network (--network-options) and an encoder's of this kind (--encoder-network-options) {options}"
         )

@@ -151,7 +151,7 @@ def affine(layer: nn.Module, h: TensorOrJet) -> TensorOrJet:
     """W h + b, W h': the bias does not reach the rate.
 
     Args:
-        layer: nn.Linear, nn.Conv2d, nn.ConvTranspose2d (dense, undilated) or nn.Identity.
+        layer: nn.Linear, a convolution, a transposed one (dense, undilated) or nn.Identity.
         h: a tensor or a jet, of the shape that the layer takes.
     Returns:
         layer(h), and the linear part of h' beside it for a jet.
@@ -163,10 +163,12 @@ def affine(layer: nn.Module, h: TensorOrJet) -> TensorOrJet:
 
 
 def _linear_part(layer: nn.Module, rate: Tensor) -> Tensor:
-    if isinstance(layer, nn.Conv2d):
-        return F.conv2d(rate, layer.weight, None, layer.stride, layer.padding)
-    if isinstance(layer, nn.ConvTranspose2d):
-        return F.conv_transpose2d(rate, layer.weight, None, layer.stride)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[rate.ndim - 3]
+        return convolve(rate, layer.weight, None, layer.stride, layer.padding)
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        grow = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rate.ndim - 3]
+        return grow(rate, layer.weight, None, layer.stride)
     if isinstance(layer, nn.Linear):
         return F.linear(rate, layer.weight)
     assert isinstance(layer, nn.Identity), layer
