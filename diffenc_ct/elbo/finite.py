@@ -29,16 +29,17 @@ from diffenc_ct.elbo.steps import (
     Visited,
     check_step,
     mean_difference,
-    step_kl,
+    step_kls,
 )
 from diffenc_ct.elbo.subsets import encode
 from diffenc_ct.elbo.terms import (
     Draws,
+    Maps,
     Model,
     Residuals,
     Terms,
-    latent_loss,
-    reconstruction_loss,
+    latent_losses,
+    reconstruction_losses,
     scaled,
 )
 from diffenc_ct.process import (
@@ -50,7 +51,7 @@ from diffenc_ct.process import (
     marginal,
     normal_like,
 )
-from diffenc_ct.schedules import SchedulePoint
+from diffenc_ct.schedules import SchedulePoint, expand
 
 
 @runtime_checkable
@@ -189,25 +190,24 @@ class FiniteDepth:
         z = marginal(x_t, gamma_t).sample(noise=drawn.noise)
         at = Visited(step, z, drawn.noise, x_s, x_t, gamma_s, gamma_t)
         kl, errors = self._divergence(model, at, generator)
-        return Terms(
-            reconstruction_loss(model, x, x_0, gamma_0, drawn.noise_0),
-            drawn.weight * (self.depth * kl),
-            latent_loss(x_1, gamma_1),
-            data[0].numel(),
-            None if errors is None else Residuals(point, errors),
+        each = Maps(
+            reconstruction_losses(model, x, x_0, gamma_0, drawn.noise_0),
+            expand(drawn.weight * self.depth, data) * kl,
+            latent_losses(x_1, gamma_1),
         )
+        return Terms.of(each, None if errors is None else Residuals(point, errors))
 
     def _divergence(
         self, model: Model, at: Visited, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, " batch"], Errors | None]:
-        """KL of each example's step, and of Gaussian steps the errors that it is made of."""
+    ) -> tuple[Float[Tensor, "batch *data"], Errors | None]:
+        """KL of each example's step in every dimension, and of Gaussian steps the errors that it is made of."""
         ratio, level = self.variance_ratio, self.level
         if self.step_kind == "gaussian":
             errors = model.errors(at.z, at.noise, at.encoding, at.gamma_t)
             found = Estimates(at.x_t - errors.x, -errors.r)
             difference = mean_difference(errors, at.encoding, at.x_s, at.gamma_s, at.gamma_t, level)
             w = ratio_at(ratio, at.step, found)
-            return step_kl(difference, at.gamma_s, at.gamma_t, level, w), errors
+            return step_kls(difference, at.gamma_s, at.gamma_t, level, w), errors
         values = model.values_beside(at.z, at.noise, at.x_t, at.gamma_t)
         w = (
             ratio(at.step, values.estimates())
@@ -216,8 +216,8 @@ class FiniteDepth:
         )
         p = values.step_from(at.x_t, at.x_s, at.gamma_s, level, w)
         if self.nodes:
-            return p.divergence(nodes=self.nodes), None
-        return p.divergence(noise=normal_like(at.z, generator)), None
+            return p.divergences(nodes=self.nodes), None
+        return p.divergences(noise=normal_like(at.z, generator)), None
 
     def _step(self, t: Tensor) -> Tensor:
         return (t * self.depth).ceil().long().clamp(1, self.depth) - 1

@@ -16,11 +16,12 @@ from diffenc_ct.elbo.depths import Depths, LowDiscrepancyDepths
 from diffenc_ct.elbo.subsets import encode, evenly, part_rates, spread
 from diffenc_ct.elbo.terms import (
     Draws,
+    Maps,
     Model,
     Residuals,
     Terms,
-    latent_loss,
-    reconstruction_loss,
+    latent_losses,
+    reconstruction_losses,
     scaled,
 )
 from diffenc_ct.process import AnyNoiseLevel, Errors, NoiseLevel, as_noise_level, marginal
@@ -39,10 +40,23 @@ def infinite_depth_integrand(
         point: gamma and gamma' of each example, (batch,) each.
         noise_level: eta.
     """
+    return infinite_depth_integrands(errors, point, noise_level).flatten(1).sum(1)
+
+
+def infinite_depth_integrands(
+    errors: Errors, point: SchedulePoint, noise_level: NoiseLevel
+) -> Float[Tensor, "batch *data"]:
+    """The same of every dimension, before the sum.
+
+    Args:
+        errors: as in infinite_depth_integrand.
+        point: as in infinite_depth_integrand.
+        noise_level: as in infinite_depth_integrand.
+    """
     eta_squared = noise_level.squared(point.gamma)
     kappa = expand((1 + eta_squared) / 2, errors.x)
-    squared = (kappa * errors.x + errors.r).square().flatten(1).sum(1)
-    return 0.5 * point.rate * point.snr / eta_squared * squared
+    factor = expand(0.5 * point.rate * point.snr / eta_squared, errors.x)
+    return factor * (kappa * errors.x + errors.r).square()
 
 
 @dataclass(frozen=True)
@@ -116,20 +130,19 @@ class InfiniteDepth:
             encoding, rest, (x_0, x_1) = part_rates(model.encoder, data, gamma, some, at_ends)
         z = marginal(encoding.value, gamma).sample(noise=drawn.noise)
         errors = model.errors(z, drawn.noise, encoding, gamma)
-        diffusion = infinite_depth_integrand(errors, point, self.level)
+        diffusion = infinite_depth_integrands(errors, point, self.level)
         if rest is not None:
             exact = Errors(errors.x[some], errors.r[some] + rest)
             there = SchedulePoint(gamma[some], point.rate[some])
-            lacking = infinite_depth_integrand(exact, there, self.level) - diffusion[some]
+            lacking = infinite_depth_integrands(exact, there, self.level) - diffusion[some]
             diffusion = diffusion + spread(lacking, some, len(data))
-        reconstruction = reconstruction_loss(model, x[ends], x_0, gamma_0, drawn.noise_0[ends])
-        return Terms(
+        reconstruction = reconstruction_losses(model, x[ends], x_0, gamma_0, drawn.noise_0[ends])
+        each = Maps(
             spread(reconstruction, ends, len(data)),
-            drawn.weight * diffusion,
-            spread(latent_loss(x_1, gamma_1), ends, len(data)),
-            data[0].numel(),
-            Residuals(point, errors),
+            expand(drawn.weight, data) * diffusion,
+            spread(latent_losses(x_1, gamma_1), ends, len(data)),
         )
+        return Terms.of(each, Residuals(point, errors))
 
     def along(
         self, t: Float[Tensor, " batch"], loss: Float[Tensor, " batch"]

@@ -99,7 +99,26 @@ def step_kl(
 ) -> Float[Tensor, " batch"]:
     """KL(q(z_s | z_t, x) || p(z_s | z_t)) = d/2 (1/w - 1 + ln w) + ||Delta||^2 / (2 w S^2) in nats.
 
-    NaN where w is not positive. Theorem: elbo.step_kl.
+    The sum of `step_kls`. Theorem: elbo.step_kl.
+
+    Args:
+        difference: as in step_kls.
+        gamma_s: as in step_kls.
+        gamma_t: as in step_kls.
+        noise_level: as in step_kls.
+        ratio: as in step_kls.
+    """
+    return step_kls(difference, gamma_s, gamma_t, noise_level, ratio).flatten(1).sum(1)
+
+
+def step_kls(
+    difference: Float[Tensor, "batch *data"],
+    gamma_s: Float[Tensor, "..."],
+    gamma_t: Float[Tensor, "..."],
+    noise_level: NoiseLevel,
+    ratio: float | Tensor = 1.0,
+) -> Float[Tensor, "batch *data"]:
+    """(1/w - 1 + ln w)/2 + Delta_i^2 / (2 w S^2) of every dimension in nats; NaN where w is not positive.
 
     Args:
         difference: Delta / alpha_s (see mean_difference).
@@ -116,4 +135,4 @@ def step_kl(
     # log1p keeps 1/w - 1 + ln w, which is (w - 1)^2/2 near w = 1, from cancelling.
     mismatch = torch.log1p(w - 1) - (w - 1) / w
     terms = mismatch + difference**2 / (w * expand(variance, difference))
-    return 0.5 * terms.flatten(1).sum(1)
+    return 0.5 * terms

@@ -35,8 +35,8 @@ def evenly(fraction: float, data: Float[Tensor, "batch *data"]) -> Int[Tensor, "
 
 
 def spread(
-    values: Float[Tensor, " some"], index: Int[Tensor, " some"], batch: int
-) -> Float[Tensor, " {batch}"]:
+    values: Float[Tensor, "some *data"], index: Int[Tensor, " some"], batch: int
+) -> Float[Tensor, "{batch} *data"]:
     """Values of a part of the batch, scaled up so that their mean over the whole is the part's, and 0 elsewhere.
 
     Args:
@@ -44,7 +44,8 @@ def spread(
         index: which examples it has.
         batch: how many there are in all.
     """
-    return values.new_zeros(batch).index_put((index,), values * (batch / len(values)))
+    whole = values.new_zeros(batch, *values.shape[1:])
+    return whole.index_put((index,), values * (batch / len(values)))
 
 
 def encode(encoder: Encoder, places: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:

@@ -27,7 +27,7 @@ class Decodes(Protocol):
 
     def check(self, x: Tensor) -> None: ...
 
-    def log_prob(
+    def log_probs(
         self, x: Tensor, u: Tensor, gamma_0: Tensor, start: float | None = None
     ) -> Tensor: ...
 
@@ -63,6 +63,30 @@ class Residuals:
 
 
 @dataclass(frozen=True)
+class Maps:
+    """The three terms of every dimension, before their sums.
+
+    Attributes:
+        reconstruction: of L_0, (batch, *data).
+        diffusion: of L_T or L_inf, likewise.
+        latent: of L_1, likewise.
+    """
+
+    reconstruction: Float[Tensor, "batch *data"]
+    diffusion: Float[Tensor, "batch *data"]
+    latent: Float[Tensor, "batch *data"]
+
+    @property
+    def total(self) -> Float[Tensor, "batch *data"]:
+        """Their sum: its own sum over the dimensions is an upper bound on -log p(x)."""
+        return self.reconstruction + self.diffusion + self.latent
+
+    def scaled(self, factor: float) -> "Maps":
+        """In other units."""
+        return Maps(factor * self.reconstruction, factor * self.diffusion, factor * self.latent)
+
+
+@dataclass(frozen=True)
 class Terms:
     """The ELBO's three terms of each example, in nats.
 
@@ -72,6 +96,8 @@ class Terms:
         latent: L_1.
         dimensions: d.
         residuals: what the diffusion loss was made of; None after a change of units, and of mixture steps.
+        per_dimension: the terms before their sum over dimensions, in nats; after a change of units in bits, so that
+            the mean over dimensions is what the sum has become.
 
     Example:
         >>> import torch
@@ -86,6 +112,24 @@ class Terms:
     latent: Float[Tensor, " batch"]
     dimensions: int
     residuals: Residuals | None = None
+    per_dimension: Maps | None = None
+
+    @classmethod
+    def of(cls, each: Maps, residuals: Residuals | None = None) -> "Terms":
+        """Of the terms of every dimension.
+
+        Args:
+            each: in nats.
+            residuals: what the diffusion loss was made of.
+        """
+        return cls(
+            each.reconstruction.flatten(1).sum(1),
+            each.diffusion.flatten(1).sum(1),
+            each.latent.flatten(1).sum(1),
+            each.latent[0].numel(),
+            residuals,
+            each,
+        )
 
     @property
     def total(self) -> Float[Tensor, " batch"]:
@@ -100,11 +144,14 @@ class Terms:
             self.diffusion * scale,
             self.latent * scale,
             self.dimensions,
+            per_dimension=None
+            if self.per_dimension is None
+            else self.per_dimension.scaled(1 / math.log(2)),
         )
 
 
 # Trees of tensors, so that hooks of DDP, FSDP and torch.export find the tensors in a forward's result.
-for _tree in (Errors, SchedulePoint, Residuals, Terms):
+for _tree in (Errors, SchedulePoint, Residuals, Maps, Terms):
     torch.export.register_dataclass(_tree)
 
 
@@ -199,9 +246,21 @@ def scaled(model: Model, x: Shaped[Tensor, "batch *data"]) -> Float[Tensor, "bat
 def latent_loss(
     x_1: Float[Tensor, "batch *data"], gamma_1: Float[Tensor, "..."]
 ) -> Float[Tensor, " batch"]:
-    """L_1 = KL(q(z_1 | x) || N(0, I)) in nats.
+    """L_1 = KL(q(z_1 | x) || N(0, I)) in nats, the sum of `latent_losses`.
 
     Theorem: elbo.gaussian_kl.
+
+    Args:
+        x_1: as in latent_losses.
+        gamma_1: as in latent_losses.
+    """
+    return latent_losses(x_1, gamma_1).flatten(1).sum(1)
+
+
+def latent_losses(
+    x_1: Float[Tensor, "batch *data"], gamma_1: Float[Tensor, "..."]
+) -> Float[Tensor, "batch *data"]:
+    """KL(q(z_1,i | x) || N(0, 1)) of every dimension in nats.
 
     Args:
         x_1: encoded data at depth 1.
@@ -210,17 +269,17 @@ def latent_loss(
     # The authors' order of operations, so that float32 gives their numbers to the last digits; it rounds at d 2^-24.
     variance = expand(sigma2(gamma_1), x_1)
     terms = ((1 - variance) * x_1**2 + variance) - variance.log() - 1
-    return 0.5 * terms.flatten(1).sum(1)
+    return 0.5 * terms
 
 
-def reconstruction_loss(
+def reconstruction_losses(
     model: Model,
     x: Shaped[Tensor, "batch *data"],
     x_0: Float[Tensor, "batch *data"],
     gamma_0: Float[Tensor, ""],
     noise: Float[Tensor, "batch *data"],
-) -> Float[Tensor, " batch"]:
-    """L_0's estimate -log p(x | z_0) at z_0 = alpha_0 x_0 + sigma_0 noise, in nats.
+) -> Float[Tensor, "batch *data"]:
+    """L_0's estimate -log p(x_i | z_0) of every dimension at z_0 = alpha_0 x_0 + sigma_0 noise, in nats.
 
     Args:
         model: whose decoder it is.
@@ -231,4 +290,4 @@ def reconstruction_loss(
     """
     # u = z_0/alpha_0 at once: a product and a quotient by alpha_0 would round twice more.
     u = x_0 + torch.exp(0.5 * gamma_0) * noise
-    return -model.decoder.log_prob(x, u, gamma_0, model.schedule.fixed_start)
+    return -model.decoder.log_probs(x, u, gamma_0, model.schedule.fixed_start)

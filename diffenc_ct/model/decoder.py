@@ -68,11 +68,17 @@ class Decoder(ABC):
         """
         return torch.zeros((), dtype=torch.float64, device=x.device)
 
-    @abstractmethod
     def log_prob(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
     ) -> Float[Tensor, " batch"]:
-        """log p(x | z_0) in nats.
+        """log p(x | z_0) in nats, the sum of `log_probs`."""
+        return self.log_probs(x, u, gamma_0, start).flatten(1).sum(1)
+
+    @abstractmethod
+    def log_probs(
+        self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
+    ) -> Latents:
+        """log p(x_i | z_0) of every value in nats: values are independent given z_0.
 
         Args:
             x: data as they are given, levels or reals.
@@ -165,14 +171,14 @@ class Levels(Decoder):
         """How far the first level lies from -1, in widths."""
         return 0.0 if self.ends else 0.5
 
-    def log_prob(
+    def log_probs(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
-    ) -> Float[Tensor, " batch"]:
+    ) -> Latents:
         """The categoricals' log-probabilities, of the near levels where gamma_0 is known. Theorem: model.decoder."""
         near, precision = self._near(u, start), torch.exp(-gamma_0)
         logits = self._logits(near, u, precision)
         own = -0.5 * precision * (u - self.centres(x, u.dtype)) ** 2
-        return (own - logits.logsumexp(-1)).flatten(1).sum(1)
+        return own - logits.logsumexp(-1)
 
     def most_probable(self, u: Latents) -> Integer[Tensor, "batch *data"]:
         """The nearest level, int64."""
@@ -231,11 +237,11 @@ class Reals(Decoder):
             )
         return x
 
-    def log_prob(
+    def log_probs(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
-    ) -> Float[Tensor, " batch"]:
+    ) -> Latents:
         """The Gaussian's log-density. Theorem: model.continuous_decoder."""
-        return Gaussian(u, torch.exp(0.5 * gamma_0)).log_prob(x)
+        return Gaussian(u, torch.exp(0.5 * gamma_0)).log_probs(x)
 
     def most_probable(self, u: Latents) -> Latents:
         """u itself."""

@@ -65,12 +65,12 @@ class Standardised(nn.Module, Decoder):
         each = x[0].numel() // len(self.deviation)
         return -each * self.deviation.double().log().sum()
 
-    def log_prob(
+    def log_probs(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
-    ) -> Float[Tensor, " batch"]:
+    ) -> Latents:
         """The Gaussian's log-density of the data as they are given. Theorem: model.continuous_decoder."""
-        standard = self.reals.log_prob(self.scale(x, u.dtype), u, gamma_0, start)
-        return standard + self.log_jacobian(x).to(standard)
+        standard = self.reals.log_probs(self.scale(x, u.dtype), u, gamma_0, start)
+        return standard - self._along(self.deviation.double().log(), standard)
 
     def most_probable(self, u: Latents) -> Latents:
         """mean + deviation u."""

@@ -44,9 +44,13 @@ class Gaussian:
 
     def log_prob(self, z: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         """log N(z; mean, std^2 I) in nats, summed over the data's dimensions."""
+        return self.log_probs(z).flatten(1).sum(1)
+
+    def log_probs(self, z: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """The same before the sum."""
         standardised = (z - self.mean) / self.std
         log_std = self.std.log().expand_as(z)
-        return -(0.5 * standardised**2 + log_std + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+        return -(0.5 * standardised**2 + log_std + 0.5 * math.log(2 * math.pi))
 
 
 def normal_like(

@@ -147,9 +147,13 @@ class Mixtures:
 
     def log_prob(self, z: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         """ln p(z) in nats, summed over the data's dimensions."""
+        return self.log_probs(z).flatten(1).sum(1)
+
+    def log_probs(self, z: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """The same before the sum."""
         flat = z.flatten()
         each = [mixture.log_prob(flat[rows]) for rows, mixture in self.chunks()]
-        return torch.cat(each).view(len(z), -1).sum(1)
+        return torch.cat(each).view_as(z)
 
     def sample(
         self,
@@ -174,7 +178,18 @@ class Mixtures:
     def divergence(
         self, *, nodes: int = 24, noise: Float[Tensor, "batch *data"] | None = None
     ) -> Float[Tensor, " batch"]:
-        """KL(N(0, I) || p) in nats. Theorem: elbo.mixture_kl.
+        """KL(N(0, I) || p) in nats, the sum of `divergences`. Theorem: elbo.mixture_kl.
+
+        Args:
+            nodes: of the quadrature.
+            noise: one draw of eps, at which the integrand alone estimates it without bias.
+        """
+        return self.divergences(nodes=nodes, noise=noise).flatten(1).sum(1)
+
+    def divergences(
+        self, *, nodes: int = 24, noise: Float[Tensor, "batch *data"] | None = None
+    ) -> Float[Tensor, "batch *data"]:
+        """KL(N(0, 1) || p_i) of every value in nats.
 
         Args:
             nodes: of the quadrature.
@@ -182,14 +197,14 @@ class Mixtures:
         """
         if noise is not None:
             normal = -0.5 * (noise.square() + math.log(2 * math.pi))
-            return normal.flatten(1).sum(1) - self.log_prob(noise)
+            return normal - self.log_probs(noise)
         at, weight = (torch.from_numpy(v).to(self.centre) for v in _hermite(nodes))
         normal = -0.5 * (at.square() + math.log(2 * math.pi))
         each = []
         for _, m in self.chunks(places=nodes):
             spread = Mixture(m.log_weights[:, None], m.mean[:, None], m.std[:, None])
             each.append((normal - spread.log_prob(at.expand(len(m.mean), -1))) @ weight)
-        return torch.cat(each).view(len(self.centre), -1).sum(1)
+        return torch.cat(each).view_as(self.centre)
 
 
 def _hermite(nodes: int) -> tuple[np.ndarray, np.ndarray]:
