@@ -15,7 +15,6 @@ import copy
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffenc_ct.encoders import IdentityEncoder
@@ -49,15 +48,15 @@ class LastStep(nn.Module, Decoder):
         """As of the levels."""
         return self.places.scale(x, dtype)
 
-    def log_prob(
+    def log_probs(
         self, x: Data, u: Latents, gamma_0: Scalar, start: float | None = None
-    ) -> Float[Tensor, " batch"]:
+    ) -> Latents:
         """The bins' log masses about x_hat."""
         off = self.scale(x, u.dtype) - self._estimate(u, gamma_0)
         low, high = ((off + side * self.places.width / 2) / sigma(gamma_0) for side in (-1, 1))
         low = torch.where(x == 0, -math.inf, low)
         high = torch.where(x == self.levels - 1, math.inf, high)
-        return _log_mass(low, high).flatten(1).sum(1)
+        return _log_mass(low, high)
 
     def most_probable(self, u: Latents) -> Data:
         """The level nearest to x_hat."""
