@@ -40,6 +40,7 @@ from diffenc_ct.model import evaluating, log_histogram
 from diffenc_ct.process import as_noise_level
 
 DEPTHS = (4, 8, 16, 32, 64)
+NODES = 16
 MODELS = ("digits-vdm", "digits-diffenc", "mnist-vdm", "mnist-diffenc")
 ROWS = ("Gaussian, uniform, w = 1", "Gaussian, calibrated, w*(x_hat)")
 MIXTURES = ("mixture, uniform", "mixture, calibrated")
@@ -138,11 +139,11 @@ def trained(name: str, settings: argparse.Namespace) -> dict[str, list[float]]:
     tried = [1.0] if name.endswith("vdm") else [0.5**0.5, 1.0, 2**0.5]
     makers = {
         ROWS[0]: lambda T: dc.FiniteDepth(T),
-        MIXTURES[0]: lambda T: dc.FiniteDepth(T, step="mixture"),
+        MIXTURES[0]: lambda T: dc.FiniteDepth(T, step="mixture", nodes=NODES),
     }
     keep = 1024 if large else KEPT
     found = mixture_calibrations(model, train, settings.candidates, keep, tried)
-    makers[MIXTURES[1]] = lambda T: dc.FiniteDepth(found(T))
+    makers[MIXTURES[1]] = lambda T: dc.FiniteDepth(found(T), nodes=NODES)
     if not settings.mixtures_only:
         gaussian = gaussian_calibrations(model, train[:32] if large else train, 128)
         makers[ROWS[1]] = lambda T: dc.FiniteDepth(gaussian(T))
@@ -171,7 +172,9 @@ def independent(settings: argparse.Namespace) -> dict[str, list[float]]:
     l_inf = infinite(model, x, settings.infinite, g)
     rows = {
         ROWS[0]: [all_steps(model, x, dc.FiniteDepth(T), g) for T in DEPTHS],
-        MIXTURES[0]: [all_steps(model, x, dc.FiniteDepth(T, step="mixture"), g) for T in DEPTHS],
+        MIXTURES[0]: [
+            all_steps(model, x, dc.FiniteDepth(T, step="mixture", nodes=NODES), g) for T in DEPTHS
+        ],
     }
     return table("independent pixels, exact heads", x, l_inf, rows)
 

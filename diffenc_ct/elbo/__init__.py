@@ -20,11 +20,11 @@ from diffenc_ct.elbo.depths import (
 from diffenc_ct.elbo.finite import FiniteDepth
 from diffenc_ct.elbo.infinite import InfiniteDepth, infinite_depth_integrand
 from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at
-from diffenc_ct.elbo.steps import NODES, StepKind, check_step, mean_difference, step_kl
+from diffenc_ct.elbo.steps import StepKind, check_step, mean_difference, step_kl
 from diffenc_ct.elbo.terms import Draws, Maps, Residuals, Terms, latent_loss
 
 __all__ = [
-    "NODES", "Bound", "Depths", "Draws", "FiniteDepth", "ImportanceDepths", "InfiniteDepth", "LowDiscrepancyDepths",
+    "Bound", "Depths", "Draws", "FiniteDepth", "ImportanceDepths", "InfiniteDepth", "LowDiscrepancyDepths",
     "Maps", "Ratio", "Residuals", "StateRatio", "StepKind", "Terms", "UniformDepths", "check_grid", "check_ratio",
     "check_step", "elbo", "infinite_depth_integrand", "latent_loss", "mean_difference", "ratio_at", "step_kl",
     "uniform_grid",

@@ -24,7 +24,6 @@ from diffenc_ct.elbo.depths import Depths, LowDiscrepancyDepths, check_grid, uni
 from diffenc_ct.elbo.infinite import refuse_determinism
 from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at, table_at
 from diffenc_ct.elbo.steps import (
-    NODES,
     StepKind,
     Visited,
     check_step,
@@ -85,8 +84,9 @@ class FiniteDepth:
         depths: how the step of each example is drawn.
         step: "gaussian", N(mu_P, w S^2) around the heads' estimates; "mixture", each value the process of its own x,
             for heads that know a distribution of every value (w multiplies S^2 there, too).
-        nodes: a mixture step's divergence is taken by Gauss-Hermite quadrature of so many nodes a value; 0 for one draw
-            of z_s, unbiased, cheaper, and of more variance.
+        nodes: of a mixture step's divergence: 0 for one draw of z_s, unbiased and the best at equal cost with many
+            levels; else those of Gauss-Hermite quadrature of each value, which has less variance (16 err by less than
+            1e-4 bits per dimension on trained models of 4 to 64 steps, 8 by 3e-4).
 
     Raises:
         TypeError: for steps or a ratio of another kind.
@@ -104,7 +104,7 @@ class FiniteDepth:
     noise_level: AnyNoiseLevel | None = None
     depths: Depths = field(default_factory=LowDiscrepancyDepths)
     step: StepKind | None = None
-    nodes: int = NODES
+    nodes: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int | Tensor | Steps):

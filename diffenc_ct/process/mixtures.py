@@ -176,7 +176,7 @@ class Mixtures:
         return torch.cat(drawn).view_as(self.centre)
 
     def divergence(
-        self, *, nodes: int = 24, noise: Float[Tensor, "batch *data"] | None = None
+        self, *, nodes: int = 16, noise: Float[Tensor, "batch *data"] | None = None
     ) -> Float[Tensor, " batch"]:
         """KL(N(0, I) || p) in nats, the sum of `divergences`. Theorem: elbo.mixture_kl.
 
@@ -187,7 +187,7 @@ class Mixtures:
         return self.divergences(nodes=nodes, noise=noise).flatten(1).sum(1)
 
     def divergences(
-        self, *, nodes: int = 24, noise: Float[Tensor, "batch *data"] | None = None
+        self, *, nodes: int = 16, noise: Float[Tensor, "batch *data"] | None = None
     ) -> Float[Tensor, "batch *data"]:
         """KL(N(0, 1) || p_i) of every value in nats.
 

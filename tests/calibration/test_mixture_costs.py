@@ -107,10 +107,10 @@ def test_calibrate_save_load_and_use(tmp_path):
     again = Calibration.load(tmp_path / "c.json", model=model)
     assert again.step == found.step == "mixture" and again.ratio_name == "w = 1"
     assert again.step_name == "mixture steps" and torch.equal(again.grid, found.grid)
-    bound, solver = dc.FiniteDepth(again), dc.Ancestral.of(again)
+    bound, solver = dc.FiniteDepth(again, nodes=16), dc.Ancestral.of(again)
     assert bound.step_kind == solver.step == "mixture" and bound.depth == solver.steps == 3
     draws = dc.Draws(torch.rand(24, dtype=F64), normal(1, 24, 3), normal(2, 24, 3))
-    explicit = dc.FiniteDepth(found.grid, 1.0, found.noise_level, step="mixture")
+    explicit = dc.FiniteDepth(found.grid, 1.0, found.noise_level, step="mixture", nodes=16)
     close(
         dc.elbo(model, data, bound, draws=draws).total,
         dc.elbo(model, data, explicit, draws=draws).total,
