@@ -342,6 +342,8 @@ def test_a_label_of_each_example_is_passed():
 def test_a_schedule_that_is_not_monotone_is_refused():
     with pytest.raises(ValueError, match="not monotone.*between times"):
         adapters.Pair(lambda t: 1 - t, lambda t: (t - 0.5) ** 2 + 0.1, 0.01, 0.99)
+    with pytest.raises(ValueError, match="not monotone"):  # a dent on the way up
+        adapters.Pair(lambda t: 1 - t, lambda t: t * (1 + 0.5 * torch.sin(30 * t)), 0.01, 0.99)
     with pytest.raises(ValueError, match="not monotone"):
         adapters.Table.of_sigmas(torch.tensor([3.0, 2.0]))
     with pytest.raises(ValueError, match="not monotone"):
