@@ -34,7 +34,7 @@ MUTANTS = [
     Mutant(
         MIXTURES,
         "k = torch.searchsorted(below, share)",
-        "k = torch.searchsorted(below, share, right=True) - 1",
+        "k = torch.searchsorted(below, share, right=True).sub(1).clamp(min=0)",
         "the component before the one that was drawn",
         (f"{MIXTURE_TESTS}::test_a_draw_is_of_one_component_in_their_order",),
     ),
@@ -120,8 +120,8 @@ MUTANTS = [
     ),
     Mutant(
         FINITE,
-        "return p.divergence(noise=normal_like(at.z, generator)), None",
-        "return p.divergence(noise=at.noise), None",
+        "return p.divergences(noise=normal_like(at.z, generator)), None",
+        "return p.divergences(noise=at.noise), None",
         "z_s drawn with the noise of z_t: biased",
         (f"{STEP_TESTS}::test_a_draw_estimates_what_quadrature_gives",),
     ),
