@@ -40,6 +40,8 @@ from diffenc_ct.model import DiffEnc
 from diffenc_ct.model.fingerprint import fingerprint
 from diffenc_ct.process import AnyNoiseLevel, NoiseLevel, as_noise_level
 
+# Values whose divergences are taken at every step between candidates, for mixture steps.
+INTEGRATED = 2**12
 # eta^2 tried for each step.
 ETA_SQUARED = tuple(2 ** (k / 4) for k in range(-4, 9))
 
@@ -201,7 +203,7 @@ def calibrate(
     """
     options = CalibrationOptions() if options is None else options
     if options.step == "mixture":
-        how = Measurement(options.nodes, shared_noise=True, keep=KEPT)
+        how = Measurement(options.nodes, shared_noise=True, keep=INTEGRATED)
         levels = options.levels(ETA_SQUARED[::2])
         costs = measure_mixture_steps(
             model, data, levels, how, generator=generator, progress=progress
