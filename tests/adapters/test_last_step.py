@@ -57,6 +57,18 @@ def test_masses_are_those_of_the_bins(V, ends, value, u):
                 assert abs(found[k].item() - exact) < 1e-6 * (1 + abs(exact))
 
 
+@pytest.mark.parametrize("x_hat", [-7.0, 7.0])
+def test_the_middle_level_keeps_its_digits_in_either_tail(x_hat):
+    """Ten deviations away, where the two distribution functions are both 0 or both 1."""
+    decoder, gamma_0 = LastStep(dc.Levels(3), Direct(Says()), 0.0), torch.zeros((), dtype=F64)
+    u = torch.full((1, 1), x_hat / (0.9 * math.sqrt(0.5)), dtype=F64)
+    found = float(decoder.log_prob(torch.ones(1, 1, dtype=torch.long), u, gamma_0))
+    with mpmath.workdps(60):
+        low, high = ((7 + mpmath.mpf(s) / 3) for s in (-1, 1))  # over sigma_0 sqrt 2 = 1
+        exact = float(mpmath.log((mpmath.erfc(low) - mpmath.erfc(high)) / 2))
+    assert abs(found - exact) < 1e-9 * abs(exact)
+
+
 def test_it_is_worth_what_noise_hides():
     """Half a nat a dimension at most: of two levels far apart in much noise the network knows which it is."""
     world = MixtureWorld(torch.tensor([[-0.8], [0.8]], dtype=F64), 0.002)
