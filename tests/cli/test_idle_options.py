@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 # A value of each option that is not its default.
 VALUES = {
-    "data": "RUN/other.npy", "data_root": "RUN", "weights": "raw", "checkpoint": "3", "seed": "5", "draws": "2",
+    "data": "RUN/other.npy", "data_root": "RUN", "weights": "raw", "checkpoint": "3", "seed": "5", "draws": "3",
     "depths": "importance", "depth": "2", "ratio": "1.5", "noise_level": "0.8", "calibration": "RUN/calibration.json",
     "split": "train", "divergence": "rademacher", "probes": "2", "solver": "rk4", "atol": "0.1", "rtol": "0.1",
     "solver_steps": "5", "max_steps": "2", "examples": "17", "batch_size": "3", "count": "3", "steps": "3",
