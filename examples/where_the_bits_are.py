@@ -1,8 +1,8 @@
 """Where are an image's bits, and at which noise level? And do they tell images of another kind?
 
 Maps of the pretrained digits model: the bound's terms of every pixel, split by depth (a picture is written). Then five
-kinds of other images: are they told by their bits alone, and by how unlike the training images' their spectrum over
-noise levels is (Mahalanobis distance of the bits at each level)? AUROC: 1/2 is guessing.
+kinds of other images: are they told by their bits, and by how unlike the training images' their spectrum over noise
+levels is (Mahalanobis distance of the bits at each)? AUROC: 1/2 is guessing.
 
     python examples/where_the_bits_are.py --images 200 --mnist data    # with MNIST's crops, if the folder has MNIST
 """
@@ -29,8 +29,8 @@ def others(x: torch.Tensor, mnist: str | None) -> dict[str, torch.Tensor]:
     }
     if mnist is not None:
         digits = load_dataset("mnist", root=mnist).test[: len(x)].float()
-        small = torch.nn.functional.avg_pool2d(digits[:, :, 2:26, 2:26], 3)
-        found["MNIST's, made as small"] = (small * 16 / 255).round().long()
+        small = 16 / 255 * torch.nn.functional.avg_pool2d(digits[:, :, 2:26, 2:26], 3)
+        found["MNIST's, made as small"] = small.round().long()
     return found
 
 
@@ -71,8 +71,7 @@ def main() -> None:
     print(f"{'':<26}{'bits/dim':>9}{'by bits':>9}{'by spectrum':>13}")
     print(f"{'test digits':<26}{inside.total.mean():>9.3f}      (wrote bit-maps.png)")
     for name, images in others(test, arguments.mnist).items():
-        found = maps(images)
-        bits = [m.total.flatten(1).mean(1) for m in (inside, found)]
+        bits = [m.total.flatten(1).mean(1) for m in (inside, found := maps(images))]
         scores = auroc(*bits), auroc(unlike(inside), unlike(found))
         print(f"{name:<26}{bits[1].mean():>9.3f}{scores[0]:>9.3f}{scores[1]:>13.3f}")
 
