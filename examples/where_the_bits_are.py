@@ -32,11 +32,6 @@ def others(x: torch.Tensor, mnist: str | None) -> dict[str, torch.Tensor]:
     return found
 
 
-def spectrum(found: BitMaps) -> torch.Tensor:
-    """Logarithms of each image's bits at each noise level."""
-    return found.by_depth.clamp(min=1e-4).log()
-
-
 def bits(found: BitMaps) -> torch.Tensor:
     """Bits per dimension of each image."""
     return found.total.flatten(1).mean(1)
@@ -60,11 +55,11 @@ def main() -> None:
         return bit_maps(model, x, bins=8, draws=16)
 
     test = data.test[: arguments.images]
-    known = spectrum(maps(data.train[: 3 * arguments.images]))
+    known = maps(data.train[: 3 * arguments.images]).by_depth.clamp(min=1e-4).log()
     mean, precision = known.mean(0), torch.linalg.inv(known.T.cov() + 1e-3 * torch.eye(8))
 
     def unlike(found: BitMaps) -> torch.Tensor:
-        off = spectrum(found) - mean
+        off = found.by_depth.clamp(min=1e-4).log() - mean
         return (off @ precision * off).sum(1)
 
     inside = maps(test)
