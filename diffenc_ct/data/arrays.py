@@ -36,19 +36,22 @@ class _Part(NamedTuple):
         return Rows(lambda numbers: _as_tensor(self.array[numbers.numpy()], kind), self.numbers)
 
 
-def from_arrays(path: Path, levels: int | None, standardise: bool = False) -> Dataset:
+def from_arrays(
+    path: Path, levels: int | None, standardise: bool = False, *, labels: bool = False
+) -> Dataset:
     """The examples of an .npy or .npz file.
 
     Args:
         path: of the file.
         levels: of integers; the largest value + 1 where it is None.
         standardise: whether a model takes reals standardised, so that their scale is no matter.
+        labels: whether arrays of labels are wanted, too: then they are not among those that are left out.
 
     Raises:
         ValueError: for arrays that are no examples, naming the file.
         FileNotFoundError: where there is no file.
     """
-    train, test, notes = _split(path)
+    train, test, notes = _split(path, labels)
     reals = [part.array.dtype.kind == "f" for part in (train, test)]
     if reals[0] != reals[1]:
         raise ValueError(
@@ -73,11 +76,11 @@ def from_arrays(path: Path, levels: int | None, standardise: bool = False) -> Da
     return Dataset(str(path), copy_of(seen), copy_of(others), levels, notes=notes)
 
 
-def _split(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
+def _split(path: Path, labels: bool) -> tuple[_Part, _Part, tuple[str, ...]]:
     """Training examples, test examples, and what a report must say of them."""
-    arrays = read_array_file(path)
-    if len(arrays) > 1:  # labels are no examples: see labels.py
-        arrays = {name: array for name, array in arrays.items() if not name.endswith(LABELS)}
+    whole = read_array_file(path)
+    beside = {name for name in whole if len(whole) > 1 and name.endswith(LABELS)}  # no examples
+    arrays = {name: array for name, array in whole.items() if name not in beside}
     named = [name for name in arrays if part_of(name)]
     split = split_by_name(named, lambda name: [name], str(path))
     if split is None and len(arrays) != 1:
@@ -89,9 +92,9 @@ def _split(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     if second:
         parts = [_Part(arrays[name], torch.arange(len(arrays[name]))) for name in (first, *second)]
     else:
-        whole = arrays[first]
-        parts = [_Part(whole, numbers) for numbers in split_in_order(len(whole), str(path))]
-    others = sorted(arrays.keys() - {first, *second} - set(named))
+        one = arrays[first]
+        parts = [_Part(one, numbers) for numbers in split_in_order(len(one), str(path))]
+    others = sorted((arrays if labels else whole).keys() - {first, *second} - set(named))
     notes = [split.remark] if split is not None and split.remark else []
     notes += [f"left out: the array{'s' * (len(others) > 1)} {', '.join(others)}"] * bool(others)
     return parts[0], parts[1], tuple(notes)

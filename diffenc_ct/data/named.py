@@ -89,7 +89,7 @@ def load_dataset(
         (2,)
     """
     folder = default_root() if root is None else _from_home(root)
-    data = _load(name, folder, levels, download, patch, standardise)
+    data = _load(name, folder, levels, download, patch, standardise, labels)
     if not (flip or standardise or labels):
         return data
     known = labels_of(str(_from_home(name)), folder) if labels else None
@@ -108,6 +108,7 @@ def _load(
     download: bool,
     patch: int | None,
     standardise: bool,
+    labels: bool,
 ) -> Dataset:
     path = _from_home(name)
     if patch is not None and (name in _LOADERS or not path.is_dir()):
@@ -125,7 +126,7 @@ def _load(
     if path.is_dir():
         return from_folder(path, levels, patch)
     if path.suffix.lower() in (".npy", ".npz"):
-        return from_arrays(path, levels, standardise)
+        return from_arrays(path, levels, standardise, labels=labels)
     raise ValueError(
         f"unknown data {name!r}; choose one of {', '.join(NAMES)}, a folder of images, or an .npy or .npz file"
     )

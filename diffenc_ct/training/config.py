@@ -55,10 +55,7 @@ class DataConfig(Section):
         False, "flip half of the training images: the model is one of flipped images, too"
     )
     standardise: bool = setting(False, "give the model reals less their mean, over their deviation")
-    labels: bool = setting(
-        False,
-        "tell the network each example's class: a conditional model (digits, mnist, cifar10, .npz with labels)",
-    )
+    labels: bool = setting(False, "tell the network each example's class: a conditional model")
 
 
 class ScheduleConfig(Section):
@@ -159,10 +156,7 @@ class TrainingConfig(Section):
         1.0,
         "eta of the ELBO: a number, tight (eta^2 = 1 + 2 sigma^2), or optimal (eta* from running estimates)",
     )
-    condition_dropout: Annotated[float, Field(ge=0, lt=1)] = setting(
-        0.1,
-        "with --labels: part of the examples whose class is not told, so that the model knows both laws",
-    )
+    condition_dropout: Rate = setting(0.1, "with --labels: the share that is told no class")
     depths: Literal["low-discrepancy", "importance"] = setting(
         "low-discrepancy",
         "how t is drawn: evenly, or denser where the loss was larger so far (its mean does not change)",
