@@ -170,9 +170,7 @@ class TrainingConfig(Section):
         "part of each batch on which the derivative of the encoder's network is computed: below 1 saves time",
     )
     precision: Literal["float32", "bf16"] = setting("float32", "arithmetic inside the networks")
-    compile: bool = setting(
-        False, "compile the score network with torch.compile (its dropout draws other masks)"
-    )
+    compile: bool = setting(False, "compile the score network (its dropout draws other masks)")
     channels_last: bool = setting(False, "memory format of images and convolutions")
     check_parts: bool = setting(
         True, "try a schedule, encoder or network of your own before it is believed"
