@@ -268,9 +268,8 @@ def ode_rows(
     for name, model in found:
         for samples in sorted({1, 1 if levels is None else arguments.draws}):
             device = next(model.parameters()).device
-            kind: Dequantisation = (
-                NoDequantisation() if levels is None else ModelNoise(samples=samples)
-            )
+            reals = levels is None
+            kind: Dequantisation = NoDequantisation() if reals else ModelNoise(samples=samples)
             with progress(name, samples * len(images) // processes.size, "solve") as shown:
                 result = log_likelihood(
                     model,
@@ -279,21 +278,12 @@ def ode_rows(
                     divergence=_divergence(arguments, images),
                     dequantisation=kind,
                     generator=torch.Generator().manual_seed(arguments.seed),
-                    work=Work(
-                        min(arguments.batch_size, 50), shown, processes
-                    ),  # so that the bar moves
+                    work=Work(min(arguments.batch_size, 50), shown, processes),  # a bar that moves
                 )
-            errors = result.standard_errors
-            errors.pop("images")
-            per_solve = result.evaluations.double().mean().item() / samples
-            row = Row(
-                f"{name}, K = {samples}",
-                result.bits_per_dimension.cpu(),
-                "the ODE model",
-                {**errors, "evaluations": per_solve},
-                result.status,
-            )
-            rows.append(row)
+            facts = {k: v for k, v in result.standard_errors.items() if k != "images"}
+            facts["evaluations"] = result.evaluations.double().mean().item() / samples
+            bits, title = result.bits_per_dimension.cpu(), f"{name}, K = {samples}"
+            rows.append(Row(title, bits, "the ODE model", facts, result.status))
     return rows
 
 

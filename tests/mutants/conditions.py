@@ -76,8 +76,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/likelihood/estimate.py",
-        "model.rows(images), latent.z_0",
-        "model.rows(pairs), latent.z_0",
+        "                model.rows(images),\n",
+        "                model.rows(pairs),\n",
         "importance samples are numbered as if they were examples",
         (f"{MODELS}::test_importance_samples_keep_their_conditions",),
     ),
@@ -97,8 +97,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/sampling/samples.py",
-        "Problem(model.rows(indices), level",
-        "Problem(model.rows(range(len(indices))), level",
+        "model.rows(indices), level, noise",
+        "model.rows(range(len(indices))), level, noise",
         "every batch of samples has the first one's conditions",
         (f"{MODELS}::test_samples_are_those_of_their_conditions",),
     ),

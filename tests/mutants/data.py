@@ -234,7 +234,7 @@ MUTANTS = [
     ),
     Mutant(
         ARRAYS,
-        "    others = sorted(arrays.keys() - {first, *second} - set(named))",
+        "    others = sorted((arrays if labels else whole).keys() - {first, *second} - set(named))",
         "    others = []",
         "arrays are left out without a word",
         (f"{OF_ARRAYS}::test_other_arrays_are_left_out_and_named",),
@@ -325,7 +325,7 @@ MUTANTS = [
     ),
     Mutant(
         STANDARD,
-        "return standard + self.log_jacobian(x).to(standard)",
+        "return standard - self._along(self.deviation.double().log(), standard)",
         "return standard",
         "bits per dimension of the scaled data",
         (f"{OF_STANDARD}::test_a_scaled_world_has_its_own_law",),

@@ -2,8 +2,9 @@
 
 from tests.mutants import Mutant
 
-HEADS, READINGS, DECODERS, MODEL, REVERSE = (
-    f"diffenc_ct/model/{name}.py" for name in ("heads", "readings", "decoder", "diffenc", "reverse")
+HEADS, PLAIN, READINGS, DECODERS, MODEL, REVERSE = (
+    f"diffenc_ct/model/{name}.py"
+    for name in ("heads", "plain", "readings", "decoder", "diffenc", "reverse")
 )
 OF_HEADS, OF_REVERSE, OF_MODEL, OF_DECODERS = (
     f"tests/model/test_{name}.py" for name in ("heads", "reverse", "model", "decoder")
@@ -97,28 +98,28 @@ MUTANTS = [
         (f"{OF_HEADS}::test_errors_are_what_predict_leaves",),
     ),
     Mutant(
-        HEADS,
+        PLAIN,
         "return Estimates(x_hat, tied.x_hat + tied.r_hat - x_hat)",
         "return Estimates(x_hat, tied.r_hat)",
         "the separate head's share of the sum not taken off",
         (f"{OF_HEADS}::test_a_separate_head",),
     ),
     Mutant(
-        HEADS,
+        PLAIN,
         "return Errors(head.x, tied.r + tied.x - head.x)",
         "return Errors(head.x, tied.r)",
         "the errors of a separate head without the sum that both share",
         (f"{OF_HEADS}::test_errors_are_what_predict_leaves",),
     ),
     Mutant(
-        HEADS,
+        PLAIN,
         "encoding.rate - variance * (encoding.value - error + second)",
         "encoding.rate - variance * (encoding.value + second)",
         "the paired head's rate hangs on x_hat, not on x_t",
         (f"{OF_HEADS}::test_errors_are_what_predict_leaves",),
     ),
     Mutant(
-        HEADS,
+        PLAIN,
         "return Errors(error, encoding.rate - factor * encoding.value + factor * error)",
         "return Errors(error, encoding.rate - factor * encoding.value)",
         "the single head's rate hangs on x_hat, not on x_t",
@@ -139,7 +140,7 @@ MUTANTS = [
         (f"{OF_HEADS}::test_the_regression_is_the_networks_own_loss",),
     ),
     Mutant(
-        HEADS,
+        PLAIN,
         "tells_apart = False",
         "tells_apart = True",
         "one output taken for two estimates",
@@ -154,8 +155,8 @@ MUTANTS = [
     ),
     Mutant(
         MODEL,
-        "(InfiniteDepth() if loss is None else loss).terms(self, x, draws, generator)",
-        "InfiniteDepth().terms(self, x, draws, generator)",
+        "(InfiniteDepth() if loss is None else loss).terms(model, x, draws, generator)",
+        "InfiniteDepth().terms(model, x, draws, generator)",
         "the loss that was given forgotten",
         (f"{OF_MODEL}::test_the_call_takes_the_bounds_options_and_draws",),
     ),

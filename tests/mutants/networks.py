@@ -34,8 +34,8 @@ MUTANTS = [
     ),
     Mutant(
         BLOCKS,
-        "self.conv2 = zero_(nn.Conv2d(",
-        "self.conv2 = lecun_(nn.Conv2d(",
+        "self.conv2 = zero_(conv(",
+        "self.conv2 = lecun_(conv(",
         "residual blocks that do not start as the identity",
         (f"{TESTS}::test_residual_blocks_start_as_the_identity",),
     ),
@@ -175,8 +175,8 @@ MUTANTS = [
     ),
     Mutant(
         BODIES,
-        "common = math.gcd(height, width)",
-        "common = max(height, width)",
+        "common = math.gcd(*sides)",
+        "common = max(sides)",
         "advice that fits one side only",
         (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),
     ),
@@ -189,7 +189,7 @@ MUTANTS = [
     ),
     Mutant(
         HALVING,
-        "fits = min(self.body.levels, halvings_of(height // patch, width // patch))",
+        "fits = min(self.body.levels, halvings_of(*(side // patch for side in sides)))",
         "fits = self.body.levels - 1",
         "advice that fits some images",
         (f"{SIZES}::test_impossible_sizes_name_options_that_fit",),

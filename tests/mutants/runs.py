@@ -118,8 +118,8 @@ MUTANTS = [
     ),
     Mutant(
         LOOP,
-        "evaluate(state.averaged, images, level",
-        "evaluate(state.model, images, level",
+        "told(state.averaged, data",
+        "told(state.model, data",
         "the weights of the last step are evaluated",
         (f"{WHICH}::test_training_evaluates_the_average_on_test_examples_at_its_noise_level",),
     ),
