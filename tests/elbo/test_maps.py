@@ -58,7 +58,7 @@ def test_each_dimension_has_what_it_would_have_alone(seed):
         normal(seed, 4, 3),
         normal(seed + 1, 4, 3),
     )
-    for bound in (*BOUNDS[::2], dc.FiniteDepth(3, step="mixture")):
+    for bound in (*BOUNDS[::2], dc.FiniteDepth(3, step="mixture", nodes=16)):
         whole = dc.elbo(model, x, bound, draws=dc.Draws(t, noise, noise_0)).per_dimension
         for i in range(3):
             one = slice(i, i + 1)
