@@ -68,7 +68,7 @@ def data(n=5, seed=0):
 @settings(max_examples=3)
 def test_bounds_are_those_of_each_example_and_its_condition(kind, seed):
     model, x = model_of(kind, seed), data(seed=seed)
-    for bound in (dc.InfiniteDepth(), dc.FiniteDepth(3)):
+    for bound in (dc.InfiniteDepth(noise_level=0.8), dc.FiniteDepth(3, noise_level=0.8)):
         whole = dc.elbo(model.given(LABELS), x, bound, generator=generator(seed)).total
         for label in range(3):
             alone = dc.elbo(
