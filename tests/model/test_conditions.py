@@ -81,6 +81,9 @@ def test_bounds_are_those_of_each_example_and_its_condition(kind, seed):
         )
         close(free[LABELS == 0], whole[LABELS == 0], 1e-12)  # which moves nothing
         assert (free - whole)[LABELS > 0].abs().min() > 1e-9
+    z, gamma = normal(seed, 5, 3), normal(seed + 1, 5)
+    moved = model.given(LABELS).predict(z, gamma).x_hat - model.predict(z, gamma).x_hat
+    assert moved[LABELS > 0].abs().amax(1).min() > 1e-9 and not moved[LABELS == 0].any()
     infinite = dc.elbo(model.given(LABELS), x, generator=generator(seed)).total
     assert torch.equal(model(x, condition=LABELS, generator=generator(seed)).total, infinite)
 
