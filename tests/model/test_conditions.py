@@ -220,7 +220,8 @@ def test_fits_and_evaluations_take_the_conditions_of_their_batches():
     zero = everything(model, 5)
     close(seen[LABELS == 0], zero[1][LABELS == 0], 1e-12)
     assert (seen - zero[1])[LABELS > 0].abs().min() > 1e-9 and abs(gap - zero[0]) > 1e-9
-    evaluate(told, x, work=dc.Work(2))
+    apart = [evaluate(m, x, work=dc.Work(2)).terms["total"] for m in (told, model)]
+    assert torch.equal((apart[0] != apart[1]), LABELS > 0)  # label 0 moves nothing
     dc.tightness(told, x, depths=3, work=dc.Work(2))
     tables = [
         measure_steps(m, x, Measurement(candidates=3, groups=2, examples_at_once=1, batch_size=3, keep=0),
