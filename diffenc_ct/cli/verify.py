@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffenc_ct._extras import require
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
@@ -22,6 +21,7 @@ from diffenc_ct.cli.options import (
 )
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.report.extras import require
 from diffenc_ct.report.files import as_json, write_atomically
 from diffenc_ct.schedules import LinearSchedule
 from diffenc_ct.training.examples import told

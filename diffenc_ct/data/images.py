@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from diffenc_ct._extras import require
 from diffenc_ct.data.readers import reading
+from diffenc_ct.report.extras import require
 
 __all__ = ["image_paths", "read_image", "read_images"]
 

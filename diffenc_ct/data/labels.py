@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from diffenc_ct._extras import require
 from diffenc_ct.data.readers import read_array_file, read_idx
 from diffenc_ct.data.splits import part_of, permutation, split_in_order
+from diffenc_ct.report.extras import require
 
 LABELS = "labels"  # the array of an .npz file, or train_labels and test_labels
 

@@ -38,7 +38,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffenc_ct._extras import require
 from diffenc_ct.data.arrays import from_arrays
 from diffenc_ct.data.dataset import Dataset
 from diffenc_ct.data.files import from_folder
@@ -46,6 +45,7 @@ from diffenc_ct.data.labels import labels_of
 from diffenc_ct.data.points import checkerboard_points, swirl_points
 from diffenc_ct.data.readers import read_idx, read_imagenet_batches
 from diffenc_ct.data.splits import permutation
+from diffenc_ct.report.extras import require
 
 __all__ = ["NAMES", "load_dataset"]
 

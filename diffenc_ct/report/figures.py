@@ -1,6 +1,6 @@
 """Figures, by matplotlib. Importing this module needs the extra `figures`: import it where a figure is drawn."""
 
-from diffenc_ct._extras import require
+from diffenc_ct.report.extras import require
 
 require("matplotlib", "figures")
 

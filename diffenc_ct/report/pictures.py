@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
-from diffenc_ct._extras import require
+from diffenc_ct.report.extras import require
 from diffenc_ct.report.values import as_values
 from diffenc_ct.sampling import Trajectory
 

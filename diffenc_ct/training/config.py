@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from diffenc_ct._extras import require
+from diffenc_ct.report.extras import require
 from diffenc_ct.training.settings import Section, in_words, leaves, of_float32, setting
 from diffenc_ct.training.versions import from_version_1
 

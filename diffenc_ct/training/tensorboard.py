@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffenc_ct._extras import require
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
+from diffenc_ct.report.extras import require
 from diffenc_ct.report.values import as_values, encodings
 from diffenc_ct.sampling import sample
 from diffenc_ct.training.evaluation import Evaluation

@@ -2,7 +2,7 @@
 
 from tests.mutants import Mutant
 
-FILE, TESTS = "diffenc_ct/_extras.py", "tests/packaging/test_extras.py"
+FILE, TESTS = "diffenc_ct/report/extras.py", "tests/packaging/test_extras.py"
 MISSING = (f"{TESTS}::test_a_missing_package_is_one_line_that_says_what_to_install",)
 INSTALLED = (f"{TESTS}::test_what_is_installed_is_returned",)
 

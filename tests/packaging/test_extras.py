@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from diffenc_ct._extras import EXTRAS, MissingExtra, require
+from diffenc_ct.report.extras import EXTRAS, MissingExtra, require
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # Import name -> the distribution that pyproject.toml names. sympy and mpmath come with torch, but are no need of ours.
 OPTIONAL = {
     "azula": "azula",
+    "constriction": "constriction",
     "denoising_diffusion_pytorch": "denoising-diffusion-pytorch",
     "diffusers": "diffusers",
     "flow_matching": "flow-matching",
@@ -70,6 +71,7 @@ def test_an_optional_package_is_in_an_extra_and_not_required():
         ("PIL.Image", "data", "pillow"),
         ("sklearn.datasets", "data", "scikit-learn"),
         ("msgpack", "jax", "msgpack"),
+        ("constriction", "coding", "constriction"),
     ],
 )
 def test_a_missing_package_is_one_line_that_says_what_to_install(

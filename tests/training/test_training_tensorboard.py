@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from diffenc_ct._extras import MissingExtra
 from diffenc_ct.data import Dataset
+from diffenc_ct.report.extras import MissingExtra
 from diffenc_ct.report.values import as_values, encodings
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.loop import train

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from diffenc_ct._extras import require
+from diffenc_ct.report.extras import require
 
 _CHUNKED = "__msgpack_chunked_array__"
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3

@@ -13,6 +13,7 @@ __all__ = ["EXTRAS", "MissingExtra", "require"]
 EXTRAS = {
     "adapters": "this network",
     "cli": "this configuration file",
+    "coding": "lossless coding",
     "data": "these data",
     "figures": "figures",
     "jax": "the authors' checkpoints",
