@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("adapters", "networks", "worlds")  # modules that are names of the root themselves
+_ROOMS = ("adapters", "coding", "networks", "worlds")  # modules that are names of the root themselves
 _NAMES = {  # the other names, by the module that defines them
     "adapters": ("adapt",),
     "calibration": ("Calibration", "CalibrationOptions", "calibrate", "tightness"),
@@ -92,6 +92,7 @@ __all__ = [*_ROOMS, *_HOME]
 
 if TYPE_CHECKING:  # the names once more, for type checkers and editors; a test compares the two
     import diffenc_ct.adapters  # noqa: F401
+    import diffenc_ct.coding  # noqa: F401
     import diffenc_ct.networks  # noqa: F401
     import diffenc_ct.worlds  # noqa: F401
     from diffenc_ct.adapters import adapt as adapt

@@ -87,6 +87,17 @@ class Decoder(ABC):
             start: gamma_0 as a number where it is known without a wait for the device, else None.
         """
 
+    def logits(self, u: Latents, gamma_0: Scalar) -> Float[Tensor, "batch *data levels"]:
+        """ln p(x_k | z_0) of every level, up to a constant.
+
+        Args:
+            u: z_0/alpha_0.
+            gamma_0: gamma at depth 0.
+        Raises:
+            ValueError: where the data are reals.
+        """
+        raise ValueError(f"{self} has no levels: reals have a density")
+
     @abstractmethod
     def most_probable(self, u: Latents) -> Data:
         """The most probable x at u = z_0/alpha_0."""
@@ -179,6 +190,10 @@ class Levels(Decoder):
         logits = self._logits(near, u, precision)
         own = -0.5 * precision * (u - self.centres(x, u.dtype)) ** 2
         return own - logits.logsumexp(-1)
+
+    def logits(self, u: Latents, gamma_0: Scalar) -> Float[Tensor, "batch *data levels"]:
+        """-(u - x_k)^2 / (2 exp(gamma_0)). Theorem: model.decoder."""
+        return self._logits(self._near(u, None), u, torch.exp(-gamma_0))
 
     def most_probable(self, u: Latents) -> Integer[Tensor, "batch *data"]:
         """The nearest level, int64."""

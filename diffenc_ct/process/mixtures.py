@@ -50,9 +50,13 @@ class Mixture:
 
     def log_prob(self, z: Float[Tensor, "*values"]) -> Float[Tensor, "*values"]:
         """ln of the density at z, of each value, in nats."""
-        standard = (z[..., None] - self.mean) / self.std
-        each = self.log_weights - 0.5 * standard.square() - self.std.log()
+        each = self.log_weights + self.log_densities(z)
         return each.logsumexp(-1) - 0.5 * math.log(2 * math.pi)
+
+    def log_densities(self, z: Float[Tensor, "*values"]) -> Float[Tensor, "*values components"]:
+        """ln of each component's density at z, up to ln(2 pi)/2."""
+        standard = (z[..., None] - self.mean) / self.std
+        return -0.5 * standard.square() - self.std.log()
 
     def draw(
         self, choice: Float[Tensor, "*values"], noise: Float[Tensor, "*values"]
@@ -139,11 +143,18 @@ class Mixtures:
         Args:
             places: how many numbers are made for each component.
         """
+        for part in self.slices(places):
+            yield part, self.mixture(part)
+
+    def slices(self, places: int = 1) -> list[slice]:
+        """Which of the flattened values each chunk has.
+
+        Args:
+            places: how many numbers are made for each component.
+        """
         chunk = _CHUNK.get(self.centre.device.type, _CHUNK_ELSEWHERE)
         rows = max(1, chunk // (self.components * places))
-        for start in range(0, self.centre.numel(), rows):
-            part = slice(start, start + rows)
-            yield part, self.mixture(part)
+        return [slice(i, i + rows) for i in range(0, self.centre.numel(), rows)]
 
     def log_prob(self, z: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         """ln p(z) in nats, summed over the data's dimensions."""

@@ -64,6 +64,17 @@ class Values:
         c = expand(self.encoder.rate_factor(self.gamma), x_hat)
         return Estimates(x_hat, c * x_hat + expand(sigma2(self.gamma), x_hat) * self.w)
 
+    def double(self) -> "Values":
+        """The same in float64, for steps whose numbers must not be rounded further."""
+
+        def parts(rows: slice | Tensor) -> Components:
+            found = self.parts(rows)
+            return Components(found.log_weights.double(), found.d.double(), found.variance.double())
+
+        gamma, near, u, w = (v.double() for v in (self.gamma, self.near, self.u, self.w))
+        mean = lambda: self.mean().double()  # noqa: E731
+        return Values(gamma, self.encoder, near, parts, self.components, mean, u, w)
+
     def some(self, which: Int[Tensor, " some"]) -> "Values":
         """Some of the flattened values, each as an example of its own, with their components at hand.
 

@@ -12,8 +12,8 @@ COMMANDS = "tests/cli/test_mixture_commands.py"
 MUTANTS = [
     Mutant(
         MIXTURES,
-        "- 0.5 * standard.square() - self.std.log()",
-        "- 0.5 * standard.square()",
+        "-0.5 * standard.square() - self.std.log()",
+        "-0.5 * standard.square()",
         "components of the same height, whatever their width",
         (f"{MIXTURE_TESTS}::test_density",),
     ),
