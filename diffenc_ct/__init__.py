@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_ROOMS = ("adapters", "coding", "networks", "worlds")  # modules that are names of the root themselves
+_ROOMS = (
+    "adapters",
+    "coding",
+    "networks",
+    "worlds",
+)  # modules that are names of the root themselves
 _NAMES = {  # the other names, by the module that defines them
     "adapters": ("adapt",),
     "calibration": ("Calibration", "CalibrationOptions", "calibrate", "tightness"),

@@ -28,6 +28,8 @@ COMMANDS = {
     "classify": "p(label | x) of every test example by the bounds of a model with labels; accuracy and calibration.",
     "verify": "Check the identities between finite and infinite depth, on a trained model or a closed-form world.",
     "calibrate": "Fit variance ratios, noise levels and the best grid of T steps to training data.",
+    "compress": "Code images losslessly with a trained model: one file, as long as the model's bound.",
+    "decompress": "The images that were compressed, bit for bit.",
     "export": "Write one set of weights of a run, without optimiser: a small file that every command takes as RUN.",
     "fit-head": "Fit a head for E[x_t | z_t] to a trained model, for the likelihood of its probability flow.",
 }

@@ -200,6 +200,14 @@ def test_another_process_on_other_threads(tmp_path):
     assert done.stdout.strip() == str(case.x.tolist()), done.stderr
 
 
+def test_as_many_threads_as_the_encoder_had():
+    case, seen = small("gaussian", 1), []
+    data = encode(case.model, case.x, case.steps)
+    case.model.heads.network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    decode(case.model, forged(data, threads=2), case.steps)
+    assert set(seen) == {2} and torch.get_num_threads() == read(data).header.threads == 1
+
+
 def test_a_model_is_asked_in_evaluation_mode_and_left_as_it_was():
     case = small()
     case.model.train()

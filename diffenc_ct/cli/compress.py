@@ -1,0 +1,204 @@
+"""diffenc compress"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffenc_ct.cli.options import (
+    add_data,
+    add_device,
+    add_step,
+    check_values,
+    data_of,
+    load_calibration,
+    make_folder,
+    open_given,
+    refuse_idle,
+    seed,
+    use_device,
+    whole,
+)
+from diffenc_ct.cli.progress import progress
+from diffenc_ct.coding import CodingOptions, encode, read
+from diffenc_ct.data.dataset import check_values as check_levels
+from diffenc_ct.data.images import image_paths, read_images
+from diffenc_ct.data.readers import read_array_file
+from diffenc_ct.elbo import FiniteDepth, elbo
+from diffenc_ct.model import evaluating
+from diffenc_ct.report.extras import require
+from diffenc_ct.report.files import write_atomically
+from diffenc_ct.training.runs import OpenedRun
+
+EPILOG = """\
+A model of T steps is a code of the length of its bound: images become one file that `diffenc decompress` turns back
+into the same images, bit for bit, with the same run on a machine whose floats are the same. An image costs T network
+evaluations each way. The first pops bits that nobody paid for (the initial bits), which many images share.
+
+Prints bits per dimension with and without initial bits, beside an estimate of the bound.
+
+examples:
+  diffenc compress digits-vdm --split test -o digits.diffenc
+  diffenc compress mnist-vdm some/*.png more.npy --depth 32 -o images.diffenc
+  diffenc compress runs/mnist a-folder --calibration -o images.diffenc  # the grid and eta* of `diffenc calibrate`
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="folder of a run, a checkpoint file, or the name of a pretrained model",
+    )
+    parser.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="*",
+        help="image files, folders of them, .npy or .npz files of arrays",
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="FILE", help="the file to be written")
+    parser.add_argument(
+        "--split",
+        choices=("test", "train"),
+        help="in the place of IMAGES: examples of the run's data",
+    )
+    parser.add_argument(
+        "--examples", type=whole(1), help="of --split, the first so many (default all)"
+    )
+    parser.add_argument("--depth", type=whole(1), default=16, help="T, uniform steps (default 16)")
+    add_step(parser, "with --depth")
+    parser.add_argument(
+        "--calibration", nargs="?", const="", metavar="FILE",
+        help="grid, w* and eta* as `diffenc calibrate` fitted them (RUN/calibration.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bits",
+        type=whole(0, 10),
+        default=4,
+        help="how fine latents are below a step's noise (default 4)",
+    )
+    parser.add_argument(
+        "--batch-size", type=whole(1), default=16, help="most images at a time (default 16)"
+    )
+    parser.add_argument(
+        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the initial bits (default 0)")
+    add_data(parser)
+    add_device(parser)
+    parser.set_defaults(step=None)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Code, write, print."""
+    require("constriction", "coding")
+    device, opened = use_device(arguments), open_given(arguments)
+    path = Path(arguments.out)
+    if path.is_dir():
+        raise ValueError(f"--out {path} is a folder; give a file's name in it")
+    loss = steps_of(arguments, opened)
+    images = _images(arguments, opened)
+    make_folder(path.parent)
+    model = opened.model.to(device)
+    names = ("run", "weights", "checkpoint", "depth", "step", "calibration")
+    kept = {name: getattr(arguments, name) for name in names}
+    options = CodingOptions(arguments.bits, arguments.batch_size, arguments.seed)
+    started = time.perf_counter()
+    with progress("compress", len(images), "image") as shown:
+        data = encode(model, images, loss, options, run=kept, progress=shown)
+    speed = len(images) / (time.perf_counter() - started)
+    write_atomically(path, data)
+    found = read(data)
+    mean, error = _bound(opened, images.to(device), loss)
+    print(
+        f"{len(images):,} images of {found.header.dimensions // len(images):,} values by {arguments.run}, {loss.depth} "
+        f"{loss.step_kind} steps: {loss.depth} evaluations an image, {speed:.3g} images a second"
+    )
+    print(f"net    {found.net:.4f} bits per dimension, without the initial bits")
+    print(
+        f"gross  {found.gross:.4f} bits per dimension of the file, {found.initial:.4f} of them initial bits"
+    )
+    print(f"bound  {mean:.4f} ± {error:.4f} bits per dimension, estimated anew")
+    print(f"wrote {path}, {len(data):,} bytes")
+    return 0
+
+
+def steps_of(arguments: argparse.Namespace, opened: OpenedRun) -> FiniteDepth:
+    """What --depth and --step, or --calibration, say; mixture steps where the heads know every value.
+
+    Args:
+        arguments: as given, or as a file's header has them.
+        opened: the run.
+    Raises:
+        ValueError: for options that contradict each other.
+    """
+    if arguments.calibration is not None:
+        brings = "a calibration brings its own steps"
+        refuse_idle(arguments, dict.fromkeys(("depth", "step"), brings))
+        return FiniteDepth(load_calibration(arguments.calibration, opened, arguments.run))
+    if arguments.step is None:
+        arguments.step = "mixture" if opened.model.heads.knows_values else "gaussian"
+    check_values(arguments, opened)
+    return FiniteDepth(arguments.depth, step=arguments.step)
+
+
+def _images(arguments: argparse.Namespace, opened: OpenedRun) -> Tensor:
+    """Levels of --split or of IMAGES, refused where the model cannot code them."""
+    levels = opened.model.decoder.levels
+    if levels is None:
+        raise ValueError(
+            f"{arguments.run} is a model of reals, which have no code; give a run of levels"
+        )
+    if arguments.split is not None:
+        if arguments.images:
+            raise ValueError(
+                f"--split {arguments.split} stands in the place of IMAGES; leave one of them out"
+            )
+        found: Tensor = getattr(data_of(opened, arguments), arguments.split)[: arguments.examples]
+        return found
+    idle = "it is of --split"
+    refuse_idle(arguments, dict.fromkeys(("examples", "data", "data_root"), idle))
+    if not arguments.images:
+        raise ValueError("give images, or --split test for the run's test examples")
+    parts = [part for name in arguments.images for part in _read(Path(name))]
+    for name, part in parts:
+        if part.shape[1:] != opened.shape:
+            raise ValueError(
+                f"{name} has examples of shape {tuple(part.shape[1:])}, {arguments.run} codes {opened.shape}: bring "
+                "them to that shape"
+            )
+        check_levels(part, levels, name)
+    return torch.cat([part.long() for _, part in parts])
+
+
+def _read(path: Path) -> list[tuple[str, Tensor]]:
+    """The examples of a path, each part with what it is called."""
+    if path.suffix.lower() in (".npy", ".npz"):
+        arrays = read_array_file(path).items()
+        return [(f"{path}:{name}", torch.from_numpy(np.array(a))) for name, a in arrays]
+    names = (
+        [each.relative_to(path).as_posix() for each in image_paths(path)]
+        if path.is_dir()
+        else [path.name]
+    )
+    images = read_images(path if path.is_dir() else path.parent, names)
+    return [(name, torch.from_numpy(image.copy())[None]) for name, image in images.items()]
+
+
+@torch.no_grad()
+def _bound(opened: OpenedRun, images: Tensor, loss: FiniteDepth) -> tuple[float, float]:
+    """The bound in bits per dimension and its standard error, one step of each image."""
+    generator, found = torch.Generator(images.device).manual_seed(0), []
+    with evaluating(opened.model):
+        for part in torch.split(images, 64):
+            terms = elbo(opened.model, part, loss, generator=generator)
+            found.append(terms.bits_per_dimension().total)
+    each = torch.cat(found).double()
+    return float(each.mean()), float(each.std()) / len(each) ** 0.5

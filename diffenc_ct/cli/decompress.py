@@ -1,0 +1,110 @@
+"""diffenc decompress"""
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from diffenc_ct.cli.compress import steps_of
+from diffenc_ct.cli.options import add_device, make_folder, open_given, use_device
+from diffenc_ct.cli.progress import progress
+from diffenc_ct.coding import decode, read
+from diffenc_ct.report.extras import require
+from diffenc_ct.report.files import write_atomically
+
+EPILOG = """\
+Writes the images that `diffenc compress` was given, as PNG files in a folder or as one .npy file. Nothing is written
+unless all of them are the same as before, bit for bit: a file that is damaged or another's, other weights, and floats
+that differ (another machine, another version of torch) are refused.
+
+examples:
+  diffenc decompress digits.diffenc -o digits
+  diffenc decompress images.diffenc -o images.npy
+  diffenc decompress images.diffenc --run another/place/of/the/run -o images
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("file", metavar="FILE", help="that `diffenc compress` wrote")
+    parser.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder of PNG files, or a name that ends in .npy",
+    )
+    parser.add_argument("--run", help="in the place of the run that the file names")
+    parser.add_argument("--weights", help="in the place of those that the file names")
+    parser.add_argument("--checkpoint", help="in the place of that which the file names")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="in the place of that which the file names, if it names one",
+    )
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Decode, compare, write."""
+    require("constriction", "coding")
+    device, path = use_device(arguments), Path(arguments.file)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); give a file of `diffenc compress`"
+        ) from None
+    try:
+        header = read(data).header
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not header.run:
+        raise ValueError(f"{path} names no run: it was made by the library; decode it there")
+    names = ("run", "weights", "checkpoint", "calibration")
+    own = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    asked = argparse.Namespace(**header.run | own, given=set())
+    opened = open_given(asked)
+    as_files = Path(arguments.out).suffix.lower() != ".npy"
+    if as_files and not (
+        len(header.shape) == 3 and header.shape[0] in (1, 3) and header.levels <= 256
+    ):
+        raise ValueError(
+            f"examples of shape {tuple(header.shape)} are no images; give --out NAME.npy"
+        )
+    started = time.perf_counter()
+    with progress("decompress", header.count, "image") as shown:
+        try:
+            x = decode(opened.model.to(device), data, steps_of(asked, opened), progress=shown)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    speed = header.count / (time.perf_counter() - started)
+    (_write_files if as_files else _write_array)(x, header.levels, Path(arguments.out))
+    print(
+        f"{header.count:,} images, the same as before by their checksum: {header.depth} evaluations an image, "
+        f"{speed:.3g} images a second"
+    )
+    print(f"wrote {arguments.out}")
+    return 0
+
+
+def _write_files(x: Tensor, levels: int, folder: Path) -> None:
+    """One PNG an image, named by its number."""
+    image, digits = require("PIL.Image", "data"), len(str(len(x) - 1))
+    make_folder(folder)
+    for number, each in enumerate(x.numpy().astype(np.uint8)):
+        pixels = each[0] if len(each) == 1 else np.moveaxis(each, 0, 2)
+        stream = io.BytesIO()
+        image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
+        write_atomically(folder / f"{number:0{digits}}.png", stream.getvalue())
+
+
+def _write_array(x: Tensor, levels: int, path: Path) -> None:
+    """The smallest type of integers that holds all levels."""
+    make_folder(path.parent)
+    stream = io.BytesIO()
+    np.save(stream, x.numpy().astype(np.min_scalar_type(levels - 1)))
+    write_atomically(path, stream.getvalue())
