@@ -82,7 +82,7 @@ class BitsBack:
         Returns:
             The latents that were coded, by depth, in widths of their grids.
         """
-        q = self._inference(x)
+        q = self._inference(x.to(self.gamma.device))
         k = [q[-1](None).pop(stack)]
         for node in reversed(range(self.steps.depth)):
             k.insert(0, q[node](k[0]).pop(stack))

@@ -25,6 +25,8 @@ from diffenc_ct.process import Gaussian, Mixture
 
 # Deviations on either side that have symbols of their own, and the most symbols that may take.
 DEVIATIONS, MOST = 8, 2**15
+# Means lie within so many widths of 0, NaN and infinity do not: they have an integer next to them.
+FARTHEST = 2.0**62
 # How small a logarithm of a weight may be: a component that has none can still be popped, at a price.
 LEAST = -1e5
 
@@ -91,7 +93,7 @@ class Normals:
         """The grid's point next to each mean, the mean from there, the deviation, and the reach, all in widths."""
         mean = self.gaussian.mean.flatten().cpu().numpy() / self.width
         std = self.gaussian.std.expand_as(self.gaussian.mean).flatten().cpu().numpy() / self.width
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        if not ((np.abs(mean) < FARTHEST).all() and np.isfinite(std).all() and (std > 0).all()):
             raise ValueError(
                 "a step's mean or deviation is not finite and positive: the model cannot code these data"
             )

@@ -74,7 +74,7 @@ def model_data(case):
 def coded(case):
     """Bits of a batch on a stack of its own, its estimate at the same latents, and how far a step misses."""
     shape = tuple(case.x.shape[1:])
-    code, stack = BitsBack(case.model, case.steps, shape, 7), Stack(0)
+    code, stack = BitsBack(case.model, case.steps, shape, 4), Stack(0)
     with torch.no_grad():
         k = code.push(stack, case.x)
         wanted, drawn, far = textbook(case, code, k)
@@ -97,7 +97,7 @@ def test_a_message_has_the_length_of_its_own_bound(case):
 def test_and_no_shorter(seed, step, ratio):
     """Steps wide enough to hit: the two lengths agree."""
     heads = "posterior" if step == "mixture" else "single"
-    schedule = dc.LinearSchedule(-4.0, 3.0)
+    schedule = dc.LinearSchedule(-1.0, 3.0)  # where alpha_0 is not 1
     encoder = dc.NonTrainableEncoder()
     model = make_model(schedule, encoder, (4,), seed, heads=heads, levels=LEVELS)
     case = small(step)
@@ -149,6 +149,7 @@ def test_initial_bits_are_those_of_one_example():
     assert 32 * one.header.initial == pytest.approx(latents * (4 + 2.05), abs=100)
     assert 32 * many.header.initial < 32 * one.header.initial + 300
     assert one.gross == pytest.approx(8 * one.size / 3)
+    assert len(one.words) < one.header.initial + 20
     assert many.net + many.initial == pytest.approx(32 * len(many.words) / 600)
 
 
