@@ -84,7 +84,7 @@ WRONG = {
     "compress digits-vdm -o FILE": "give images, or --split test",
     "compress digits-vdm a.npy --split test -o FILE": "stands in the place of IMAGES",
     "compress digits-vdm wide.npy -o FILE": "(1, 9, 9), digits-vdm codes (1, 8, 8)",
-    "compress digits-vdm bright.npy -o FILE": "17",
+    "compress digits-vdm bright.npy -o FILE": "bright.npy:data",
     "compress digits-vdm none.npy -o FILE": "none.npy does not exist",
     "compress digits-vdm digits.npy --examples 3 -o FILE": "--examples 3 has no effect here",
     "compress digits-vdm digits.npy --bits 11 -o FILE": "--bits: '11'",

@@ -134,14 +134,17 @@ MUTANTS = [
         "        return compressed[self._untouched :]",
         "        return compressed",
         "the whole floor in every message",
-        (f"{OF_CODES}::test_initial_bits_are_those_of_one_example",),
+        (
+            f"{OF_CODES}::test_initial_bits_are_those_of_one_example",
+            f"{OF_CODES}::test_a_message_has_the_length_of_its_own_bound",
+        ),
     ),
     Mutant(
         CODEC,
         "reversed(list(_rows(batches(header.count, header.batch))))",
         "list(_rows(batches(header.count, header.batch)))",
-        "the first batch lies at the bottom of the stack",
-        (f"{OF_CODES}::test_what_is_encoded_is_decoded",),
+        "the first batch lies on top of the stack",
+        (f"{OF_CODES}::test_conditions",),
     ),
     Mutant(
         CODEC,

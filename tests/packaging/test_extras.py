@@ -137,6 +137,8 @@ LACKING = {
     "evaluate digits-vdm": "figures",
     "sample digits-vdm": "figures",
     "verify --world gaussian": "figures",
+    "compress digits-vdm x.npy -o x": "coding",
+    "decompress x -o x": "coding",
 }
 
 
