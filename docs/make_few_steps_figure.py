@@ -10,11 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
+from make_sampling_figure import draw
 from torch import Tensor
 
 import diffenc_ct as dc
@@ -81,17 +78,7 @@ def main() -> None:
     model = dc.load("mnist-vdm")
     train = load_dataset("mnist", root=arguments.data_root).train[: arguments.examples]
     rows = solvers(model, train, 32)
-    figure, axes = plt.subplots(
-        len(rows), COLUMNS, figsize=(9, 5.6), gridspec_kw={"wspace": 0.04, "hspace": 0.06}
-    )
-    for line, (label, solver) in zip(axes, rows.items(), strict=True):
-        g = torch.Generator().manual_seed(3)
-        images = dc.sample(model, COLUMNS, solver=solver, generator=g).samples
-        for axis, image in zip(line, images, strict=True):
-            axis.imshow(image[0], cmap="gray", vmin=0, vmax=255)
-            axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    figure.savefig(PICTURE, dpi=130, bbox_inches="tight")
+    draw(model, rows, COLUMNS, 5.6, PICTURE)
 
 
 if __name__ == "__main__":

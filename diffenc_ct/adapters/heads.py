@@ -114,18 +114,8 @@ class AdaptedHeads(Heads):
         if not self._tried:
             self.try_on(z.shape[1:], z.dtype, z.device)
         native = expand(torch.hypot(at.a, at.b), z) * z
-        out = self._output(native, at.told, self._condition_of(z))
+        out = self._output(native, at.told, self.known(z))
         return _first_half(out, z).to(z.dtype)
-
-    def _condition_of(self, z: Tensor) -> tuple[Tensor, ...]:
-        """What is known of each example, as a further argument; nothing where nothing is."""
-        if self.condition is None:
-            return ()
-        if len(self.condition) != len(z):
-            raise ValueError(
-                f"the model is given the conditions of {len(self.condition)} examples, but there are {len(z)}"
-            )
-        return (self.condition.to(z.device),)
 
     def _output(self, native: Tensor, told: Tensor, condition: tuple[Tensor, ...]) -> Any:
         """What the network says in its own precision, whatever its shape."""

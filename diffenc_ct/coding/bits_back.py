@@ -22,10 +22,10 @@ from torch import Tensor
 from diffenc_ct.coding.laws import Choices, Law, Mixed, Normals, Parts
 from diffenc_ct.coding.stack import Stack, Symbols
 from diffenc_ct.elbo import FiniteDepth, ratio_at
-from diffenc_ct.elbo.ratios import table_at
-from diffenc_ct.model import DiffEnc
+from diffenc_ct.elbo.ratios import ratio_of_values
+from diffenc_ct.model import DiffEnc, reverse_step
 from diffenc_ct.process import Estimates, Gaussian, marginal, posterior, posterior_std
-from diffenc_ct.schedules import alpha, expand, sigma
+from diffenc_ct.schedules import alpha, sigma
 
 # Probabilities of levels that are held at a time.
 _HELD = 2**22
@@ -154,13 +154,11 @@ class BitsBack:
         ratio, level = self.steps.variance_ratio, self.steps.level
         if self.steps.step_kind == "gaussian":
             found = _double(self.model.predict(*seen))
-            x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z_t) * found.r_hat
-            p = posterior(z_t, x_hat_s, found.x_hat, gamma_s, gamma_t, level)
+            p = reverse_step(z_t, found, gamma_s, gamma_t, level)
             w = torch.as_tensor(ratio_at(ratio, step, found)).to(z_t)
             return Normals(Gaussian(p.mean, p.std * w.sqrt()), width)
         values = self.model.values(*seen).double()
-        own = ratio(step, values.estimates()) if callable(ratio) else table_at(ratio, step, z_t)
-        mixtures = values.step(z_t, gamma_s, level, own)
+        mixtures = values.step(z_t, gamma_s, level, ratio_of_values(ratio, step, values))
         return Parts(mixtures.slices(), lambda rows: Mixed(mixtures.mixture(rows), width))
 
     def likelihood(self, k_0: Symbols) -> Law:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from diffenc_ct.elbo.depths import Depths, LowDiscrepancyDepths, check_grid, uniform_grid
 from diffenc_ct.elbo.infinite import refuse_determinism
-from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at, table_at
+from diffenc_ct.elbo.ratios import Ratio, StateRatio, check_ratio, ratio_at, ratio_of_values
 from diffenc_ct.elbo.steps import (
     StepKind,
     Visited,
@@ -209,11 +209,7 @@ class FiniteDepth:
             w = ratio_at(ratio, at.step, found)
             return step_kls(difference, at.gamma_s, at.gamma_t, level, w), errors
         values = model.values_beside(at.z, at.noise, at.x_t, at.gamma_t)
-        w = (
-            ratio(at.step, values.estimates())
-            if callable(ratio)
-            else table_at(ratio, at.step, at.z)
-        )
+        w = ratio_of_values(ratio, at.step, values)
         p = values.step_from(at.x_t, at.x_s, at.gamma_s, level, w)
         if self.nodes:
             return p.divergences(nodes=self.nodes), None

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from diffenc_ct.process import Estimates
+from diffenc_ct.process import Estimates, Values
 from diffenc_ct.schedules import expand
 
 # A ratio that depends on the state: of steps (batch,), 0 next to the data, and the estimates at z_t; w (batch, *data).
@@ -49,22 +49,27 @@ def ratio_at(ratio: Ratio, step: Int[Tensor, " batch"], estimates: Estimates) ->
     Raises:
         ValueError: for a table of another shape than the data's.
     """
-    return ratio(step, estimates) if callable(ratio) else table_at(ratio, step, estimates.x_hat)
+    return ratio(step, estimates) if callable(ratio) else _table_at(ratio, step, estimates.x_hat)
 
 
-def table_at(
-    ratio: float | Tensor, step: Int[Tensor, " batch"], like: Float[Tensor, "batch *data"]
-) -> float | Tensor:
-    """w of each example's step where it does not depend on the state.
+def ratio_of_values(ratio: Ratio, step: Int[Tensor, " batch"], values: Values) -> float | Tensor:
+    """As ratio_at, of a mixture step: estimates are computed only for a ratio that looks at them.
 
     Args:
-        ratio: a number, or a table (T,) or (T, *data).
-        step: of each example, 0 next to the data.
-        like: a tensor of the data's shape.
+        ratio: as in ratio_at.
+        step: as in ratio_at.
+        values: what is known at the step's z_t.
 
     Raises:
-        ValueError: for a table of another shape than the data's.
+        ValueError: as ratio_at.
     """
+    if callable(ratio):
+        return ratio(step, values.estimates())
+    return _table_at(ratio, step, values.near)
+
+
+def _table_at(ratio: float | Tensor, step: Tensor, like: Tensor) -> float | Tensor:
+    """w of each example's step where it does not depend on the state."""
     if not isinstance(ratio, Tensor) or ratio.ndim == 0:
         return ratio
     if ratio.ndim > 1 and ratio.shape[1:] != like.shape[1:]:

@@ -14,11 +14,11 @@ from diffenc_ct.model.mode import evaluating
 from diffenc_ct.model.plain import Direct, Paired, Separate, Single
 from diffenc_ct.model.posterior import MixturePosterior, Posterior, log_histogram
 from diffenc_ct.model.readings import Predicts, read_error, read_output, regression_loss
-from diffenc_ct.model.reverse import reverse_drift
+from diffenc_ct.model.reverse import reverse_drift, reverse_step
 from diffenc_ct.model.standardised import Standardised
 
 __all__ = [
     "Decoder", "DiffEnc", "Direct", "Heads", "Levels", "MixturePosterior", "Paired", "Posterior", "Predicts",
     "Reals", "Separate", "Single", "Standardised", "evaluating", "log_histogram", "read_error", "read_output",
-    "regression_loss", "reverse_drift",
+    "regression_loss", "reverse_drift", "reverse_step",
 ]  # fmt: skip

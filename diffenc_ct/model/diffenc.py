@@ -21,6 +21,7 @@ from diffenc_ct.encoders import Encoder, Encoding
 from diffenc_ct.model.decoder import Decoder
 from diffenc_ct.model.guidance import Guided
 from diffenc_ct.model.heads import Heads, Rows
+from diffenc_ct.model.reverse import reverse_step
 from diffenc_ct.process import (
     AnyNoiseLevel,
     Errors,
@@ -28,9 +29,8 @@ from diffenc_ct.process import (
     Gaussian,
     Values,
     as_noise_level,
-    posterior,
 )
-from diffenc_ct.schedules import Schedule, alpha, expand
+from diffenc_ct.schedules import Schedule, alpha
 
 
 class DiffEnc(nn.Module):
@@ -236,10 +236,8 @@ class DiffEnc(nn.Module):
             noise_level: eta.
             ratio: the variance ratio w.
         """
-        found = self.predict(z_t, gamma_t)
-        # lambda_s - lambda_t = gamma_t - gamma_s
-        x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z_t) * found.r_hat
-        step = posterior(z_t, x_hat_s, found.x_hat, gamma_s, gamma_t, as_noise_level(noise_level))
+        found, level = self.predict(z_t, gamma_t), as_noise_level(noise_level)
+        step = reverse_step(z_t, found, gamma_s, gamma_t, level)
         w = torch.as_tensor(ratio, dtype=z_t.dtype, device=z_t.device)
         return Gaussian(step.mean, step.std * w.sqrt())
 

@@ -129,13 +129,23 @@ class Heads(nn.Module):
         Raises:
             ValueError: for another number of latents than of conditions.
         """
+        return self.network(z, gamma, *self.known(z))
+
+    def known(self, z: Data) -> tuple[Tensor, ...]:
+        """The condition of each latent, as a further argument of a network; nothing where nothing is known.
+
+        Args:
+            z: latents.
+        Raises:
+            ValueError: for another number of latents than of conditions.
+        """
         if self.condition is None:
-            return self.network(z, gamma)
+            return ()
         if len(self.condition) != len(z):
             raise ValueError(
                 f"the model is given the conditions of {len(self.condition)} examples, but there are {len(z)}"
             )
-        return self.network(z, gamma, self.condition.to(z.device))
+        return (self.condition.to(z.device),)
 
     def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> "Heads":
         """The same heads, sharing their weights, with what is known of each example of a batch.

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from diffenc_ct.dynamics import Predictor
 from diffenc_ct.elbo import Ratio, ratio_at
-from diffenc_ct.elbo.ratios import table_at
-from diffenc_ct.model import DiffEnc, reverse_drift
-from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, Values, posterior
-from diffenc_ct.schedules import Schedule, SchedulePoint, expand
+from diffenc_ct.elbo.ratios import ratio_of_values
+from diffenc_ct.model import DiffEnc, reverse_drift, reverse_step
+from diffenc_ct.process import Estimates, Gaussian, NoiseLevel, Values
+from diffenc_ct.schedules import Schedule, SchedulePoint
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,7 @@ class Problem:
         """
         gamma_t, gamma_s, index = _ends(z, grid, step)
         found = self.model.predict(z, gamma_t)
-        x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z) * found.r_hat
-        p = posterior(z, x_hat_s, found.x_hat, gamma_s, gamma_t, self.noise_level)
+        p = reverse_step(z, found, gamma_s, gamma_t, self.noise_level)
         if not self.stochastic:
             return p.mean
         w = torch.as_tensor(ratio_at(ratio, index, found))
@@ -251,7 +250,7 @@ class Problem:
         """
         gamma_t, gamma_s, index = _ends(z, grid, step)
         values = self.model.values(z, gamma_t)
-        w = ratio(index, values.estimates()) if callable(ratio) else table_at(ratio, index, z)
+        w = ratio_of_values(ratio, index, values)
         p = values.step(z, gamma_s, self.noise_level, w)
         return p.sample(choice=self.noise(z), noise=self.noise(z))
 

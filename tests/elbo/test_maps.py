@@ -92,6 +92,10 @@ def test_a_map_is_the_mean_of_its_draws_by_depth():
         found.by_depth.mean(0),
         exact,
     )
+    few = bit_maps(
+        model, x, bins=8, draws=8, seed=1
+    )  # an image's own draws are spread over all depths
+    assert (few.diffusion.sum(2) > 0).all()
     one = bit_maps(model, x, bins=1, draws=128, seed=1)
     close(one.diffusion[:, 0], found.diffusion.sum(1), 1e-5)
 

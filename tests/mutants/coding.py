@@ -40,7 +40,7 @@ MUTANTS = [
     ),
     Mutant(
         BITS_BACK,
-        "mixtures = values.step(z_t, gamma_s, level, own)",
+        "mixtures = values.step(z_t, gamma_s, level, ratio_of_values(ratio, step, values))",
         "mixtures = values.step(z_t, gamma_s, level)",
         "the same of mixture steps",
         (f"{OF_CODES}::test_and_no_shorter", f"{OF_CODES}::test_the_mean_length_is_the_bound"),
@@ -60,9 +60,9 @@ MUTANTS = [
         (f"{OF_CODES}::test_and_no_shorter", f"{OF_CODES}::test_the_mean_length_is_the_bound"),
     ),
     Mutant(
-        BITS_BACK,
-        "x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z_t) * found.r_hat",
-        "x_hat_s = found.x_hat",
+        "diffenc_ct/model/reverse.py",
+        "x_hat_s = estimates.x_hat + expand(gamma_t - gamma_s, z_t) * estimates.r_hat",
+        "x_hat_s = estimates.x_hat",
         "the encoder's rate is left out of the step",
         (f"{OF_CODES}::test_and_no_shorter",),
     ),

@@ -50,9 +50,9 @@ MUTANTS = [
     ),
     Mutant(
         PROBLEM,
-        "x_hat_s = found.x_hat + expand(gamma_t - gamma_s, z) * found.r_hat",
-        "x_hat_s = found.x_hat",
-        "the encoder's motion within a step forgotten",
+        "reverse_step(z, found, gamma_s, gamma_t, self.noise_level)",
+        "reverse_step(z, found, gamma_s, gamma_t, type(self.noise_level)(1.0))",
+        "the noise level forgotten",
         (f"{SAMPLING}::test_ancestral_is_the_models_own_reverse",),
     ),
     Mutant(
