@@ -60,10 +60,10 @@ MUTANTS = [
         (f"{OF_CODES}::test_and_no_shorter", f"{OF_CODES}::test_the_mean_length_is_the_bound"),
     ),
     Mutant(
-        "diffenc_ct/model/reverse.py",
-        "x_hat_s = estimates.x_hat + expand(gamma_t - gamma_s, z_t) * estimates.r_hat",
-        "x_hat_s = estimates.x_hat",
-        "the encoder's rate is left out of the step",
+        BITS_BACK,
+        "reverse_step(z_t, found, gamma_s, gamma_t, level)",
+        "reverse_step(z_t, _double(self.model.predict(*seen[:1], gamma_s.to(like))), gamma_s, gamma_t, level)",
+        "the network is asked at the depth where the step ends",
         (f"{OF_CODES}::test_and_no_shorter",),
     ),
     Mutant(
