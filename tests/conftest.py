@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.browser import browser  # noqa: F401 (a fixture of every test)
+
 # Before the package is imported for the first time: shapes and types of every signature are checked.
 jaxtyping.install_import_hook("diffenc_ct", "tests.check")
 
