@@ -1,6 +1,7 @@
 # make demo    train, evaluate (bound and exact likelihood) and sample DiffEnc on 8x8 digits: some minutes
 # make test    the test suite
 # make check   lint, types, tests
+# make docs    the site, docs/_build/html: tutorials executed, warnings are errors
 # make mutants wrong versions of the code, each of which the suite must catch
 # make mutants-generated  the same of a sample of those that operators make (ROOMS="data cli" SAMPLE=100)
 # make soak    a training process killed 50 times at random moments, a different 50 each time
@@ -14,7 +15,7 @@ TESTS ?= tests
 ROOMS ?= data calibration training cli
 SAMPLE ?= 40
 
-.PHONY: demo test check mutants mutants-generated soak clean
+.PHONY: demo test check docs mutants mutants-generated soak clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml setup.py constraints.txt
@@ -35,6 +36,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+docs: $(STAMP)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -d docs/_build/doctrees \
+		docs docs/_build/html
 
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m tests.mutants

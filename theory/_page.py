@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-from pathlib import Path
 from types import ModuleType
 
 from ._core import Theorem
+from ._links import code_links, test_links
 
 _OPENING = r"""# The theory of DiffEnc in continuous time
 
@@ -77,8 +76,9 @@ def _entry(theorem: Theorem) -> str:
         f"*Proof.* {_inline(theorem.proof)}\n",
         f"*Controls.* {'; '.join(f'`{wrong}`' for wrong in theorem.controls)}.\n",
     ]
-    if theorem.computed_by:
-        lines.append(f"*Code.* {', '.join(map(_link, theorem.computed_by))}\n")
+    for label, links in (("Code", code_links(theorem)), ("Tests", test_links(theorem))):
+        if links:
+            lines.append(f"*{label}.* {', '.join(links)}\n")
     return "\n".join(lines)
 
 
@@ -88,26 +88,3 @@ def _named(formula: str) -> str:
 
 def _inline(text: str) -> str:
     return _INLINE.sub(lambda found: f"${_named(found.group(1)).strip()}$", text)
-
-
-def _link(dotted: str) -> str:
-    """A link to the file of a dotted name: the longest prefix that is a module, or where that has the name from."""
-    # `diffenc_ct` lies beside this package in the sources and above it where it is installed.
-    folders = Path(__file__).resolve().parents[1:3]
-    parts = dotted.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        stem = "/".join(parts[:end])
-        for path in (f"{stem}.py", f"{stem}/__init__.py"):
-            for folder in folders:
-                if (folder / path).is_file():
-                    home = _home(folder / path, parts[end]) or path
-                    return f"[`{'.'.join(parts[1:])}`](../{home})"
-    raise ValueError(f"computed_by: no module of this project holds {dotted}")
-
-
-def _home(path: Path, name: str) -> str | None:
-    """The file that a package's front door imports a name from, None where the module defines it itself."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and name in [each.name for each in node.names]:
-            return f"{(node.module or '').replace('.', '/')}.py"
-    return None

@@ -55,7 +55,7 @@ def pyproject():
 
 
 def test_every_extra_has_its_reason_and_every_reason_its_extra():
-    assert EXTRAS.keys() == pyproject().keys() - {"", "all", "dev"}
+    assert EXTRAS.keys() == pyproject().keys() - {"", "all", "dev", "docs"}
 
 
 def test_an_optional_package_is_in_an_extra_and_not_required():

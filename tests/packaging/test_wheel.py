@@ -3,6 +3,7 @@
 import email
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,8 @@ def test_the_pretrained_models_are_found(facts):
 
 
 def test_the_theory_finds_the_code_that_it_links_to(facts):
-    assert facts["page"] == render(theory.sections())
+    page = re.sub(r"\n\*Tests\.\*[^\n]*\n", "", render(theory.sections()))  # a wheel has no tests
+    assert facts["page"] == page
 
 
 def test_the_theory_is_proved(installed):
