@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import SECTIONS, Theorem, Verdict, check, sections, theorem, theorems
@@ -27,9 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.write.write_text(render(sections()), encoding="utf-8")
         print(f"wrote {options.write}")
         return 0
-    chosen = [each for each in theorems() if options.section in (None, each.section)]
+    return 1 if prove(options.section, options.jobs).failed else 0
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was proved: how many theorems with how many controls, in how many seconds of processor time; what failed."""
+
+    theorems: int
+    controls: int
+    seconds: float
+    failed: list[str]
+
+
+def prove(only: str | None = None, jobs: int = 1) -> Proofs:
+    """Prove every theorem, or those of one section, run its controls, and print a report."""
+    chosen = [each for each in theorems() if only in (None, each.section)]
     failed, section, seconds, controls = [], "", 0.0, 0
-    for each, verdict in zip(chosen, _verdicts(chosen, options.jobs), strict=True):
+    for each, verdict in zip(chosen, _verdicts(chosen, jobs), strict=True):
         if each.section != section:
             section = each.section
             print(f"\n== {section} " + "=" * (76 - len(section)))
@@ -39,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(each.name)
     print(f"\n{len(chosen)} theorems, {controls} controls, {seconds:.1f} s of processor time")
     print(f"FAILED: {', '.join(failed)}" if failed else "all proved, every control caught")
-    return 1 if failed else 0
+    return Proofs(len(chosen), controls, seconds, failed)
 
 
 def _verdicts(chosen: Sequence[Theorem], jobs: int) -> Iterator[Verdict]:

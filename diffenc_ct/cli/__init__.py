@@ -1,12 +1,14 @@
 """The command line: `diffenc COMMAND ...`, thin over the library.
 
-A command is one module with EPILOG, `add_arguments(parser)` and `run(arguments)`, and a line of COMMANDS. It is
-imported when it is chosen: `diffenc --help` loads neither torch nor the library. Everything that a user can cause
-ends as one line "diffenc: error: cause; remedy" with exit code 2 (DIFFENC_TRACEBACK=1 shows where it came from). Of
-several processes the first one speaks; another says only what it alone can have met.
+A command is one module with EPILOG, `add_arguments(parser)` and `run(arguments)`, which prints for people and returns
+a Result, and a line of COMMANDS. It is imported when it is chosen: `diffenc --help` loads neither torch nor the
+library. With --json the Result alone is printed, as one JSON object, and what is said to people goes to standard error.
+Everything that a user can cause ends as one line "diffenc: error: cause; remedy" with exit code 2 (DIFFENC_TRACEBACK=1
+shows where it came from). Of several processes the first one speaks; another says only what it alone can have met.
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
@@ -15,7 +17,8 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TextIO
 
 import diffenc_ct
@@ -31,6 +34,7 @@ COMMANDS = {
     "compress": "Code images losslessly with a trained model: one file, as long as the model's bound.",
     "decompress": "The images that were compressed, bit for bit.",
     "export": "Write one set of weights of a run, without optimiser: a small file that every command takes as RUN.",
+    "report": "One HTML page of a run, or of several side by side: bounds, curves, pictures, differences.",
     "fit-head": "Fit a head for E[x_t | z_t] to a trained model, for the likelihood of its probability flow.",
 }
 
@@ -40,6 +44,32 @@ _NOT_GIVEN = object()
 _HOME = re.compile(r"(?<![^=:])~(?=/|$)")
 # What uses less memory, in the order in which it is proposed.
 _SMALLER = ("--batch-size", "--accumulate", "--examples", "--candidates")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found.
+
+    Attributes:
+        values: the numbers that it shows, plain and by name, for --json.
+        written: files and folders that it wrote.
+        code: the exit code, 0 where all is well.
+
+    Example:
+        >>> Result({"bpd": 1.5}, ["a.json"]).json
+        '{"bpd": 1.5, "written": ["a.json"]}'
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    written: Iterable[object] = ()
+    code: int = 0
+
+    @property
+    def json(self) -> str:
+        """One line of JSON; numbers that are not finite are null, and named by "not_finite"."""
+        from diffenc_ct.report.files import as_json  # imports torch
+
+        return as_json({**self.values, "written": [str(path) for path in self.written]})
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,6 +109,11 @@ def make_parser(chosen: Container[str] = COMMANDS) -> Parser:
         if name in chosen:
             command = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
             command.add_arguments(sub)
+            sub.add_argument(
+                "--json",
+                action="store_true",
+                help="print the numbers as one JSON object; what is meant for people goes to standard error",
+            )
             sub.epilog = command.EPILOG
             sub.set_defaults(run_command=command.run, command_parser=sub)
     return parser
@@ -108,12 +143,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.path.append(os.getcwd())  # where plug-ins are looked for, as with python -m
         try:
             arguments = parse(sys.argv[1:] if argv is None else argv)
-            return int(arguments.run_command(arguments) or 0)
+            return _run(arguments)
         except KeyboardInterrupt:
             print("diffenc: interrupted", file=sys.stderr)
             return 128 + signal.SIGINT
         except Exception as error:
             return _report(error, arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the command that was parsed; returns its exit code."""
+    aside = contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext()
+    with aside:
+        result: Result = arguments.run_command(arguments)
+    if arguments.json:
+        from diffenc_ct.distributed import launched_rank  # imports torch
+
+        if launched_rank() == 0:
+            print(result.json)
+    return result.code
 
 
 def _report(error: Exception, arguments: argparse.Namespace | None) -> int:

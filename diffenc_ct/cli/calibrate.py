@@ -5,19 +5,21 @@ import argparse
 import torch
 
 from diffenc_ct.calibration import CalibrationOptions, calibrate
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import whole
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
     add_run,
+    add_seed,
     add_step,
+    add_weights,
     check_values,
     data_of,
     open_given,
     output_path,
     refuse_idle,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.examples import told
@@ -59,15 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_step(parser, "how p(z_s | z_t) is made")
     parser.add_argument("--uniform", action="store_true", help="keep the uniform grid")
-    parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
-    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the noise (default 0)")
+    add_weights(parser)
+    add_seed(parser)
     add_data(parser)
     parser.add_argument("--out", help="where to write (default RUN/calibration.json)")
     add_device(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Calibrate, print, write."""
     device = use_device(arguments)
     opened = open_given(arguments)
@@ -116,4 +117,15 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"samples: diffenc sample {arguments.run} --schedule calibrated{file and ':'}{file}".rstrip()
     )
-    return 0
+    columns = {"grid": found.grid, "ratio": found.ratio, "ratio_error": found.ratio_error}
+    columns["eta"] = found.eta_squared.sqrt()
+    values = {name: column.tolist() for name, column in columns.items()} | {
+        "run": str(arguments.run),
+        "step": opened.step,
+        "step_kind": found.step,
+        "ratio_kind": found.ratio_name,
+        "examples": found.examples,
+        "loss_in_nats": found.loss,
+        "loss_error": found.loss_error,
+    }
+    return Result(values, [path])

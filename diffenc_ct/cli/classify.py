@@ -4,16 +4,19 @@ import argparse
 
 import torch
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import whole
 from diffenc_ct.cli.options import (
+    add_batch_size,
     add_data,
     add_device,
+    add_seed,
     add_timeout,
+    add_weights,
     data_of,
     open_given,
     output_path,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.distributed import Work, launched
@@ -48,19 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=whole(1), default=16, help="of depth and noise an image (default 16)"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=whole(1),
-        default=250,
-        help="at a time; it changes no result (default 250)",
-    )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the noise (default 0)")
+    add_batch_size(parser, 250, "at a time; it changes no result")
+    add_weights(parser)
+    add_seed(parser)
     add_data(parser)
     parser.add_argument(
         "--out",
@@ -70,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_timeout(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Classify, print, write."""
     device = use_device(arguments)
     opened = open_given(arguments)
@@ -94,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                 work=Work(arguments.batch_size, shown, processes),
             )
     if not processes.first:
-        return 0
+        return Result()
     accuracy, error = found.accuracy(truth)
     chosen = found.choice[:, None]
     spread = found.standard_errors.gather(1, chosen).mean().item()
@@ -104,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         "step": opened.step,
         "split": arguments.split,
         "images": len(images),
+        "labels": opened.classes,
         "draws": arguments.draws,
         "seed": arguments.seed,
         "remarks": data.remarks,
@@ -129,4 +123,4 @@ def run(arguments: argparse.Namespace) -> int:
     table = path.with_suffix(".csv")
     write_atomically(table, as_csv({"label": truth, "choice": found.choice, **columns}).encode())
     print(f"wrote {path} and {table}")
-    return 0
+    return Result(result, (path, table))

@@ -8,19 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import whole
 from diffenc_ct.cli.options import (
+    add_batch_size,
     add_data,
     add_device,
+    add_seed,
     add_step,
+    add_weights,
     check_values,
     data_of,
     load_calibration,
     make_folder,
     open_given,
     refuse_idle,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.coding import CodingOptions, encode, read
@@ -81,22 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=4,
         help="how fine latents are below a step's noise (default 4)",
     )
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=16, help="most images at a time (default 16)"
-    )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="of the initial bits (default 0)")
+    add_batch_size(parser, 16, "most images at a time")
+    add_weights(parser)
+    add_seed(parser)
     add_data(parser)
     add_device(parser)
     parser.set_defaults(step=None)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Code, write, print."""
     require("constriction", "coding")
     device, opened = use_device(arguments), open_given(arguments)
@@ -127,7 +123,18 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"bound  {mean:.4f} ± {error:.4f} bits per dimension, estimated anew")
     print(f"wrote {path}, {len(data):,} bytes")
-    return 0
+    values = {
+        "run": str(arguments.run),
+        "images": len(images),
+        "dimensions": found.header.dimensions // len(images),
+        "depth": loss.depth,
+        "step_kind": loss.step_kind,
+        "images_per_second": speed,
+        "bits_per_dimension": {"net": found.net, "gross": found.gross, "initial": found.initial},
+        "bound": {"mean": mean, "standard_error": error},
+        "bytes": len(data),
+    }
+    return Result(values, [path])
 
 
 def steps_of(arguments: argparse.Namespace, opened: OpenedRun) -> FiniteDepth:

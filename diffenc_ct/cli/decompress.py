@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from diffenc_ct.cli import Result
 from diffenc_ct.cli.compress import steps_of
 from diffenc_ct.cli.options import add_device, make_folder, open_given, use_device
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.coding import decode, read
 from diffenc_ct.report.extras import require
 from diffenc_ct.report.files import write_atomically
+from diffenc_ct.report.values import is_picture
 
 EPILOG = """\
 Writes the images that `diffenc compress` was given, as PNG files in a folder or as one .npy file. Nothing is written
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Decode, compare, write."""
     require("constriction", "coding")
     device, path = use_device(arguments), Path(arguments.file)
@@ -69,9 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = argparse.Namespace(**header.run | own, given=set())
     opened = open_given(asked)
     as_files = Path(arguments.out).suffix.lower() != ".npy"
-    if as_files and not (
-        len(header.shape) == 3 and header.shape[0] in (1, 3) and header.levels <= 256
-    ):
+    if as_files and not (is_picture(tuple(header.shape)) and header.levels <= 256):
         raise ValueError(
             f"examples of shape {tuple(header.shape)} are no images; give --out NAME.npy"
         )
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"{speed:.3g} images a second"
     )
     print(f"wrote {arguments.out}")
-    return 0
+    facts = {"images": header.count, "depth": header.depth, "images_per_second": speed}
+    return Result(facts, [arguments.out])
 
 
 def _write_files(x: Tensor, levels: int, folder: Path) -> None:

@@ -7,24 +7,25 @@ from typing import Any
 from torch import Tensor
 
 from diffenc_ct.calibration import Calibration
+from diffenc_ct.cli import Result
 from diffenc_ct.cli.likelihood import compare, fitted_depths, fitted_tightness, named_solver
+from diffenc_ct.cli.numbers import noise_level, positive, whole
 from diffenc_ct.cli.options import (
+    add_batch_size,
     add_data,
     add_device,
     add_run,
+    add_seed,
     add_step,
     add_timeout,
+    add_weights,
     check_values,
     data_of,
     load_calibration,
-    noise_level,
     open_given,
     output_path,
-    positive,
     refuse_idle,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.data import Dataset
@@ -96,12 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="steps, w* and eta* as `diffenc calibrate` fitted them to training examples (RUN/calibration.json)",
     )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
+    add_weights(parser)
     parser.add_argument(
         "--split", choices=("test", "train"), default="test", help="which examples (default test)"
     )
@@ -143,10 +139,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a solver that chooses its steps: how many it tries before an image is given up (default 10000)",
     )
     parser.add_argument("--examples", type=whole(1), help="only the first so many examples")
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=250, help="examples at a time (default 250)"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default 0)")
+    add_batch_size(parser, 250)
+    add_seed(parser)
     add_data(parser)
     parser.add_argument(
         "--out",
@@ -156,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_timeout(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Evaluate, print, write."""
     refuse_idle(arguments, _idle(arguments))
     device = use_device(arguments)
@@ -236,7 +230,7 @@ def _evaluate(
     calibration: Calibration | None,
     path: Path,
     processes: Processes,
-) -> int:
+) -> Result:
     depths = fitted_depths(opened.model, data, bound, arguments, processes)
     with progress("evaluate", len(images)) as shown:
         evaluation = evaluate(
@@ -249,7 +243,7 @@ def _evaluate(
             work=Work(arguments.batch_size, shown, processes),
         )
     if not processes.first:
-        return 0
+        return Result()
     facts: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in (
@@ -290,4 +284,4 @@ def _evaluate(
     table = path.with_suffix(".csv")
     write_atomically(table, as_csv(evaluation.terms).encode())
     print(f"wrote {path}, {table} and {picture}")
-    return 0
+    return Result(result, (path, table, picture))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.options import add_weights
 from diffenc_ct.training.runs import export
 
 EPILOG = """\
@@ -20,18 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", metavar="FOLDER", help="where to write weights.safetensors and config.json"
     )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
+    add_weights(parser)
     parser.add_argument(
         "--half", action="store_true", help="round the weights to 16 bits: half the size"
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Export."""
     path = export(
         arguments.run,
@@ -40,5 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint=arguments.checkpoint,
         half=arguments.half,
     )
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
-    return 0
+    size = path.stat().st_size
+    print(f"wrote {path} ({size / 1e6:.2f} MB)")
+    return Result({"run": arguments.run, "bytes": size}, [path])

@@ -4,15 +4,17 @@ import argparse
 
 import torch
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import positive, whole
 from diffenc_ct.cli.options import (
+    add_batch_size,
     add_data,
     add_device,
+    add_seed,
+    add_weights,
     data_of,
     open_given,
-    positive,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.training.examples import told
@@ -35,26 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", choices=VARIANTS, default=VARIANTS[0], help=f"(default {VARIANTS[0]})"
     )
     parser.add_argument("--steps", type=whole(1), default=1000, help="steps of Adam (default 1000)")
-    parser.add_argument(
-        "--batch-size", type=whole(1), default=64, help="examples a step (default 64)"
-    )
+    add_batch_size(parser, 64, "examples a step")
     parser.add_argument(
         "--learning-rate", type=positive, default=1e-3, help="at the start (default 1e-3)"
     )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
-    parser.add_argument(
-        "--seed", type=seed, default=0, help="seed of batches and noise (default 0)"
-    )
+    add_weights(parser)
+    add_seed(parser)
     add_data(parser)
     add_device(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Fit and write."""
     device = use_device(arguments)
     opened = open_given(arguments)
@@ -78,4 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
     first, last = (sum(part) / some for part in (fitted.losses[:some], fitted.losses[-some:]))
     print(f"loss per dimension {first:.4f} -> {last:.4f} (means of {some} steps)")
     print(f"wrote {path}")
-    return 0
+    values = {"run": str(arguments.run), "steps": arguments.steps, "averaged_steps": some}
+    values |= {"loss_at_start": first, "loss_at_end": last}
+    return Result(values, [path])

@@ -2,8 +2,7 @@
 
 import argparse
 import math
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.calibration import Tightness, tightness
+from diffenc_ct.cli import Result
 from diffenc_ct.cli.options import refuse_idle
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.cli.solvers import lacking, make_flow_solver
@@ -31,6 +31,7 @@ from diffenc_ct.likelihood import (
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import AnyNoiseLevel
 from diffenc_ct.report.files import as_csv, as_json, write_atomically
+from diffenc_ct.report.rows import Row, difference
 from diffenc_ct.training.evaluation import MOST_IN_JSON, evaluate, importance_depths
 from diffenc_ct.training.examples import told
 from diffenc_ct.training.heads import load_head
@@ -38,37 +39,6 @@ from diffenc_ct.training.runs import TIGHTNESS, OpenedRun
 
 # A draw of the bound is one evaluation, a solve of the flow some fifty and their derivatives.
 _DRAWS_A_SOLVE = 16
-
-
-@dataclass(frozen=True)
-class Row:
-    """One estimate: bits per dimension of every image, NaN where it could not be solved; means are over the others."""
-
-    name: str
-    bits_per_dimension: Tensor
-    bounds: str
-    facts: dict[str, float]
-    status: list[str] = field(default_factory=list)
-
-    @property
-    def failures(self) -> dict[str, int]:
-        """How many images could not be solved, by the reason."""
-        return dict(Counter(word for word in self.status if word != "ok"))
-
-    @property
-    def solved(self) -> Tensor:
-        """The values of images that have one."""
-        kept = [i for i, word in enumerate(self.status) if word == "ok"]
-        return self.bits_per_dimension[kept] if self.status else self.bits_per_dimension
-
-    @property
-    def mean(self) -> float:
-        return self.solved.mean().item()
-
-    @property
-    def error(self) -> float:
-        n = len(self.solved)
-        return self.solved.std().item() / math.sqrt(n) if n > 1 else math.nan
 
 
 def compare(
@@ -79,7 +49,7 @@ def compare(
     solver: FlowSolver,
     path: Path,
     processes: Processes,
-) -> int:
+) -> Result:
     """Compute, print and write the table; processes share the images, and all fit the same tightness."""
     model, which = opened.model, arguments.likelihood
     told_of_images = told(model, data, arguments.split, len(images))
@@ -102,12 +72,11 @@ def compare(
         rows += ode_rows(
             flows(told_of_images, opened.folder / "head.safetensors"),
             images,
-            solver,
-            arguments,
+            _flow_options(arguments, images, solver),
             processes,
         )
     if not processes.first:
-        return 0
+        return Result()
     print(f"{arguments.run} at step {opened.step}: {len(images):,} {arguments.split} examples")
     print("\n".join(data.remarks), end="\n" * bool(data.remarks))
     print(f"{'bits per dimension':<26}{'mean':>9}{'images ±':>10}{'noise ±':>9}{'probes ±':>10}"
@@ -134,9 +103,8 @@ def compare(
     ranked = sorted((row for row in rows if len(row.solved)), key=lambda row: row.mean)
     if len(ranked) > 1:
         best, second = ranked[:2]
-        difference = second.bits_per_dimension - best.bits_per_dimension
-        words = [("ok", "none")[int(missing)] for missing in difference.isnan()]
-        ahead = Row("", difference, "", {}, words)
+        ahead = difference(second, best)
+        extra["lowest"] = {"name": best.name, "by": ahead.mean, "by_error": ahead.error}
         print(
             f"lowest: {best.name}, below {second.name} by {ahead.mean:.5f} ± {ahead.error:.5f} (image by image)"
         )
@@ -147,14 +115,7 @@ def compare(
         "images": len(images),
         "remarks": data.remarks,
         "rows": [
-            {
-                "name": row.name,
-                "bounds": row.bounds,
-                "mean": row.mean,
-                "standard_errors": {"images": row.error, **row.facts},
-                "failed": row.failures,
-                **({"bits_per_dimension": row.bits_per_dimension.tolist()} if few else {}),
-            }
+            row.plain | ({"bits_per_dimension": row.bits_per_dimension.tolist()} if few else {})
             for row in rows
         ],
         **extra,
@@ -163,7 +124,8 @@ def compare(
     table = path.with_suffix(".csv")
     write_atomically(table, as_csv({row.name: row.bits_per_dimension for row in rows}).encode())
     print(f"wrote {path} and {table}")
-    return 0 if all(len(row.solved) for row in rows) else 1
+    code = 0 if all(len(row.solved) for row in rows) else 1
+    return Result(result, (path, table), code)
 
 
 def fitted_tightness(
@@ -253,20 +215,43 @@ def named_solver(arguments: argparse.Namespace) -> FlowSolver:
     return replace(solver, on_failure="nan")
 
 
+@dataclass(frozen=True)
+class FlowOptions:
+    """How the flow's likelihood is found.
+
+    Attributes:
+        solver: of the flow; it leaves NaN for images that it cannot solve.
+        divergence: of the flow; exact up to 16 dimensions by default, else by four probes.
+        samples: of importance, an image of levels.
+        seed: of noise and probes.
+        batch_size: images at a time, at most 50 of them.
+    """
+
+    solver: FlowSolver
+    divergence: Divergence | None = None
+    samples: int = 1
+    seed: int = 0
+    batch_size: int = 250
+
+
 def ode_rows(
-    found: list[tuple[str, DiffEnc]],
-    images: Tensor,
-    solver: FlowSolver,
-    arguments: argparse.Namespace,
-    processes: Processes,
+    found: list[tuple[str, DiffEnc]], images: Tensor, options: FlowOptions, processes: Processes
 ) -> list[Row]:
-    """The likelihood of each flow, with as many importance samples as --draws."""
+    """The likelihood of each flow, by one importance sample an image and by as many as are asked for.
+
+    Args:
+        found: flows by name.
+        images: levels or reals.
+        options: how.
+        processes: share the images.
+    """
     rows = []
     levels = found[0][1].decoder.levels
-    if levels is None and arguments.likelihood == "ode":
-        refuse_idle(arguments, {"draws": "real data need no dequantisation, so nothing is drawn"})
+    divergence = options.divergence
+    if divergence is None:
+        divergence = Exact() if _few_dimensions(images) else Rademacher(4)
     for name, model in found:
-        for samples in sorted({1, 1 if levels is None else arguments.draws}):
+        for samples in sorted({1, 1 if levels is None else options.samples}):
             device = next(model.parameters()).device
             reals = levels is None
             kind: Dequantisation = NoDequantisation() if reals else ModelNoise(samples=samples)
@@ -274,11 +259,11 @@ def ode_rows(
                 result = log_likelihood(
                     model,
                     images.to(device),
-                    solver=solver,
-                    divergence=_divergence(arguments, images),
+                    solver=options.solver,
+                    divergence=divergence,
                     dequantisation=kind,
-                    generator=torch.Generator().manual_seed(arguments.seed),
-                    work=Work(min(arguments.batch_size, 50), shown, processes),  # a bar that moves
+                    generator=torch.Generator().manual_seed(options.seed),
+                    work=Work(min(options.batch_size, 50), shown, processes),  # a bar that moves
                 )
             facts = {k: v for k, v in result.standard_errors.items() if k != "images"}
             facts["evaluations"] = result.evaluations.double().mean().item() / samples
@@ -287,9 +272,21 @@ def ode_rows(
     return rows
 
 
+def _flow_options(arguments: argparse.Namespace, images: Tensor, solver: FlowSolver) -> FlowOptions:
+    """What --divergence, --probes, --draws, --seed and --batch-size say."""
+    if arguments.likelihood == "ode" and images.is_floating_point():
+        refuse_idle(arguments, {"draws": "real data need no dequantisation, so nothing is drawn"})
+    kind = _divergence(arguments, images)
+    return FlowOptions(solver, kind, arguments.draws, arguments.seed, arguments.batch_size)
+
+
+def _few_dimensions(images: Tensor) -> bool:
+    return images[0].numel() <= 16
+
+
 def _divergence(arguments: argparse.Namespace, images: Tensor) -> Divergence:
     """What --divergence and --probes say; exact by default up to 16 dimensions."""
-    kind = arguments.divergence or ("exact" if images[0].numel() <= 16 else "rademacher")
+    kind = arguments.divergence or ("exact" if _few_dimensions(images) else "rademacher")
     if kind == "exact":
         reason = "the divergence of up to 16 dimensions is exact unless --divergence says otherwise"
         refuse_idle(arguments, {"probes": reason})

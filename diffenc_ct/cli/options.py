@@ -1,16 +1,15 @@
 """Arguments that commands share."""
 
 import argparse
-import math
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
 import torch
 
 from diffenc_ct.calibration import Calibration
+from diffenc_ct.cli.numbers import positive, seed, whole
 from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.data.named import IN_ROOT
 from diffenc_ct.distributed import TIMEOUT, own_device
@@ -19,60 +18,6 @@ from diffenc_ct.training.checkpoints import EXPORTED
 from diffenc_ct.training.config import DataConfig
 from diffenc_ct.training.runs import OpenedRun, open_run, pretrained_names
 from diffenc_ct.verification import check_parts
-
-
-def whole(least: int, most: int = 10**18) -> Callable[[str], int]:
-    """The type of an option: whole numbers from `least` to `most`."""
-
-    def convert(text: str) -> int:
-        number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
-        if number is None or number < least:
-            raise argparse.ArgumentTypeError(f"{text!r}; give a whole number of at least {least}")
-        if number > most:
-            raise argparse.ArgumentTypeError(f"{text!r}; give a whole number of at most {most}")
-        return number
-
-    return convert
-
-
-# Of a larger seed PyTorch's generator of the CPU sees the last 32 bits alone.
-seed = whole(0, 2**32 - 1)
-
-
-def positive(text: str) -> float:
-    """The type of an option: numbers above 0, and finite."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}; give a number above 0")
-    return number
-
-
-def finite(text: str) -> float:
-    """The type of an option: numbers that are finite."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r}; give a finite number")
-    return number
-
-
-def noise_level(text: str) -> str:
-    """The type of --noise-level: a word, or a number whose fourth power is one of single precision.
-
-    Bounds have eta^4/eta^2 in them: beyond it they would be infinite or no number.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    if number == 0 or 1e-6 <= number <= 1e6:
-        return text
-    raise argparse.ArgumentTypeError(f"noise_level={text}; give 0, or a number from 1e-6 to 1e6")
 
 
 def refuse_idle(arguments: argparse.Namespace, idle: Mapping[str, str]) -> None:
@@ -108,6 +53,37 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="in the place of RUN: a function that returns a model, such as dc.adapt makes of another package's "
         "network; with --data and --out",
     )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """--weights and --checkpoint, which `open_given` reads."""
+    parser.add_argument(
+        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """--seed."""
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="seed of all that is random (default 0)"
+    )
+
+
+def add_batch_size(
+    parser: argparse.ArgumentParser, default: int, what: str = "examples at a time"
+) -> None:
+    """--batch-size.
+
+    Args:
+        parser: of the command.
+        default: how many.
+        what: it counts, and what depends on it.
+    """
+    text = f"{what} (default {default})"
+    parser.add_argument("--batch-size", type=whole(1), default=default, help=text)
 
 
 def open_given(arguments: argparse.Namespace) -> OpenedRun:

@@ -8,22 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import finite, noise_level, whole
 from diffenc_ct.cli.options import (
+    add_batch_size,
     add_device,
     add_run,
+    add_seed,
     add_step,
     add_timeout,
+    add_weights,
     check_values,
-    finite,
     load_calibration,
     make_folder,
-    noise_level,
     open_given,
     output_path,
     refuse_idle,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.cli.solvers import lacking, make_solver
@@ -31,6 +32,7 @@ from diffenc_ct.distributed import Work, launched
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.report.pictures import image_grid, write_images, write_trajectory
+from diffenc_ct.report.values import is_picture
 from diffenc_ct.sampling import Ancestral, Solver, sample
 from diffenc_ct.training.build import named_noise_level
 from diffenc_ct.training.runs import OpenedRun
@@ -101,19 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="show the path of the first K images",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=whole(1),
-        default=256,
-        help="at a time; it changes no image (default 256)",
-    )
-    parser.add_argument(
-        "--weights", default="ema", help="ema, raw, or the rate of an average (default ema)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="latest", help="latest, best, or a step (default latest)"
-    )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the noise (default 0)")
+    add_batch_size(parser, 256, "at a time; it changes no image")
+    add_weights(parser)
+    add_seed(parser)
     parser.add_argument(
         "--max-steps",
         type=whole(1),
@@ -132,12 +124,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_timeout(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Sample and write."""
     device = use_device(arguments)
     opened = open_given(arguments)
     check_values(arguments, opened)
-    pictures = len(opened.shape) == 3 and opened.shape[0] in (1, 3)
+    pictures = is_picture(opened.shape)
     refuse_idle(arguments, _idle(arguments, pictures, opened.classes))
     path = output_path(arguments.out, opened.folder, "samples.png", ".png", ".npz")
     path = path.with_suffix(".png")
@@ -158,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
                 work=Work(arguments.batch_size, shown, processes),
             )
     if not processes.first:
-        return 0
+        return Result()
     samples = result.samples.cpu()
     arrays: dict[str, Any] = {
         "samples": in_own_type(samples, opened.model.decoder.levels).numpy(),
@@ -182,7 +174,16 @@ def run(arguments: argparse.Namespace) -> int:
         f"{result.evaluations:.0f} evaluations, noise level {result.log['noise_level']}{guided}: "
         f"wrote {', '.join(map(str, written))}"
     )
-    return 0
+    values = {
+        "run": str(arguments.run),
+        "step": opened.step,
+        "samples": len(samples),
+        "solver": result.log["solver"],
+        "evaluations": result.evaluations,
+        "noise_level": str(result.log["noise_level"]),
+        "guidance": arguments.guidance,
+    }
+    return Result(values, written)
 
 
 def _told(

@@ -1,8 +1,10 @@
 """diffenc train"""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
+from diffenc_ct.cli import Result
 from diffenc_ct.cli.flags import add_settings, given_settings
 from diffenc_ct.cli.options import add_device, add_timeout, load_data, use_device
 from diffenc_ct.data import Dataset
@@ -72,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Train."""
     settings = given_settings(arguments)
     if arguments.override and not arguments.resume:
@@ -92,10 +94,23 @@ def run(arguments: argparse.Namespace) -> int:
             + describe(config, data)
             + f"\nrun: {folder}, device: {device}, processes: {launched_size()}"
         )
+    facts = {
+        "run": str(folder),
+        "config": config.to_dict(),
+        "data": {
+            "training_examples": len(data.train),
+            "test_examples": len(data.test),
+            "shape": data.shape,
+            "levels": data.levels,
+            "remarks": data.remarks,
+        },
+    }
     if arguments.dry_run:
-        if first:
-            print(describe_cost(measure_cost(config, data), config))
-        return 0
+        if not first:
+            return Result()
+        cost = measure_cost(config, data)
+        print(describe_cost(cost, config))
+        return Result(facts | asdict(cost))
     summary = train(
         config,
         folder,
@@ -107,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         timeout=arguments.process_timeout,
     )
     if not first:
-        return 0
+        return Result()
     metrics = summary.metrics
     print(
         f"{folder}: {summary.steps} steps, {summary.images_per_second:.1f} images/s"
@@ -115,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         + (f", test {metrics['bpd']:.4f} +- {metrics['bpd_error']:.4f} bits/dim" if metrics else "")
         + f"\nnext: diffenc evaluate {folder}; diffenc sample {folder}"
     )
-    return 0
+    return Result(facts | asdict(summary), [folder])
 
 
 def describe(config: Config, data: Dataset) -> str:

@@ -6,18 +6,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from diffenc_ct.cli import Result
+from diffenc_ct.cli.numbers import positive, whole
 from diffenc_ct.cli.options import (
     add_data,
     add_device,
     add_run,
+    add_seed,
+    add_weights,
     data_of,
     open_given,
     output_path,
-    positive,
     refuse_idle,
-    seed,
     use_device,
-    whole,
 )
 from diffenc_ct.encoders import IdentityEncoder, NonTrainableEncoder
 from diffenc_ct.model import DiffEnc
@@ -64,15 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=whole(1), default=64, help="depths an example (default 64)")
     parser.add_argument("--path-steps", type=whole(1), default=192, help="steps of the path KL")
     parser.add_argument("--ratio", type=positive, default=1.2, help="w whose ELBO diverges")
-    parser.add_argument("--weights", default="ema", help="ema, raw, or a rate (default ema)")
-    parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of data and noise (default 0)")
+    add_weights(parser)
+    add_seed(parser)
     add_data(parser)
     parser.add_argument("--out", help="where to write the JSON; the figure goes beside it")
     add_device(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Result:
     """Verify, print, write."""
     if arguments.theory:
         return _prove(arguments)
@@ -114,13 +114,15 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(result.table())
     checks = [vars(c) | {"deviations": c.deviations, "passed": c.passed} for c in result.checks]
-    write_atomically(path, (as_json(vars(result) | {"checks": checks}, indent=1) + "\n").encode())
+    excess = [loss - result.infinite for loss in result.loss]
+    values = vars(result) | {"excess": excess, "checks": checks}
+    write_atomically(path, (as_json(values, indent=1) + "\n").encode())
     from diffenc_ct.report.figures import identities
 
     identities(result).savefig(path.with_suffix(".png"), dpi=150)
     failed = [c.name for c in result.checks if not c.passed]
     print(f"{'FAILED: ' + ', '.join(failed) if failed else 'all identities hold'}; wrote {path}")
-    return 1 if failed else 0
+    return Result(values | {"failed": failed}, (path, path.with_suffix(".png")), int(bool(failed)))
 
 
 def _world(
@@ -139,15 +141,17 @@ def _world(
     return mixture.model(schedule), mixture.sample(examples, generator), None
 
 
-def _prove(arguments: argparse.Namespace) -> int:
+def _prove(arguments: argparse.Namespace) -> Result:
     """Every theorem and its controls, as `python -m theory`."""
     if arguments.run is not None or arguments.world is not None:
         raise ValueError("--theory stands alone; leave out the run and --world")
-    others = arguments.given - {"theory", "command", "run"}
+    others = arguments.given - {"theory", "command", "run", "json"}
     refuse_idle(arguments, dict.fromkeys(sorted(others), "--theory stands alone"))
     require("sympy", "theory")
     try:
-        from diffenc_ct.theory.__main__ import main as prove
+        from diffenc_ct.theory.__main__ import prove
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}; install the package: pip install -e .") from error
-    return int(prove([]))
+    proofs = prove()
+    values = {"theorems": proofs.theorems, "controls": proofs.controls, "seconds": proofs.seconds}
+    return Result(values | {"failed": proofs.failed}, code=int(bool(proofs.failed)))

@@ -17,6 +17,7 @@ EXTRAS = {
     "data": "these data",
     "figures": "figures",
     "jax": "the authors' checkpoints",
+    "report": "the page of a run",
     "tensorboard": "TensorBoard's files",
     "theory": "the proofs",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from diffenc_ct.report.extras import require
@@ -80,9 +80,60 @@ def write_images(
     return folder
 
 
+def frames_of(trajectory: Trajectory, most: int) -> list[int]:
+    """Which points of a path are shown: both ends, and others evenly between them.
+
+    Args:
+        trajectory: of images.
+        most: how many at most.
+    """
+    points = len(trajectory.z)
+    return torch.linspace(0, points - 1, min(most, points)).round().long().tolist()
+
+
+def strip(trajectory: Trajectory, columns: int, *, scale: int | None = 2) -> Image.Image:
+    """For each image a row of z_t and one of x_hat, from noise to data. Latents are shown as z_t / 3, which keeps noise
+    of three deviations in sight.
+
+    Args:
+        trajectory: of images.
+        columns: at most.
+        scale: as in image_grid.
+    """
+    frames = frames_of(trajectory, columns)
+    rows = torch.stack([trajectory.z[frames] / 3, trajectory.x_hat[frames]], 0)
+    pictures = rows.permute(2, 0, 1, *range(3, rows.ndim)).flatten(0, 2)
+    return image_grid(pictures, None, columns=len(frames), scale=scale)
+
+
+# From dark to bright, in even steps of lightness (matplotlib's viridis at its quarters).
+_HEAT = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+
+
+def heat(
+    values: Float[Tensor, "images height width"], low: float, high: float
+) -> UInt8[Tensor, "images 3 height width"]:
+    """Numbers as colours, from dark to bright.
+
+    Args:
+        values: of every pixel.
+        low: what is darkest, with all that is below it.
+        high: what is brightest, with all that is above it.
+
+    Example:
+        >>> heat(torch.tensor([[[0.0, 1.0]]]), 0.0, 1.0)[0, :, 0].T.tolist()
+        [[68, 1, 84], [253, 231, 37]]
+    """
+    colours = torch.tensor(_HEAT, dtype=torch.float64)
+    share = (values.double() - low) / max(high - low, 1e-12)
+    place = share.clamp(0, 1) * (len(colours) - 1)
+    first = place.long().clamp(max=len(colours) - 2)
+    mixed = torch.lerp(colours[first], colours[first + 1], (place - first)[..., None])
+    return mixed.round().to(torch.uint8).movedim(-1, 1)
+
+
 def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -> list[Path]:
-    """PATH-trajectory.png: for each image a row of z_t and one of x_hat, from noise to data; PATH-trajectory.gif: the
-    same in time. Latents are shown as z_t / 3, which keeps noise of three deviations in sight.
+    """PATH-trajectory.png: a strip (see `strip`); PATH-trajectory.gif: the same in time.
 
     Args:
         trajectory: of images.
@@ -92,13 +143,8 @@ def write_trajectory(trajectory: Trajectory, path: Path, *, columns: int = 12) -
     Returns:
         Both paths.
     """
-    frames = (
-        torch.linspace(0, len(trajectory.z) - 1, min(columns, len(trajectory.z))).round().long()
-    )
-    rows = torch.stack([trajectory.z[frames] / 3, trajectory.x_hat[frames]], 0)
-    strip = rows.permute(2, 0, 1, *range(3, rows.ndim)).flatten(0, 2)
     still = path.with_name(path.stem + "-trajectory.png")
-    image_grid(strip, None, columns=len(frames), scale=2).save(still)
+    strip(trajectory, columns).save(still)
     moving = path.with_name(path.stem + "-trajectory.gif")
     pictures = [
         image_grid(torch.cat([z / 3, x_hat]), None, columns=len(z), scale=4)

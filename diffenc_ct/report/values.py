@@ -7,6 +7,19 @@ from torch import Tensor
 from diffenc_ct.model import DiffEnc, evaluating
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an example can be shown: channels (one or three), height, width.
+
+    Args:
+        shape: of one example.
+
+    Example:
+        >>> is_picture((3, 8, 8)), is_picture((2,)), is_picture((2, 8, 8))
+        (True, False, False)
+    """
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
 def as_values(x: Shaped[Tensor, "*shape"], levels: int | None) -> Float[Tensor, "*shape"]:
     """Grey or colour values in [0, 1].
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from diffenc_ct.data import Dataset
 from diffenc_ct.model import DiffEnc
 from diffenc_ct.report.extras import require
-from diffenc_ct.report.values import as_values, encodings
+from diffenc_ct.report.values import as_values, encodings, is_picture
 from diffenc_ct.sampling import sample
 from diffenc_ct.training.evaluation import Evaluation
 
@@ -47,8 +47,7 @@ class Events:
 
     def __init__(self, writer: Any, data: Dataset) -> None:
         self.writer = writer
-        pictures = len(data.shape) == 3 and data.shape[0] in (1, 3)
-        self.images = data.test[:ENCODED] if pictures else None
+        self.images = data.test[:ENCODED] if is_picture(data.shape) else None
 
     def add(
         self, step: int, model: DiffEnc, row: dict[str, Any], evaluation: Evaluation | None

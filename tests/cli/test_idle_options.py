@@ -14,7 +14,7 @@ RUN = (
     "--batch-size 16 --save-every 3 --eval-examples 30 --device cpu --quiet"
 ).split()
 # How and where something is computed, not what.
-HOW = {"help", "device", "threads", "process_timeout", "out", "images"}
+HOW = {"help", "device", "threads", "process_timeout", "out", "images", "json"}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ CLI, FLAGS, ROOT = "diffenc_ct/cli/__init__.py", "diffenc_ct/cli/flags.py", "dif
 READ, WORDS = "tests/training/test_config.py", "tests/cli/test_flags.py"
 START, NAMES = "tests/cli/test_start.py", "tests/test_root.py"
 OPTIONS, IDLE = "diffenc_ct/cli/options.py", "tests/cli/test_idle_options.py"
+NUMBERS = "diffenc_ct/cli/numbers.py"
 
 MUTANTS = [
     Mutant(
@@ -129,7 +130,7 @@ MUTANTS = [
         (f"{IDLE}::test_an_option_changes_what_is_said_or_is_refused",),
     ),
     Mutant(
-        OPTIONS,
+        NUMBERS,
         "if number is None or number < least:",
         "if number is None:",
         "a batch of no examples",
@@ -151,8 +152,8 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/cli/likelihood.py",
-        "return 0 if all(len(row.solved) for row in rows) else 1",
-        "return 0",
+        "code = 0 if all(len(row.solved) for row in rows) else 1",
+        "code = 0",
         "a table of nothing but failures is a success",
         (
             "tests/cli/test_cli_likelihood.py::test_an_image_that_cannot_be_solved_is_nan_and_counted",

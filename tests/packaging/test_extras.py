@@ -13,13 +13,15 @@ from diffenc_ct.report.extras import EXTRAS, MissingExtra, require
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Import name -> the distribution that pyproject.toml names. sympy and mpmath come with torch, but are no need of ours.
+# Import name -> the distribution that pyproject.toml names. sympy, mpmath and jinja2 come with torch, but are no
+# need of ours.
 OPTIONAL = {
     "azula": "azula",
     "constriction": "constriction",
     "denoising_diffusion_pytorch": "denoising-diffusion-pytorch",
     "diffusers": "diffusers",
     "flow_matching": "flow-matching",
+    "jinja2": "jinja2",
     "matplotlib": "matplotlib",
     "mpmath": "mpmath",
     "msgpack": "msgpack",
@@ -139,6 +141,7 @@ LACKING = {
     "verify --world gaussian": "figures",
     "compress digits-vdm x.npy -o x": "coding",
     "decompress x -o x": "coding",
+    "report digits-vdm": "report",
 }
 
 

@@ -102,7 +102,9 @@ def test_the_wheel_holds_every_module_and_what_belongs_to_it(names):
         p.relative_to(ROOT).as_posix() for p in (ROOT / "diffenc_ct/pretrained").rglob("*.*")
     }
     assert any(name.endswith(".safetensors") for name in weights)
-    assert weights | {"diffenc_ct/py.typed"} <= names
+    pages = {p.relative_to(ROOT).as_posix() for p in (ROOT / "diffenc_ct/report").rglob("page.*")}
+    assert {Path(page).suffix for page in pages} >= {".html", ".css", ".js"}
+    assert weights | pages | {"diffenc_ct/py.typed"} <= names
 
 
 def test_the_wheel_puts_one_package_on_the_path(names):
