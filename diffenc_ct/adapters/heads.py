@@ -126,16 +126,19 @@ class AdaptedHeads(Heads):
             return self.network(native, told, *condition)
         return self.call(self.network, native, told, *condition)
 
-    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> "Heads":
+    def given(
+        self, condition: Shaped[Tensor, "batch *condition"] | None, *, values: bool = True
+    ) -> "Heads":
         """The same heads with what is known of each example, the last argument of `call`, or of the network.
 
         Args:
             condition: one an example; None for nothing.
+            values: look at the condition's values.
         Raises:
             ValueError: where neither takes one.
         """
         if condition is None or self.call is None:
-            return super().given(condition)
+            return super().given(condition, values=values)
         try:
             inspect.signature(self.call).bind(self.network, condition, condition, condition)
         except TypeError:

@@ -89,7 +89,8 @@ class DiffEnc(nn.Module):
         generator: torch.Generator | None = None,
         condition: Shaped[Tensor, "batch *condition"] | None = None,
     ) -> Terms:
-        """The infinite-depth ELBO of each example in nats. Values of x are not looked at: `elbo` does that.
+        """The infinite-depth ELBO of each example in nats. Values of x and of the condition are not looked at: `elbo`
+        and `given` do that.
 
         Args:
             x: data as the decoder has it.
@@ -98,7 +99,9 @@ class DiffEnc(nn.Module):
             generator: of the rest.
             condition: what is known of each example, as in `given`.
         """
-        model = self if condition is None else self.given(condition)
+        model = self
+        if condition is not None:
+            model = self._with(self.heads.given(condition, values=False))
         return (InfiniteDepth() if loss is None else loss).terms(model, x, draws, generator)
 
     @property

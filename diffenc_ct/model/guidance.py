@@ -54,8 +54,10 @@ class Guided(Heads):
             free.x_hat + w * (given.x_hat - free.x_hat), free.r_hat + w * (given.r_hat - free.r_hat)
         )
 
-    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> Heads:
-        return Guided(self.heads.given(condition), self.weight)
+    def given(
+        self, condition: Shaped[Tensor, "batch *condition"] | None, *, values: bool = True
+    ) -> Heads:
+        return Guided(self.heads.given(condition, values=values), self.weight)
 
     def rows(self, index: Rows) -> Heads:
         return Guided(self.heads.rows(index), self.weight)

@@ -147,16 +147,19 @@ class Heads(nn.Module):
             )
         return (self.condition.to(z.device),)
 
-    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> "Heads":
+    def given(
+        self, condition: Shaped[Tensor, "batch *condition"] | None, *, values: bool = True
+    ) -> "Heads":
         """The same heads, sharing their weights, with what is known of each example of a batch.
 
         Args:
             condition: what the network takes behind gamma, one an example; None for nothing.
+            values: look at the condition's values, which waits for its device.
         Raises:
             ValueError: for a network that takes none, or not this one.
         """
         if condition is not None:
-            _check_condition(self.network, condition)
+            _check_condition(self.network, condition, values)
         found = copy.copy(self)
         found.condition = condition
         return found
@@ -186,11 +189,12 @@ class Heads(nn.Module):
         return None
 
 
-def _check_condition(network: nn.Module, condition: Tensor) -> None:
+def _check_condition(network: nn.Module, condition: Tensor, values: bool) -> None:
     """Refuse a condition that the network does not take: by its own `check_condition` if it has one."""
     check = getattr(network, "check_condition", None)
     if check is not None:
-        check(condition)
+        if values:
+            check(condition)
         return
     taken = inspect.signature(network.forward).parameters.values()
     several = any(p.kind is p.VAR_POSITIONAL for p in taken)

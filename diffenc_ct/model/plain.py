@@ -138,8 +138,12 @@ class Separate(Heads):
         """What both parts are given."""
         return self.tied.condition
 
-    def given(self, condition: Shaped[Tensor, "batch *condition"] | None) -> Heads:
-        return _with_parts(self, self.tied.given(condition), self.head.given(condition))
+    def given(
+        self, condition: Shaped[Tensor, "batch *condition"] | None, *, values: bool = True
+    ) -> Heads:
+        return _with_parts(
+            self, *(part.given(condition, values=values) for part in (self.tied, self.head))
+        )
 
     def rows(self, index: Rows) -> Heads:
         return _with_parts(self, self.tied.rows(index), self.head.rows(index))

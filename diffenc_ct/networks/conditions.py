@@ -3,6 +3,8 @@
 Reference: Dhariwal and Nichol 2021 (class embeddings); Ho and Salimans 2021 (one network with and without condition).
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -49,16 +51,22 @@ class ConditionEmbedding(nn.Module):
     def forward(
         self, condition: Shaped[Tensor, "batch *condition"] | None, like: Float[Tensor, "batch _"]
     ) -> Float[Tensor, "batch features"] | None:
-        """The embedding; None where the network takes no condition.
+        """The embedding; None where the network takes no condition. NaN for what is no label: values are not looked at.
 
         Args:
             condition: of each example, None for none of any.
             like: of the batch's length and dtype.
+        Raises:
+            ValueError: for a condition of another kind or shape.
         """
+        if condition is not None:
+            self._check_kind(condition)
         if self.classes is not None:
             if condition is None:
                 condition = torch.full((len(like),), -1, device=like.device)
-            return self.labels[condition.long()].to(like.dtype)
+            known = (condition >= -1) & (condition < self.classes)
+            rows = self.labels[torch.where(known, condition, -1).long()].to(like.dtype)
+            return torch.where(known[:, None], rows, math.nan)
         if self.dimensions is not None:
             if condition is None:
                 return self.none.expand(len(like), -1).to(like.dtype)
@@ -76,17 +84,23 @@ class ConditionEmbedding(nn.Module):
         Raises:
             ValueError: naming what is expected.
         """
+        self._check_kind(condition)
+        if self.classes is None or not len(condition):
+            return
+        low, high = int(condition.min()), int(condition.max())
+        if low < -1 or high >= self.classes:
+            raise ValueError(
+                f"labels are 0..{self.classes - 1}, and -1 for none; got {low}..{high}"
+            )
+
+    def _check_kind(self, condition: Tensor) -> None:
+        """Refuse what has another type or shape than a condition of this network, by nothing that waits."""
         shape = tuple(condition.shape)
         if self.classes is not None:
             whole = not (condition.is_floating_point() or condition.dtype == torch.bool)
             if not whole or len(shape) != 1:
                 raise ValueError(
                     f"labels are whole numbers, one an example, (batch,); got {condition.dtype} of shape {shape}"
-                )
-            if len(condition) and not -1 <= condition.min() <= condition.max() < self.classes:
-                raise ValueError(
-                    f"labels are 0..{self.classes - 1}, and -1 for none; got {int(condition.min())}.."
-                    f"{int(condition.max())}"
                 )
         elif self.dimensions is not None:
             if not condition.is_floating_point() or shape[1:] != (self.dimensions,):

@@ -172,6 +172,7 @@ class TrainingConfig(Section):
     precision: Literal["float32", "bf16"] = setting("float32", "arithmetic inside the networks")
     compile: bool = setting(False, "compile the score network (its dropout draws other masks)")
     channels_last: bool = setting(False, "memory format of images and convolutions")
+    cuda_graph: bool = setting(False, "on a GPU: replay a step's recorded launches", free=True)
     check_parts: bool = setting(
         True, "try a schedule, encoder or network of your own before it is believed"
     )

@@ -257,6 +257,16 @@ def _check_launch(config: Config, seen: DataRecord, processes: Processes) -> Non
             f"training.batch_size = {settings.batch_size}; among {processes.size} processes in {settings.accumulate} "
             f"parts each it must be a multiple of {settings.accumulate * processes.size}"
         )
+    if settings.cuda_graph and not (
+        processes.device.type == "cuda"
+        and processes.size == settings.accumulate == 1
+        and settings.noise_level != "optimal"
+    ):
+        raise ValueError(
+            "training.cuda_graph records a step of one process with a GPU, in one part, at a fixed noise level: not of "
+            f"{processes.size} processes on {processes.device.type}, training.accumulate = {settings.accumulate}, "
+            f"training.noise_level = {settings.noise_level}; leave it out (--no-cuda-graph)"
+        )
     same = replace(config, {"data.root": None, "data.download": False}).to_json()
     for name, mine in (("another configuration", same), ("other data", str(seen))):
         if processes.on_first(str, mine) != mine:

@@ -14,13 +14,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from diffenc_ct.calibration import RunningNoiseLevel
 from diffenc_ct.data import Dataset
 from diffenc_ct.distributed import Processes
-from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths
+from diffenc_ct.elbo import Depths, ImportanceDepths, LowDiscrepancyDepths, Terms
 from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.process import NoiseLevel
 from diffenc_ct.training.build import build_model, gamma_range, named_noise_level
 from diffenc_ct.training.checkpoints import Checkpoint, rate_name
 from diffenc_ct.training.config import Config, OptimizerConfig
 from diffenc_ct.training.data_record import DataRecord
+from diffenc_ct.training.recorded import Recorded
 
 MOMENTS = "noise_level/moments"
 DEPTHS = "depths/moments"
@@ -38,6 +39,7 @@ class State:
         depths: how t is drawn.
         step: how many were done.
         skipped: how many of them were passed over.
+        recorded: the gradient's CUDA graph, once there is one.
     """
 
     model: DiffEnc
@@ -47,6 +49,7 @@ class State:
     depths: Depths
     step: int = 0
     skipped: int = 0
+    recorded: Recorded[tuple[Tensor, Terms]] | None = field(default=None, repr=False)
     _parallel: nn.parallel.DistributedDataParallel | None = field(default=None, repr=False)
 
     @classmethod

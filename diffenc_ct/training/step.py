@@ -44,6 +44,7 @@ from diffenc_ct.training.randomness import (
     derived_seed,
     generator_for,
 )
+from diffenc_ct.training.recorded import Recorded
 from diffenc_ct.training.state import State
 
 
@@ -81,14 +82,15 @@ def training_step(
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step)
 
-    state.optimizer.zero_grad(set_to_none=True)
+    if not settings.cuda_graph:  # a recorded gradient is written where the last one lies
+        state.optimizer.zero_grad(set_to_none=True)
     sums, counts, depths = torch.zeros(4, device=device), [], state.depths
     seen: list[Tensor] = []
     parts = list(zip(x.chunk(settings.accumulate), draws, labels, strict=True))
     for number, (x_, draws_, labels_) in enumerate(parts, start=1):
         # The last part's backward pass is the one in which the processes meet.
         with processes.answered(), _apart(parallel, number < len(parts)):
-            found, nats = _part(state, config, parallel, x_, draws_, labels_, processes.size)
+            found, nats = _gradient(state, config, parallel, x_, draws_, labels_, processes.size)
         sums += found
         if isinstance(level, RunningNoiseLevel):
             assert nats.residuals is not None
@@ -114,6 +116,28 @@ def training_step(
     if isinstance(depths, ImportanceDepths):
         depths.update(sighted[0])
     return values
+
+
+def _gradient(
+    state: State,
+    config: Config,
+    parallel: nn.Module,
+    x: Tensor,
+    draws: Draws,
+    labels: Tensor | None,
+    size: int,
+) -> tuple[Tensor, Terms]:
+    """What _part does, recorded at the first step and launched as one graph from then on, if so configured."""
+    if not config.training.cuda_graph:
+        return _part(state, config, parallel, x, draws, labels, size)
+    inputs = (x, draws.t, draws.noise, draws.noise_0, draws.weight, labels)
+    if state.recorded is None:
+
+        def part(x: Tensor, *rest: Tensor | None) -> tuple[Tensor, Terms]:
+            return _part(state, config, parallel, x, Draws(*rest[:-1]), rest[-1], size)
+
+        state.recorded = Recorded(part, inputs, lambda: state.optimizer.zero_grad(set_to_none=True))
+    return state.recorded(*inputs)
 
 
 def _part(

@@ -137,6 +137,27 @@ def test_nothing_asks_for_a_value(encoder, decoder, heads):
             assert terms.total.shape == (BATCH,)
 
 
+@pytest.mark.parametrize(
+    "options, condition",
+    [
+        ({"classes": 3}, torch.zeros(BATCH, dtype=torch.int64)),
+        ({"conditions": 2}, torch.zeros(BATCH, 2)),
+    ],
+    ids=["labels", "vectors"],
+)
+def test_nothing_asks_for_a_condition(options, condition):
+    network = dc.networks.UNet(1, width=8, halvings=1, **options)
+    model = dc.DiffEnc(
+        dc.LinearSchedule(), dc.IdentityEncoder(), dc.Single(network), dc.Levels(16)
+    ).float()
+    with FakeTensorMode() as mode:
+        model = without_values(model)
+        x = torch.zeros(BATCH, 1, 4, 4, dtype=torch.uint8)
+        terms = model(x, condition=mode.from_tensor(condition))
+        terms.total.mean().backward()
+    assert terms.total.shape == (BATCH,)
+
+
 @pytest.mark.parametrize("schedule", [dc.LearnedLinearSchedule, dc.MonotoneSchedule])
 def test_nothing_asks_a_learned_schedule_for_its_ends(schedule):
     """The decoder of levels, which would have few of them to look at if it knew gamma_0."""

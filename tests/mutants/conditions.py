@@ -34,10 +34,24 @@ MUTANTS = [
     ),
     Mutant(
         EMBEDDING,
-        "not -1 <= condition.min() <= condition.max() < self.classes",
-        "not condition.max() < self.classes",
+        "if low < -1 or high >= self.classes:",
+        "if high >= self.classes:",
         "-2 is the last class but one",
         (f"{NETWORKS}::test_what_is_no_condition_is_refused",),
+    ),
+    Mutant(
+        EMBEDDING,
+        "return torch.where(known[:, None], rows, math.nan)",
+        "return rows",
+        "in training what is no label counts as none",
+        (f"{NETWORKS}::test_where_values_are_not_looked_at_what_is_no_label_makes_the_loss_nan",),
+    ),
+    Mutant(
+        HEADS,
+        "        if values:\n            check(condition)",
+        "        if True:\n            check(condition)",
+        "a training step waits for its labels",
+        ("tests/elbo/test_no_wait.py::test_nothing_asks_for_a_condition",),
     ),
     Mutant(
         "diffenc_ct/networks/small.py",
@@ -69,8 +83,8 @@ MUTANTS = [
     ),
     Mutant(
         PLAIN,
-        "return _with_parts(self, self.tied.given(condition), self.head.given(condition))",
-        "return _with_parts(self, self.tied.given(condition), self.head)",
+        "self, *(part.given(condition, values=values) for part in (self.tied, self.head))",
+        "self, self.tied.given(condition, values=values), self.head",
         "a fitted head is not told",
         (f"{MODELS}::test_bounds_are_those_of_each_example_and_its_condition",),
     ),

@@ -16,7 +16,30 @@ EVALUATION = "diffenc_ct/training/evaluation.py"
 DENSE = f"{PLAIN}::test_depths_by_importance_leave_the_mean_and_lower_the_error"
 LOOP, METER = "diffenc_ct/training/loop.py", "diffenc_ct/training/meter.py"
 
+RECORDED = "tests/training/test_recorded.py"
+
 MUTANTS = [
+    Mutant(
+        STEP,
+        "inputs = (x, draws.t, draws.noise, draws.noise_0, draws.weight, labels)",
+        "inputs = (x, draws.t, draws.noise_0, draws.noise, draws.weight, labels)",
+        "a recorded step takes one noise for the other",
+        (f"{RECORDED}::test_recorded_steps_are_the_steps",),
+    ),
+    Mutant(
+        STEP,
+        "if state.recorded is None:",
+        "if True:",
+        "every step is recorded anew",
+        (f"{RECORDED}::test_recorded_steps_are_the_steps",),
+    ),
+    Mutant(
+        LOOP,
+        "and processes.size == settings.accumulate == 1",
+        "and processes.size == 1",
+        "parts of a batch are recorded, of which the last alone has a gradient",
+        (f"{RECORDED}::test_what_cannot_be_recorded_is_refused",),
+    ),
     Mutant(
         EVALUATION,
         "draws=Draws(t=t, weight=weight)",

@@ -121,3 +121,14 @@ def test_what_is_no_condition_is_refused(options, condition, words):
 def test_impossible_embeddings_are_refused(options):
     with refused(ValueError, "classes="):
         dc.networks.MLP(2, **options)
+
+
+def test_where_values_are_not_looked_at_what_is_no_label_makes_the_loss_nan():
+    network = dc.networks.UNet(1, width=8, halvings=1, classes=3)
+    parts = (dc.LinearSchedule(), dc.IdentityEncoder(), dc.Single(network), dc.Levels(4))
+    model = dc.DiffEnc(*parts)
+    x = torch.randint(0, 4, (4, 1, 4, 4))
+    terms = model(x, condition=torch.tensor([0, 3, -1, -2]))
+    assert terms.total.isnan().tolist() == [False, True, False, True]
+    with pytest.raises(ValueError, match="labels are whole numbers"):
+        model(x, condition=torch.zeros(4, 1, dtype=torch.int64))
