@@ -67,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--likelihood",
         action="store_true",
-        help="also the exact likelihood of the probability flow, with its errors; it takes some fifty times as long",
+        help="also the likelihood of the probability flow, with its errors: some fifty evaluations of the network an "
+        "example, and their derivatives",
     )
     add_batch_size(parser, few.batch_size)
     add_weights(parser)

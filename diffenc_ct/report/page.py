@@ -105,20 +105,12 @@ def comparisons(found: Sequence[Findings]) -> Iterator[Comparison]:
     """Every run but the first beside the first."""
     first, *others = found
     for other in others:
-        same = first.images.shape == other.images.shape and bool(
-            (first.images == other.images).all()
-        )
-        if not same or first.opened.model.decoder.levels != other.opened.model.decoder.levels:
+        one, two = first.images, other.images
+        levels = {each.opened.model.decoder.levels for each in (first, other)}
+        if one.shape != two.shape or len(levels) > 1 or not bool((one == two).all()):
             yield Comparison(other.name, why_not="they were evaluated on other examples")
             continue
-        pairs = [
-            (row, base) for row in _rows(other) for base in _rows(first) if row.name == base.name
-        ]
-        differences = [difference(row, base) for row, base in pairs]
-        rows = tuple(
-            Row(base.name, each.bits_per_dimension, "", {}, each.status)
-            for each, (_, base) in zip(differences, pairs, strict=True)
-        )
+        rows = tuple(difference(row, base) for row, base in _pairs(_rows(other), _rows(first)))
         points = Series(
             "an image",
             first.evaluation.terms["total"].tolist(),
@@ -126,20 +118,26 @@ def comparisons(found: Sequence[Findings]) -> Iterator[Comparison]:
             line=False,
         )
         title = f"{other.name} less {first.name}, image by image ({UNIT})"
-        yield Comparison(
-            other.name, rows, "", Chart(title, f"bound of {first.name}", "difference", [points])
-        )
+        scatter = Chart(title, f"bound of {first.name}", "difference", [points])
+        yield Comparison(other.name, rows, "", scatter)
 
 
 def _rows(each: Findings) -> list[Row]:
-    """What is compared: the terms of the bound at infinite depth, after it the other rows."""
+    """What is compared: the bound at infinite depth, its terms, after them the other rows."""
     own, *others = each.rows
     named = {term: each.evaluation.terms[term] for term in TERMS[1:]}
-    return [
-        own,
-        *(Row(f"its {term} term", values, "", {}) for term, values in named.items()),
-        *others,
-    ]
+    terms = [Row(f"its {term} term", values, "", {}) for term, values in named.items()]
+    return [own, *terms, *others]
+
+
+def _pairs(rows: list[Row], bases: list[Row]) -> list[tuple[Row, Row]]:
+    """Rows of the same name; where two runs have no flow of the same heads, the last flow of each."""
+    same = {base.name: base for base in bases}
+    pairs = [(row, same[row.name]) for row in rows if row.name in same]
+    flows = [[row for row in each if row.facts][-1:] for each in (rows, bases)]
+    if all(flows) and not any(row.facts for row, _ in pairs):
+        pairs.append((flows[0][0], flows[1][0]))
+    return pairs
 
 
 def loss_by_depth(found: Sequence[Findings]) -> Chart:

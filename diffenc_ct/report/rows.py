@@ -86,4 +86,5 @@ def difference(one: Row, other: Row) -> Row:
     """
     values = one.bits_per_dimension - other.bits_per_dimension
     words = [("ok", "not solved")[int(missing)] for missing in values.isnan()]
-    return Row(f"{one.name} less {other.name}", values, "", {}, words)
+    name = one.name if one.name == other.name else f"{one.name}, less {other.name}"
+    return Row(name, values, "", {}, words)

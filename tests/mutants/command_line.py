@@ -7,7 +7,7 @@ CLI, FLAGS, ROOT = "diffenc_ct/cli/__init__.py", "diffenc_ct/cli/flags.py", "dif
 READ, WORDS = "tests/training/test_config.py", "tests/cli/test_flags.py"
 START, NAMES = "tests/cli/test_start.py", "tests/test_root.py"
 OPTIONS, IDLE = "diffenc_ct/cli/options.py", "tests/cli/test_idle_options.py"
-NUMBERS = "diffenc_ct/cli/numbers.py"
+NUMBERS, JSON = "diffenc_ct/cli/numbers.py", "tests/cli/test_json.py"
 
 MUTANTS = [
     Mutant(
@@ -158,5 +158,40 @@ MUTANTS = [
         (
             "tests/cli/test_cli_likelihood.py::test_an_image_that_cannot_be_solved_is_nan_and_counted",
         ),
+    ),
+    Mutant(
+        CLI,
+        "contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext()",
+        "contextlib.nullcontext()",
+        "two languages on standard output",
+        (f"{JSON}::test_one_object_with_the_numbers_that_people_see",),
+    ),
+    Mutant(
+        CLI,
+        "        if launched_rank() == 0:\n            print(result.json)",
+        "        print(result.json)",
+        "an object of every process",
+        (f"{JSON}::test_of_several_processes_the_first_one_speaks",),
+    ),
+    Mutant(
+        CLI,
+        "return result.code",
+        "return 0",
+        "what failed is a success",
+        (f"{JSON}::test_the_exit_code_stays",),
+    ),
+    Mutant(
+        CLI,
+        "return as_json({**self.values",
+        'return __import__("json").dumps({**self.values',
+        "NaN, which is no JSON",
+        (f"{JSON}::test_what_is_not_finite_is_null",),
+    ),
+    Mutant(
+        "diffenc_ct/cli/evaluate.py",
+        "return Result(result, (path, table, picture))",
+        "return Result(facts, (path, table, picture))",
+        "no numbers in the object",
+        (f"{JSON}::test_it_is_the_file_that_evaluate_writes",),
     ),
 ]

@@ -17,8 +17,9 @@ from PIL import Image
 from diffenc_ct.cli import main
 from diffenc_ct.report.album import DEPTHS, PATHS, SAMPLES
 from diffenc_ct.report.findings import Effort, find
-from diffenc_ct.report.page import fixed, render
-from diffenc_ct.report.pictures import as_pixels, image_grid
+from diffenc_ct.report.page import _pairs, comparisons, fixed, render
+from diffenc_ct.report.pictures import as_pixels, heat, image_grid
+from diffenc_ct.report.rows import Row
 from diffenc_ct.report.values import encodings
 from diffenc_ct.sampling import sample
 from diffenc_ct.training.runs import open_run
@@ -352,3 +353,49 @@ def test_the_page_lies_beside_the_first_run_unless_it_is_told_elsewhere(folder, 
     )
     assert (folder / "other" / "report.html").exists()
     assert "report.html" in capsys.readouterr().out
+
+
+def test_what_is_compared():
+    """Rows of one name; of flows, where no name is shared, the last ones."""
+
+    def rows(*names):
+        facts = {True: {"solver": 0.1}, False: {}}
+        return [Row(name, torch.zeros(2), "", facts["flow" in name]) for name in names]
+
+    def names(one, other):
+        return [(a.name, b.name) for a, b in _pairs(rows(*one), rows(*other))]
+
+    assert names(["bound", "term", "own"], ["bound", "term"]) == [("bound",) * 2, ("term",) * 2]
+    assert names(["bound", "flow a", "flow b"], ["bound", "flow a"])[1:] == [("flow a",) * 2]
+    assert names(["bound", "flow a", "flow b"], ["bound", "flow c"])[1:] == [("flow b", "flow c")]
+    assert names(["bound", "flow a"], ["bound"]) == [("bound",) * 2]
+
+
+def test_heat_goes_from_dark_to_bright():
+    values = torch.linspace(-1, 2, 31)[None, None]
+    shown = heat(values, 0.0, 1.0)[0, :, 0].double()
+    brightness = (shown * torch.tensor([[0.2126], [0.7152], [0.0722]])).sum(0)
+    assert (brightness.diff() >= 0).all() and (brightness[10:21].diff() > 0).all()
+    assert (shown[:, :11] == shown[:, :1]).all() and (shown[:, 20:] == shown[:, -1:]).all()
+
+
+def test_other_examples_of_one_shape_are_not_compared(folder, tmp_path):
+    values = np.random.default_rng(1).integers(0, 5, (200, 1, 4, 4)).astype(np.uint8)
+    np.save(tmp_path / "data.npy", values)
+    data = (str(folder / "data.npy"), str(tmp_path / "data.npy"))
+    found = [found_of(folder / "other", name, examples=2, draws=1) for name in data]
+    assert [each.why_not for each in comparisons(found)] == [
+        "they were evaluated on other examples"
+    ]
+
+
+def test_the_seed_is_that_of_all_draws(folder):
+    runs = [
+        found_of(folder / "other", str(folder / "data.npy"), examples=2, draws=1, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    same, other = (
+        [each.rows[0].mean, each.album.samples.uri, each.album.bits.uri] for each in runs[1:]
+    )
+    first = [runs[0].rows[0].mean, runs[0].album.samples.uri, runs[0].album.bits.uri]
+    assert same == first and all(a != b for a, b in zip(first, other, strict=True))

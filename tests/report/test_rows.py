@@ -35,7 +35,8 @@ def test_a_difference_is_taken_image_by_image(seed, n, shift):
     assert found.error == pytest.approx(own.std().item() / math.sqrt(n), rel=1e-6)
     back = difference(row("other", common), row("one", common + own + shift))
     assert back.mean == pytest.approx(-found.mean, abs=1e-9)
-    assert found.name == "one less other"
+    assert found.name == "one, less other"
+    assert difference(row("same", common), row("same", own)).name == "same"
 
 
 def test_a_difference_is_of_the_images_that_both_have():
