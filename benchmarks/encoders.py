@@ -1,7 +1,9 @@
-"""Does a learned encoder lower the bound? The paper's question, with equal outputs, data order, noise and steps.
+r"""Does a learned encoder lower the bound? The paper's question, with equal outputs, data order, noise and steps.
 
     python benchmarks/encoders.py digits                        five seeds of each variant, one thread each
-    python benchmarks/encoders.py mnist --seeds 3 --data-root data
+    python benchmarks/encoders.py mnist --seeds 1 --steps 11990 --batch-size 128 --learning-rate 3e-3 --data-root data \
+        --network-options '{"width": 64, "halvings": 2, "doubling": false, "blocks": 2}' \
+        --encoder-options '{"width": 16, "halvings": 2, "doubling": false}' --variants vdm residual-paired --draws 4
     python benchmarks/encoders.py kodak --seeds 3 --folder PHOTOGRAPHS      sub-folders train and test
 
 Variants (all have posterior heads with a free output u, so that VDM's outputs equal DiffEnc's):
@@ -38,6 +40,7 @@ import diffenc_ct as dc
 from diffenc_ct.calibration import tightness
 from diffenc_ct.cli.options import load_data
 from diffenc_ct.data import Dataset
+from diffenc_ct.report.files import as_json
 from diffenc_ct.training.build import build_model
 from diffenc_ct.training.config import Config, replace
 from diffenc_ct.training.evaluation import evaluate
@@ -138,6 +141,12 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="keep the last line in benchmarks/results/"
     )
+    parser.add_argument("--batch-size", type=int, help="in the place of the preset's")
+    parser.add_argument("--learning-rate", type=float, help="in the place of the preset's")
+    for name in ("network", "encoder"):
+        parser.add_argument(
+            f"--{name}-options", type=json.loads, metavar="JSON", help=f"of the {name}'s network"
+        )
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
 
@@ -147,6 +156,14 @@ def main() -> None:
         changes["training.steps"] = settings.steps
     if settings.folder:
         changes["data.name"] = settings.folder
+    for place, given in (
+        ("training.batch_size", settings.batch_size),
+        ("optimizer.learning_rate", settings.learning_rate),
+        ("network.options", settings.network_options),
+        ("encoder.network.options", settings.encoder_options),
+    ):
+        if given is not None:
+            changes[place] = given
     if settings.plain:
         changes["network.options"] = {**base.network.options, "features": False}
         changes |= {"training.ends_fraction": 1.0, "training.rate_fraction": 1.0}
@@ -189,10 +206,11 @@ def main() -> None:
         weights, clock = found[0]["weights"], mean(row["seconds"] for row in found)
         print(f"{variant:<18}{cells}{weights:>10,.0f}{clock:>9.0f}")
         result[variant] = {**line, "weights": weights, "seconds": clock, "by_seed": best}
-    line_ = json.dumps(result)
+    line_ = as_json(result)
     if settings.write:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"encoders-{settings.data}.json").write_text(line_ + "\n")
+        name = f"encoders-{settings.data}{'-plain' * settings.plain}.json"
+        (RESULTS / name).write_text(line_ + "\n")
     print(line_)
 
 
