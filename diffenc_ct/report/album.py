@@ -64,7 +64,11 @@ class Album:
 
 
 def embedded(image: "Image") -> str:
-    """A data: URI of an image, as PNG."""
+    """A data: URI of an image, as PNG.
+
+    Args:
+        image: of pillow.
+    """
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -237,7 +237,10 @@ class Chart:
 
 
 def number(value: float) -> str:
-    """A number as axes and tables have it: five digits, thousands apart.
+    """A number as axes and tables have it: five digits, thousands apart; a dash for what is not finite.
+
+    Args:
+        value: the number.
 
     Example:
         >>> number(12000), number(1.78625), number(3e-5)

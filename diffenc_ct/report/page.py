@@ -74,18 +74,22 @@ def render(found: Sequence[Findings]) -> str:
         terms=TERMS,
         unit=UNIT,
         likelihoods=any(row.facts for each in found for row in each.rows),
-        without=without_model(found),
+        without=_without_model(found),
         comparisons=list(comparisons(found)),
-        depth=loss_by_depth(found),
-        curves=[chart for chart in curves(found) if not chart.empty],
-        fits=[(each, list(fits(each))) for each in found],
-        settings=settings([each.opened.config for each in found]),
+        depth=_loss_by_depth(found),
+        curves=[chart for chart in _curves(found) if not chart.empty],
+        fits=[(each, list(_fits(each))) for each in found],
+        settings=_settings([each.opened.config for each in found]),
     )
     return text
 
 
 def fixed(value: float, digits: int = 4) -> str:
     """A number with so many digits after the point, as the tables of `diffenc evaluate` have it; a dash for NaN.
+
+    Args:
+        value: the number.
+        digits: how many.
 
     Example:
         >>> fixed(1.78625), fixed(float("nan"))
@@ -94,7 +98,7 @@ def fixed(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
-def without_model(found: Sequence[Findings]) -> list[tuple[str, float]]:
+def _without_model(found: Sequence[Findings]) -> list[tuple[str, float]]:
     """Bits per dimension of all test examples without learning, once for runs of the same data."""
     words = {"uniform": "every level alike", "independent": "independent dimensions"}
     each = ((words[name], value) for run in found for name, value in run.baselines.items())
@@ -102,7 +106,14 @@ def without_model(found: Sequence[Findings]) -> list[tuple[str, float]]:
 
 
 def comparisons(found: Sequence[Findings]) -> Iterator[Comparison]:
-    """Every run but the first beside the first."""
+    """Every run but the first beside the first.
+
+    Args:
+        found: of each run.
+
+    Returns:
+        One comparison a run; of runs on other examples, or of other levels, with the reason why there is none.
+    """
     first, *others = found
     for other in others:
         one, two = first.images, other.images
@@ -140,7 +151,7 @@ def _pairs(rows: list[Row], bases: list[Row]) -> list[tuple[Row, Row]]:
     return pairs
 
 
-def loss_by_depth(found: Sequence[Findings]) -> Chart:
+def _loss_by_depth(found: Sequence[Findings]) -> Chart:
     """The integrand of the diffusion loss over depth."""
     series = []
     for colour, each in enumerate(found):
@@ -151,7 +162,7 @@ def loss_by_depth(found: Sequence[Findings]) -> Chart:
     return Chart(title, "depth t (0 data, 1 noise)", "bits/dim per t", series, from_zero=True)
 
 
-def curves(found: Sequence[Findings]) -> Iterator[Chart]:
+def _curves(found: Sequence[Findings]) -> Iterator[Chart]:
     """What metrics.csv says, all runs in one chart a column."""
     for column, title, label, log in CURVES:
         series = []
@@ -169,7 +180,7 @@ def _named(each: Series, name: str, colour: int, *, dashed: bool) -> Series:
     return Series(name, each.x, each.y, each.error, colour, dashed=dashed)
 
 
-def fits(each: Findings) -> Iterator[Chart]:
+def _fits(each: Findings) -> Iterator[Chart]:
     """eta* over depth, and the variance ratios of calibrated steps."""
     tight, steps = each.fitted.tightness, each.fitted.calibration
     levels = []
@@ -188,11 +199,11 @@ def fits(each: Findings) -> Iterator[Chart]:
         yield Chart("Variance ratio w* of each step", depth, "w*", [ratio])
 
 
-def settings(configs: Sequence[Config]) -> list[tuple[str, list[str], bool]]:
+def _settings(configs: Sequence[Config]) -> list[tuple[str, list[str], bool]]:
     """Of every setting its name, its value in each configuration, and whether they differ.
 
     Example:
-        >>> settings([Config(), Config()])[0]
+        >>> _settings([Config(), Config()])[0]
         ('data.name', ['digits', 'digits'], False)
     """
     found = []

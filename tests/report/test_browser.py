@@ -2,11 +2,11 @@
 
 import re
 
+import jaxtyping
 import pytest
 
 from diffenc_ct.cli import main
 
-# A browser's start, and two hundred points of a chart.
 SIZES = {"desktop": {"width": 1280}, "phone": {"width": 360, "height": 780}}
 
 
@@ -20,7 +20,9 @@ def page(tmp_path_factory):
     )
     assert main([*words.split(), "--log-every", "1", "--eval-every", "2", "--run", str(run)]) == 0
     few = "--examples 12 --draws 2 --device cpu".split()
+    jaxtyping.config.update("jaxtyping_disable", True)  # as tests/report/test_page.py
     assert main(["report", str(run), "digits-diffenc", *few, "-o", str(folder / "page.html")]) == 0
+    jaxtyping.config.update("jaxtyping_disable", False)
     return folder / "page.html"
 
 

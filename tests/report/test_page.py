@@ -9,6 +9,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,12 @@ from tests.cli.test_cli import TINY, fails
 NAME = "a <u>&\"'"  # a run's folder may be called so
 FACTS = ("dequantisation", "probes", "solver")
 FEW = "--examples 12 --draws 2 --device cpu".split()
+
+
+@pytest.fixture(autouse=True)
+def quickly(types_are_checked):
+    """Without checks of types at every call: the pages of the fixtures are made with them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
 
 
 class Reader(HTMLParser):
