@@ -84,28 +84,21 @@ def _docstrings() -> dict[str, list[tuple[str, str]]]:
 
 
 def _documented(node: ast.AST, prefix: str) -> Iterator[tuple[str, str]]:
+    """Dotted name and docstring of what is public, and in it."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+        defined = isinstance(child, ast.FunctionDef | ast.ClassDef)
+        if defined and not child.name.startswith("_"):
             name = f"{prefix}.{child.name}"
-            if not child.name.startswith("_"):
-                yield name, ast.get_docstring(child) or ""
+            yield name, ast.get_docstring(child) or ""
             yield from _documented(child, name)
 
 
 @cache
 def _tests(root: Path) -> dict[str, list[str]]:
-    """Theorem -> the files of tests that hold its name as a string, or in a docstring after `Theorem:`."""
+    """Theorem -> the files of tests that hold its name as a string: cases, and calls of `theorem`."""
     found: dict[str, list[str]] = {}
     for file in sorted((root / "tests").rglob("*.py")):
-        path = file.relative_to(root).as_posix()
-        if path.startswith("tests/mutants/"):
-            continue
-        text = file.read_text(encoding="utf-8")
-        named = [
-            name
-            for each in _NAMED.finditer(text)
-            for name in re.findall(r"[a-z_]+\.[a-z_0-9]+", each[1])
-        ]
-        for name in dict.fromkeys(re.findall(r"\"([a-z]+\.[a-z_0-9]+)\"", text) + named):
-            found.setdefault(name, []).append(path)
+        names = re.findall(r"\"([a-z]+\.[a-z_0-9]+)\"", file.read_text(encoding="utf-8"))
+        for name in dict.fromkeys(names):
+            found.setdefault(name, []).append(file.relative_to(root).as_posix())
     return found

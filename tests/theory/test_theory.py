@@ -194,6 +194,47 @@ def test_the_page_leads_to_where_the_code_is_written():
         assert re.search(rf"^ *(?:def|class) {own}\b", text, re.MULTILINE), (name, link)
 
 
+def entries():
+    """Theorem -> its labels' links, as text and path."""
+    page = render(theory.sections())
+    found = {}
+    for part in page.split("\n### ")[1:]:
+        name, _, text = part.partition("\n")
+        lines = dict(re.findall(r"^\*(Code|Tests)\.\* (.+)$", text, re.M))
+        found[name] = {k: re.findall(r"\[`([^`]+)`\]\(\.\./([^)]+)\)", v) for k, v in lines.items()}
+    return found
+
+
+def test_the_page_names_no_private_function():
+    for links in entries().values():
+        assert not [
+            name for name, _ in links.get("Code", []) if name.rpartition(".")[2].startswith("_")
+        ]
+
+
+def test_the_page_names_code_once():
+    for name, links in entries().items():
+        own = [(path, code.rpartition(".")[2]) for code, path in links.get("Code", [])]
+        assert len(own) == len(set(own)), name
+
+
+def test_the_page_has_the_code_whose_docstring_names_the_theorem():
+    assert "schedules.sigma2" in [name for name, _ in entries()["schedules.variance"]["Code"]]
+    assert sum("Code" in links for links in entries().values()) > 105
+
+
+def test_the_page_leads_to_the_tests_that_compare():
+    """Its proof's, then those that name it."""
+    for name, links in entries().items():
+        paths = [path for _, path in links["Tests"]]
+        assert paths[0] == "tests/theory/test_theory.py"
+        for path in paths[1:]:
+            assert name in (ROOT / path).read_text(encoding="utf-8")
+    assert "tests/theory_cases/processes.py" in [
+        path for _, path in entries()["process.marginal"]["Tests"]
+    ]
+
+
 def test_the_page_is_markdown_that_a_code_host_shows():
     page = render(theory.sections())
     fences = [line for line in page.splitlines() if line.startswith("$$")]
