@@ -1,5 +1,6 @@
 """The site's configuration: `make docs`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -64,3 +65,6 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}
+
+# What a notebook's kernel may leave unsaid: it is the packages' concern.
+os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning:torch.jit._script")

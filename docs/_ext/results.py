@@ -1,4 +1,4 @@
-"""{result}`encoders-digits.json:vdm.one.0:.4f`: a number of benchmarks/results, read when the site is built.
+"""{result}`encoders-digits-plain.json:vdm.one.0:.4f`: a number of benchmarks/results, read when the site is built.
 
 A page that names a number cannot keep an old one: the file, the path and the format stand in the text, the number does
 not. `a, b` after the colon are a mean with its standard error, shown as "1.7414 ± 0.0031".
@@ -27,12 +27,12 @@ def _read(file: str, changed: int) -> Any:
 def value(reference: str) -> str:
     """The text of `FILE:path.to.value` or `FILE:path.to.value:FORMAT`, the format one of Python's (.4f unless given).
 
-    A value that is a pair is a mean with its standard error.
+    A value that is a pair is a mean with its standard error, which is null where there is one seed.
 
     Raises:
         ValueError: no such file, path or number; the message names what there is.
     Example:
-        >>> value("encoders-digits.json:seeds:d")
+        >>> value("encoders-digits-plain.json:seeds:d")
         '5'
     """
     file, _, rest = reference.partition(":")
@@ -50,7 +50,7 @@ def value(reference: str) -> str:
                 f"{reference!r}: {file} has no {part!r} there; it has {there}"
             ) from None
     pair = isinstance(found, list) and len(found) == 2
-    numbers = found if pair else [found]
+    numbers = [each for each in found if each is not None] if pair else [found]
     if not all(isinstance(each, int | float) for each in numbers):
         raise ValueError(f"{reference!r} is {found!r}; a number or a pair of them can be quoted")
     return " ± ".join(format(each, form or ".4f") for each in numbers)
