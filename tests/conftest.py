@@ -16,7 +16,7 @@ jaxtyping.install_import_hook("diffenc_ct", "tests.check")
 
 # Where the point is thousands of small evaluations, checks of every call take four fifths of the time. What these rooms
 # compute is called with checks by test_types.py, the docstrings' examples and the commands.
-UNCHECKED = ("calibration", "coding", "likelihood", "sampling", "verification")
+UNCHECKED = ("calibration", "coding", "docs", "likelihood", "sampling", "verification")
 
 
 @pytest.fixture(autouse=True)

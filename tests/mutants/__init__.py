@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("diffenc_ct", "theory", "tests", "pyproject.toml")
+COPIED = ("diffenc_ct", "theory", "tests", "docs", "benchmarks", "README.md", "pyproject.toml")
 
 
 def copy_project(root: Path, to: Path) -> None:
@@ -20,7 +20,9 @@ def copy_project(root: Path, to: Path) -> None:
     for name in COPIED:
         source = root / name
         if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                source, to / name, ignore=shutil.ignore_patterns("__pycache__", "_build")
+            )
         elif source.exists():
             shutil.copy(source, to)
 
