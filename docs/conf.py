@@ -66,5 +66,6 @@ html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": []}
 
-# What a notebook's kernel may leave unsaid: it is the packages' concern.
+# Notebooks import this checkout; what other packages say of each other is left out of the pages.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning:torch.jit._script")

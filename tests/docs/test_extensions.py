@@ -107,6 +107,7 @@ def test_a_number_is_the_files():
         ("none.json:a", "encoders-digits.json"),
         ("encoders-digits-plain.json:vdm.two", "has no 'two' there; it has one, optimal, gain"),
         ("encoders-digits-plain.json:vdm", "a number or a pair"),
+        ("encoders-digits-plain.json:vdm.by_seed", "a number or a pair"),
         ("encoders-digits-plain.json:vdm.by_seed.9", "has no '9'"),
     ],
 )
