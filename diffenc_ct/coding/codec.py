@@ -21,8 +21,9 @@ from diffenc_ct.model import DiffEnc, evaluating
 from diffenc_ct.model.fingerprint import fingerprint
 from diffenc_ct.process import Estimates
 
-# A batch is at most this part of the examples before it, whose bits pay for what it pops.
-PAID = 64
+# Before it leaves any bits, an example pops a latent for each step and one more, each of the grid's few bits beside the
+# noise's own; what the examples before it left must pay for that: so many of them a latent.
+PAID = 4
 
 AnySteps = int | Tensor | Calibration | FiniteDepth
 
@@ -55,21 +56,22 @@ class CodingOptions:
             raise ValueError(f"seed={self.seed} must be in 0..2^63 - 1")
 
 
-def batches(count: int, most: int) -> list[int]:
+def batches(count: int, most: int, depth: int) -> list[int]:
     """How many examples are coded at a time: one at first, since each pops bits that nobody has paid for.
 
     Args:
         count: of all.
         most: at a time.
+        depth: T, the number of steps.
 
     Example:
-        >>> sizes = batches(400, 4)
+        >>> sizes = batches(400, 4, depth=15)
         >>> sizes[127], sizes[128], sum(sizes), max(sizes)
         (1, 2, 400, 4)
     """
     sizes, done = [], 0
     while done < count:
-        sizes.append(min(max(1, done // PAID), most, count - done))
+        sizes.append(min(max(1, done // (PAID * (depth + 1))), most, count - done))
         done += sizes[-1]
     return sizes
 
@@ -118,7 +120,7 @@ def encode(
         )
     shape, stack = tuple(x.shape[1:]), Stack(options.seed)
     with evaluating(model):
-        for rows in _rows(batches(len(x), options.batch)):
+        for rows in _rows(batches(len(x), options.batch, loss.depth)):
             BitsBack(model.rows(rows), loss, shape, options.bits).push(stack, x[rows.to(x.device)])
             progress(len(rows))
     words = stack.words
@@ -155,7 +157,7 @@ def decode(
     stack, found = Stack(header.seed, coded.words), list[Tensor]()
     floor = initial_words(header.seed, header.initial)
     with evaluating(model), _threads(header.threads):
-        for rows in reversed(list(_rows(batches(header.count, header.batch)))):
+        for rows in reversed(list(_rows(batches(header.count, header.batch, header.depth)))):
             code = BitsBack(model.rows(rows), loss, tuple(header.shape), header.bits)
             try:
                 found.insert(0, code.pop(stack, len(rows)))

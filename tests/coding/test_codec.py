@@ -153,15 +153,27 @@ def test_initial_bits_are_those_of_one_example():
     assert many.net + many.initial == pytest.approx(32 * len(many.words) / 600)
 
 
-def test_batches():
-    for count, most in ((1, 1), (63, 16), (500, 16), (5000, 32)):
-        sizes = batches(count, most)
-        assert sum(sizes) == count and sizes[0] == 1 and max(sizes) <= most
-        done = 0
-        for size in sizes:
-            assert size == 1 or 64 * size <= done
-            done += size
-    assert max(batches(5000, 32)) == 32
+@given(st.integers(1, 3000), st.integers(1, 32), st.integers(1, 64))
+def test_a_batch_is_paid_for_by_those_before_it(count, most, depth):
+    sizes = batches(count, most, depth)
+    assert sum(sizes) == count and sizes[0] == 1 and max(sizes) <= most
+    done = 0
+    for size in sizes:
+        assert size == 1 or 4 * (depth + 1) * size <= done
+        assert size in (most, count - done) or 4 * (depth + 1) * (size + 1) > done
+        done += size
+    if count >= 4 * (depth + 1) * (2 * most):
+        assert max(sizes) == most
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_batches_are_those_of_the_header(most):
+    """So many examples of one step that several are coded at a time."""
+    case = small("mixture")
+    case.steps, case.x = dc.FiniteDepth(1, step="mixture"), case.x.repeat(20, 1)
+    assert max(batches(len(case.x), most, 1)) == most
+    data = encode(case.model, case.x, case.steps, CodingOptions(batch=most))
+    assert torch.equal(decode(case.model, data, case.steps), case.x)
 
 
 def test_latents_are_on_grids_of_their_steps():
