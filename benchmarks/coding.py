@@ -9,7 +9,7 @@ error of its mean over images, which the net length shares. PNG, WebP and JPEG X
 code image by image, what a file has beside its pixels included; xz, bzip2 and zstd (where there is a module of it) all
 images as one string of bytes.
 
-Last line: JSON, of the first model at the last depth; lossless is of all.
+Last line: JSON, of the first model at the last depth; lossless is of all. --write keeps every row.
 """
 
 import argparse
@@ -33,6 +33,8 @@ import diffenc_ct as dc
 from diffenc_ct.coding import CodingOptions, encode, read
 from diffenc_ct.data import load_dataset
 from diffenc_ct.model import evaluating
+
+RESULTS = Path(__file__).parent / "results"
 
 
 @torch.no_grad()
@@ -137,6 +139,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=CodingOptions().batch)
     parser.add_argument("--data-root")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--write", action="store_true", help="keep all rows in benchmarks/results/")
     settings = parser.parse_args()
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -159,10 +162,16 @@ def main() -> None:
                 flush=True,
             )
             usual = {f"{other}_bpd": bpd for other, bpd in others.items()}
-            results.append((name, {"jxl_bpd": None} | usual | row))
-    first = [row for name, row in results if name == settings.models[0]][-1]
+            results.append((name, depth, len(x), {"jxl_bpd": None} | usual | row))
+    if settings.write:
+        rows = [
+            {"model": name, "depth": depth, "images": count} | row
+            for name, depth, count, row in results
+        ]
+        (RESULTS / "coding.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    first = [row for name, *_, row in results if name == settings.models[0]][-1]
     names = ("net_bpd", "bound_bpd", "png_bpd", "jxl_bpd", "evaluations")
-    whole = all(row["lossless"] for _, row in results)
+    whole = all(row["lossless"] for *_, row in results)
     print(json.dumps({name: first[name] for name in names} | {"lossless": whole}))
 
 
