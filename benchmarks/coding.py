@@ -9,7 +9,8 @@ error of its mean over images, which the net length shares. PNG, WebP and JPEG X
 code image by image, what a file has beside its pixels included; xz, bzip2 and zstd (where there is a module of it) all
 images as one string of bytes.
 
-Last line: JSON, of the first model at the last depth; lossless is of all. --write keeps every row.
+Last line: JSON, of the first model at the last depth; lossless is of all. --write keeps every row,
+beside those of other models.
 """
 
 import argparse
@@ -164,11 +165,12 @@ def main() -> None:
             usual = {f"{other}_bpd": bpd for other, bpd in others.items()}
             results.append((name, depth, len(x), {"jxl_bpd": None} | usual | row))
     if settings.write:
-        rows = [
-            {"model": name, "depth": depth, "images": count} | row
-            for name, depth, count, row in results
-        ]
-        (RESULTS / "coding.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        path = RESULTS / "coding.json"
+        kept = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = [row for row in kept if row["model"] not in settings.models]
+        for name, depth, count, row in results:
+            rows.append({"model": name, "depth": depth, "images": count} | row)
+        path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
     first = [row for name, *_, row in results if name == settings.models[0]][-1]
     names = ("net_bpd", "bound_bpd", "png_bpd", "jxl_bpd", "evaluations")
     whole = all(row["lossless"] for *_, row in results)

@@ -20,7 +20,8 @@ from diffenc_ct.cli.options import (
 )
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.distributed import Work, launched
-from diffenc_ct.likelihood.classification import classify
+from diffenc_ct.elbo import InfiniteDepth
+from diffenc_ct.likelihood.classification import classify, telling_depths
 from diffenc_ct.report.files import as_csv, as_json, write_atomically
 
 EPILOG = """\
@@ -51,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=whole(1), default=16, help="of depth and noise an image (default 16)"
     )
+    parser.add_argument(
+        "--depths",
+        choices=("importance", "low-discrepancy"),
+        default="importance",
+        help="how t is drawn: more often where the labels' losses of 48 training images lie apart (default), or evenly",
+    )
     add_batch_size(parser, 250, "at a time; it changes no result")
     add_weights(parser)
     add_seed(parser)
@@ -77,11 +84,20 @@ def run(arguments: argparse.Namespace) -> Result:
     images = (data.test if arguments.split == "test" else data.train)[: arguments.examples]
     truth = data.labels.of(arguments.split)[: arguments.examples]
     with launched(device, timeout=arguments.process_timeout) as processes:
+        model, labels = opened.model.to(device), torch.arange(opened.classes)
+        bound = InfiniteDepth()
+        if arguments.depths == "importance":
+            seen, g = data.train[:48], torch.Generator().manual_seed(arguments.seed)
+            with progress("depths", len(seen)) as shown:
+                work = Work(arguments.batch_size, shown, processes)
+                depths = telling_depths(model, seen, labels, generator=g, work=work)
+            bound = InfiniteDepth(depths=depths)
         with progress("classify", len(images)) as shown:
             found = classify(
-                opened.model.to(device),
+                model,
                 images,
-                torch.arange(opened.classes),
+                labels,
+                bound,
                 draws=arguments.draws,
                 generator=torch.Generator().manual_seed(arguments.seed),
                 work=Work(arguments.batch_size, shown, processes),
@@ -99,6 +115,7 @@ def run(arguments: argparse.Namespace) -> Result:
         "images": len(images),
         "labels": opened.classes,
         "draws": arguments.draws,
+        "depths": arguments.depths,
         "seed": arguments.seed,
         "remarks": data.remarks,
         "accuracy": accuracy,

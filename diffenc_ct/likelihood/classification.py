@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from diffenc_ct.distributed import Work
-from diffenc_ct.elbo import Bound, Draws, InfiniteDepth, LowDiscrepancyDepths, elbo
+from diffenc_ct.elbo import Bound, Draws, ImportanceDepths, InfiniteDepth, elbo
 from diffenc_ct.likelihood.flow import example_seeds
 from diffenc_ct.likelihood.randomness import example_generator
 from diffenc_ct.model import DiffEnc, evaluating
@@ -121,7 +121,7 @@ def classify(
         model: DiffEnc whose network takes conditions.
         x: levels or reals.
         conditions: to choose from, torch.arange(10) for ten labels.
-        bound: InfiniteDepth() by default, or FiniteDepth(...).
+        bound: InfiniteDepth() by default, or FiniteDepth(...); its `depths` may be `telling_depths`.
         log_prior: ln p(c); equal by default.
         draws: of depth and noise an example, the same for all conditions; depths are stratified over them.
         generator: one draw of it seeds every example by its place.
@@ -137,43 +137,95 @@ def classify(
         >>> dc.classify(model, torch.randint(0, 16, (8, 4)), torch.arange(3)).probabilities.shape
         torch.Size([8, 3])
     """
-    if draws < 1 or not len(x):
-        raise ValueError(f"draws={draws}, {len(x)} examples: both must be at least 1")
-    work, bound = Work(250) if work is None else work, InfiniteDepth() if bound is None else bound
-    model.decoder.check(x)
-    model.given(conditions)  # refuses what is none
     count = len(conditions)
     if log_prior is None:
         log_prior = torch.full((count,), -math.log(count), dtype=torch.float64)
     if log_prior.shape != (count,):
         raise ValueError(f"log_prior has shape {tuple(log_prior.shape)} for {count} conditions")
+    bound = InfiniteDepth() if bound is None else bound
+    losses, _ = _losses(model, x, conditions, bound, draws, generator, work)
+    return Classification(losses, x[0].numel(), log_prior.double().cpu())
+
+
+@torch.no_grad()
+def telling_depths(
+    model: DiffEnc,
+    x: Shaped[Tensor, "N *data"],
+    conditions: Shaped[Tensor, "conditions *condition"],
+    *,
+    draws: int = 16,
+    generator: torch.Generator | None = None,
+    work: Work | None = None,
+) -> ImportanceDepths:
+    """Depths where the conditions' losses lie apart: of a density proportional to their spread's root mean square.
+
+    What depends on the condition is decided at a few noise levels (of MNIST's digits nearly all at the noisiest third);
+    draws elsewhere tell nothing.
+
+    Args:
+        model: as of `classify`.
+        x: training examples, some dozens.
+        conditions: to choose from.
+        draws: of depth and noise an example.
+        generator: as of `classify`.
+        work: as of `classify`.
+
+    Returns:
+        For InfiniteDepth(depths=...).
+    """
+    losses, t = _losses(model, x, conditions, InfiniteDepth(), draws, generator, work)
+    depths = ImportanceDepths(max(1, min(32, t.numel() // 16)))
+    depths.update(depths.count(t.flatten(), losses.std(1).flatten()))
+    return depths
+
+
+def _losses(
+    model: DiffEnc,
+    x: Tensor,
+    conditions: Tensor,
+    bound: Bound,
+    draws: int,
+    generator: torch.Generator | None,
+    work: Work | None,
+) -> tuple[Tensor, Tensor]:
+    """L_k(c) in nats, (N, conditions, K), and the depths of the draws, (N, K), in increasing order; on the CPU."""
+    if draws < 1 or not len(x):
+        raise ValueError(f"draws={draws}, {len(x)} examples: both must be at least 1")
+    work = Work(250) if work is None else work
+    model.decoder.check(x)
+    model.given(conditions)  # refuses what is none
     device = next((p.device for p in model.parameters()), x.device)
     seeds = example_seeds(generator, len(x))
 
-    def losses(start: int) -> Tensor:
-        """Of a batch, (batch, conditions, draws), on the CPU."""
+    def found(start: int) -> tuple[Tensor, Tensor]:
         part = x[start : start + work.batch_size].to(device)
-        found = torch.empty(len(part), count, draws, dtype=torch.float64)
+        losses = torch.empty(len(part), len(conditions), draws, dtype=torch.float64)
         data = model.scale(part)
-        drawn = [_draws(data, draws, seed) for seed in seeds[start : start + len(part)]]
+        each = [_draws(data, bound, draws, seed) for seed in seeds[start : start + len(part)]]
+        t, noise, noise_0, weight = (torch.stack(column, 1) for column in zip(*each, strict=True))
         for k in range(draws):
-            given = Draws(*(torch.stack([each[j][k] for each in drawn]) for j in range(3)))
+            drawn = Draws(t[k], noise[k], noise_0[k], weight[k])
             for c, condition in enumerate(conditions):
                 told = condition.expand(len(part), *condition.shape)
-                terms = elbo(model.given(told), part, bound, draws=given)
-                found[:, c, k] = terms.total.double().cpu()
+                terms = elbo(model.given(told), part, bound, draws=drawn)
+                losses[:, c, k] = terms.total.double().cpu()
         work.progress(len(part))
-        return found
+        return losses, t.T.cpu()
 
     with evaluating(model):
-        parts = work.processes.spread(losses, range(0, len(x), work.batch_size))
-    return Classification(torch.cat(parts), x[0].numel(), log_prior.double().cpu())
+        parts = work.processes.spread(found, range(0, len(x), work.batch_size))
+    losses, t = (torch.cat(column) for column in zip(*parts, strict=True))
+    return losses, t
 
 
-def _draws(data: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """t (count,), noise and noise_0 (count, *data) of an example: they do not depend on its batch."""
+def _draws(
+    data: Tensor, bound: Bound, count: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """t, noise, noise_0 and weight of an example, count of each: they do not depend on its batch."""
     generator = example_generator(seed, "classification")
-    t, _ = LowDiscrepancyDepths().draw(count, like=data.cpu(), generator=generator)
+    t, weight = bound.depths.draw(count, like=data.cpu(), generator=generator)
     shape = (count, *data.shape[1:])
     noises = [torch.randn(shape, generator=generator, dtype=data.dtype) for _ in range(2)]
-    return t.sort().values.to(data), noises[0].to(data), noises[1].to(data)
+    order = t.argsort()
+    drawn = (t[order], *noises, weight[order])
+    return tuple(v.to(data) for v in drawn)  # type: ignore[return-value]

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 
 import diffenc_ct as dc
-from diffenc_ct.likelihood.classification import Classification
+from diffenc_ct.elbo import ImportanceDepths
+from diffenc_ct.likelihood.classification import Classification, _draws, telling_depths
 from diffenc_ct.model import Direct
 from tests.model.test_conditions import Known
 from tests.refusals import refused
@@ -105,6 +106,45 @@ def test_numbers_of_a_table():
     assert math.isclose(found.calibration_error(labels, bins=2), 0.0, abs_tol=1e-9)
     each = (0.1 + 0.6 + 0.2 + 0.3) / 4
     assert math.isclose(found.calibration_error(labels, bins=10), each, rel_tol=1e-9)
+
+
+def test_draws_where_conditions_lie_apart_agree_with_even_ones_and_have_smaller_errors():
+    model, means = world(5)
+    x = means[[0, 1, 2, 0]] + math.sqrt(VARIANCE) * normal(6, 4, 2)
+    train = means.repeat(8, 1) + math.sqrt(VARIANCE) * normal(7, 24, 2)
+    depths = telling_depths(model, train, torch.arange(3), generator=generator(0))
+    assert depths.density().max() > 2 * depths.density().min()
+    nothing = telling_depths(model, train, torch.tensor([1, 1]), generator=generator(0))
+    close(
+        nothing.density(), torch.ones(nothing.bins).double(), 1e-12
+    )  # the loss itself is no matter
+
+    def repeated(bound):
+        return [
+            dc.classify(model, x, torch.arange(3), bound, draws=16, generator=generator(i))
+            for i in range(30)
+        ]
+
+    even, telling = repeated(dc.InfiniteDepth()), repeated(dc.InfiniteDepth(depths=depths))
+    gaps = [torch.stack([r.losses.mean(2) for r in each]) for each in (even, telling)]
+    gaps = [gap[:, :, 1:] - gap[:, :, :1] for gap in gaps]  # noise that is common is no error
+    error = (sum(gap.var(0) for gap in gaps) / 30).sqrt()
+    assert ((gaps[0].mean(0) - gaps[1].mean(0)).abs() < 4.5 * error).all()
+    assert gaps[1].std(0).mean() < 0.9 * gaps[0].std(0).mean()
+    said = torch.stack([r.standard_errors for r in telling]).square().mean(0).sqrt()
+    spread = torch.stack([r.probabilities for r in telling]).std(0)
+    assert abs((said / spread).log().mean()) < math.log(1.3)
+
+
+def test_draws_come_in_the_order_of_their_depths():
+    model, _ = world(1)
+    depths = ImportanceDepths(4)
+    depths.update(depths.count(torch.tensor([0.1, 0.4, 0.6, 0.9]), torch.tensor([1.0, 2, 3, 9])))
+    drawn = _draws(normal(1, 2, 2), dc.InfiniteDepth(depths=depths), 9, 3)
+    t, weight = drawn[0], drawn[3]
+    assert (t.diff() > 0).all() and weight.unique().numel() > 1
+    cell = (t * 4).long()
+    close(weight, 1 / depths.density()[cell], 1e-6)
 
 
 @pytest.mark.parametrize(

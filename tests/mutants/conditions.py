@@ -180,6 +180,29 @@ MUTANTS = [
         (f"{CLASSIFIED}::test_numbers_of_a_table",),
     ),
     Mutant(
+        CLASSES,
+        "drawn = (t[order], *noises, weight[order])",
+        "drawn = (t[order], *noises, weight)",
+        "each depth has another's weight",
+        (f"{CLASSIFIED}::test_draws_come_in_the_order_of_their_depths",),
+    ),
+    Mutant(
+        CLASSES,
+        "losses.std(1).flatten()",
+        "losses.mean(1).flatten()",
+        "depths where the loss is large in the place of those where it depends on the condition",
+        (
+            f"{CLASSIFIED}::test_draws_where_conditions_lie_apart_agree_with_even_ones_and_have_smaller_errors",
+        ),
+    ),
+    Mutant(
+        CLASSES,
+        "t, weight = bound.depths.draw(",
+        "t, weight = InfiniteDepth().depths.draw(",
+        "the bound's own way of drawing depths is left out",
+        (f"{CLASSIFIED}::test_draws_come_in_the_order_of_their_depths",),
+    ),
+    Mutant(
         LABELS,
         "return target[order[:-360]], target[order[-360:]]",
         "return target[:-360], target[-360:]",
