@@ -171,7 +171,7 @@ def _images(arguments: argparse.Namespace, opened: OpenedRun) -> Tensor:
         found: Tensor = getattr(data_of(opened, arguments), arguments.split)[: arguments.examples]
         return found
     idle = "it is of --split"
-    refuse_idle(arguments, dict.fromkeys(("examples", "data", "data_root"), idle))
+    refuse_idle(arguments, dict.fromkeys(("examples", "data", "data_root", "download"), idle))
     if not arguments.images:
         raise ValueError("give images, or --split test for the run's test examples")
     parts = [part for name in arguments.images for part in _read(Path(name))]

@@ -176,12 +176,15 @@ def check_values(arguments: argparse.Namespace, opened: OpenedRun) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """--data and --data-root, of commands that read a run's data again."""
+    """--data, --data-root and --download, of commands that read a run's data again."""
     parser.add_argument(
         "--data",
         help="in the place of the run's: where a folder of images or a file of arrays lies",
     )
     parser.add_argument("--data-root", help="folder of downloaded data sets, if not the run's")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch MNIST or CIFAR-10 if missing"
+    )
 
 
 def data_of(opened: OpenedRun, arguments: argparse.Namespace) -> Dataset:
@@ -198,7 +201,9 @@ def data_of(opened: OpenedRun, arguments: argparse.Namespace) -> Dataset:
     if arguments.data is not None:
         config = config.model_copy(update={"name": arguments.data})
     if config.name not in IN_ROOT:
-        refuse_idle(arguments, {"data_root": f"{config.name} is none of {', '.join(IN_ROOT)}"})
+        why = f"{config.name} is none of {', '.join(IN_ROOT)}"
+        refuse_idle(arguments, dict.fromkeys(("data_root", "download"), why))
+    config = config.model_copy(update={"download": arguments.download})
     data = load_data(config, root=arguments.data_root)
     opened.check(data)
     if opened.config.training.check_parts:

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> Result:
     if arguments.world is None:
         refuse_idle(arguments, {"encoder": "it is of a --world"})
     else:
-        of_runs = ("weights", "checkpoint", "data", "data_root")
+        of_runs = ("weights", "checkpoint", "data", "data_root", "download")
         refuse_idle(arguments, dict.fromkeys(of_runs, "it is of a run, not of a --world"))
     if arguments.deepest % 16:
         raise ValueError(f"--deepest {arguments.deepest}; give a multiple of 16")

@@ -230,7 +230,9 @@ def _combine(
     if not first.exact:
         # every probe alone, over the same samples: the derivative of nats in an integral is `share`
         per_probe = by_sample([density.per_probe.detach() for density in densities])
-        probe_variance = (share[:, :, None] * per_probe).sum(1).var(1) / per_probe.shape[2]
+        probes = per_probe.shape[2]
+        spread = (share[:, :, None] * per_probe).sum(1)
+        probe_variance = spread.var(1) / probes if probes > 1 else spread[:, 0] * math.nan
 
     def total(name: str) -> Tensor:
         return by_sample([getattr(d.solution, name) for d in densities]).sum(1)

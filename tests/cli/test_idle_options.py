@@ -39,7 +39,7 @@ VALUES = {
     "solver_steps": "5", "max_steps": "2", "examples": "17", "batch_size": "3", "count": "3", "steps": "3",
     "schedule": "uniform", "latents": "RUN/z.npz", "trajectory": "2", "candidates": "5", "uniform": None, "world": None,
     "encoder": "identity", "deepest": "32", "path_steps": "8", "likelihood": None, "theory": None,
-    "step": "mixture", "labels": "1", "guidance": "2", "adapter": None,
+    "step": "mixture", "labels": "1", "guidance": "2", "adapter": None, "download": None,
 }  # fmt: skip
 BASES = {
     "evaluate": ["--examples 8", "--examples 8 --depth 3", "--examples 8 --calibration",

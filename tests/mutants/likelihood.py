@@ -136,8 +136,8 @@ MUTANTS = [
     ),
     Mutant(
         ESTIMATE,
-        "(share[:, :, None] * per_probe).sum(1).var(1) / per_probe.shape[2]",
-        "(share[:, :, None] * per_probe).sum(1).var(1)",
+        "spread.var(1) / probes if probes > 1",
+        "spread.var(1) if probes > 1",
         "the spread of one probe for that of their mean",
         (f"{SUMS}::test_standard_error_of_probes",),
     ),
