@@ -21,8 +21,9 @@ Reference: Kingma et al. 2021, appendix I.2 (the interior of the schedule).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,8 @@ from diffenc_ct.training.randomness import (
 )
 from diffenc_ct.training.recorded import Recorded
 from diffenc_ct.training.state import State
+
+Part = Callable[[Tensor, Draws, Tensor | None], tuple[Tensor, Terms]]
 
 
 def training_step(
@@ -86,11 +89,16 @@ def training_step(
         state.optimizer.zero_grad(set_to_none=True)
     sums, counts, depths = torch.zeros(4, device=device), [], state.depths
     seen: list[Tensor] = []
+    part = partial(_part, state, config, parallel, processes.size)
     parts = list(zip(x.chunk(settings.accumulate), draws, labels, strict=True))
     for number, (x_, draws_, labels_) in enumerate(parts, start=1):
         # The last part's backward pass is the one in which the processes meet.
         with processes.answered(), _apart(parallel, number < len(parts)):
-            found, nats = _gradient(state, config, parallel, x_, draws_, labels_, processes.size)
+            found, nats = (
+                _recorded(state, part, x_, draws_, labels_)
+                if settings.cuda_graph
+                else part(x_, draws_, labels_)
+            )
         sums += found
         if isinstance(level, RunningNoiseLevel):
             assert nats.residuals is not None
@@ -118,25 +126,17 @@ def training_step(
     return values
 
 
-def _gradient(
-    state: State,
-    config: Config,
-    parallel: nn.Module,
-    x: Tensor,
-    draws: Draws,
-    labels: Tensor | None,
-    size: int,
+def _recorded(
+    state: State, part: Part, x: Tensor, draws: Draws, labels: Tensor | None
 ) -> tuple[Tensor, Terms]:
-    """What _part does, recorded at the first step and launched as one graph from then on, if so configured."""
-    if not config.training.cuda_graph:
-        return _part(state, config, parallel, x, draws, labels, size)
+    """What part(x, draws, labels) does, recorded at the first step and launched as one graph from then on."""
     inputs = (x, draws.t, draws.noise, draws.noise_0, draws.weight, labels)
     if state.recorded is None:
 
-        def part(x: Tensor, *rest: Tensor | None) -> tuple[Tensor, Terms]:
-            return _part(state, config, parallel, x, Draws(*rest[:-1]), rest[-1], size)
+        def call(x: Tensor, *rest: Tensor | None) -> tuple[Tensor, Terms]:
+            return part(x, Draws(*rest[:-1]), rest[-1])
 
-        state.recorded = Recorded(part, inputs, lambda: state.optimizer.zero_grad(set_to_none=True))
+        state.recorded = Recorded(call, inputs, lambda: state.optimizer.zero_grad(set_to_none=True))
     return state.recorded(*inputs)
 
 
@@ -144,10 +144,10 @@ def _part(
     state: State,
     config: Config,
     parallel: nn.Module,
+    size: int,
     x: Tensor,
     draws: Draws,
     labels: Tensor | None,
-    size: int,
 ) -> tuple[Tensor, Terms]:
     """Add a part of the batch to the gradients; sums over it of what a step reports, (4,), and its terms in nats."""
     settings, heads = config.training, state.model.heads
