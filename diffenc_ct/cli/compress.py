@@ -26,14 +26,15 @@ from diffenc_ct.cli.options import (
     use_device,
 )
 from diffenc_ct.cli.progress import progress
-from diffenc_ct.coding import CodingOptions, encode, read
+from diffenc_ct.coding import CodingOptions, cut, encode, read
 from diffenc_ct.data.dataset import check_values as check_levels
-from diffenc_ct.data.images import image_paths, read_images
+from diffenc_ct.data.images import image_paths, read_image
 from diffenc_ct.data.readers import read_array_file
 from diffenc_ct.elbo import FiniteDepth, elbo
 from diffenc_ct.model import evaluating
 from diffenc_ct.report.extras import require
 from diffenc_ct.report.files import write_atomically
+from diffenc_ct.report.values import is_picture
 from diffenc_ct.training.runs import OpenedRun
 
 EPILOG = """\
@@ -41,11 +42,15 @@ A model of T steps is a code of the length of its bound: images become one file 
 into the same images, bit for bit, with the same run on a machine whose floats are the same. An image costs T network
 evaluations each way. The first pops bits that nobody paid for (the initial bits), which many images share.
 
+Images of other sizes than the model's are cut into tiles of its shape; tiles that reach over an image's border are
+filled by its last pixels, whose bits count as the image's.
+
 Prints bits per dimension with and without initial bits, beside an estimate of the bound.
 
 examples:
   diffenc compress digits-vdm --split test -o digits.diffenc
   diffenc compress mnist-vdm some/*.png more.npy --depth 32 -o images.diffenc
+  diffenc compress kodak-vdm photograph.png another.png --depth 8 -o photographs.diffenc  # tiles of 16x16
   diffenc compress runs/mnist a-folder --calibration -o images.diffenc  # the grid and eta* of `diffenc calibrate`
 """
 
@@ -100,22 +105,27 @@ def run(arguments: argparse.Namespace) -> Result:
     if path.is_dir():
         raise ValueError(f"--out {path} is a folder; give a file's name in it")
     loss = steps_of(arguments, opened)
-    images = _images(arguments, opened)
+    x, sizes = _examples(arguments, opened)
+    count, (a, unit) = len(sizes or x), ("a", "tile") if sizes else ("an", "image")
     make_folder(path.parent)
     model = opened.model.to(device)
     names = ("run", "weights", "checkpoint", "depth", "step", "calibration")
     kept = {name: getattr(arguments, name) for name in names}
     options = CodingOptions(arguments.bits, arguments.batch_size, arguments.seed)
     started = time.perf_counter()
-    with progress("compress", len(images), "image") as shown:
-        data = encode(model, images, loss, options, run=kept, progress=shown)
-    speed = len(images) / (time.perf_counter() - started)
+    with progress("compress", len(x), unit) as shown:
+        data = encode(model, x, loss, options, sizes=sizes, run=kept, progress=shown)
+    speed = len(x) / (time.perf_counter() - started)
     write_atomically(path, data)
     found = read(data)
-    mean, error = _bound(opened, images.to(device), loss)
+    # A tile's bits are those of its pixels in the image.
+    mean, error = (
+        v * x.numel() / found.header.dimensions for v in _bound(opened, x.to(device), loss)
+    )
+    tiles = f"in {len(x):,} tiles " if sizes else ""
     print(
-        f"{len(images):,} images of {found.header.dimensions // len(images):,} values by {arguments.run}, {loss.depth} "
-        f"{loss.step_kind} steps: {loss.depth} evaluations an image, {speed:.3g} images a second"
+        f"{count:,} images {tiles}of {x[0].numel():,} values by {arguments.run}, {loss.depth} {loss.step_kind} steps: "
+        f"{loss.depth} evaluations {a} {unit}, {speed:.3g} {unit}s a second"
     )
     print(f"net    {found.net:.4f} bits per dimension, without the initial bits")
     print(
@@ -125,11 +135,12 @@ def run(arguments: argparse.Namespace) -> Result:
     print(f"wrote {path}, {len(data):,} bytes")
     values = {
         "run": str(arguments.run),
-        "images": len(images),
-        "dimensions": found.header.dimensions // len(images),
+        "images": count,
+        "tiles": len(x) if sizes else None,
+        "dimensions": x[0].numel(),
         "depth": loss.depth,
         "step_kind": loss.step_kind,
-        "images_per_second": speed,
+        "images_per_second": speed * count / len(x),
         "bits_per_dimension": {"net": found.net, "gross": found.gross, "initial": found.initial},
         "bound": {"mean": mean, "standard_error": error},
         "bytes": len(data),
@@ -156,8 +167,8 @@ def steps_of(arguments: argparse.Namespace, opened: OpenedRun) -> FiniteDepth:
     return FiniteDepth(arguments.depth, step=arguments.step)
 
 
-def _images(arguments: argparse.Namespace, opened: OpenedRun) -> Tensor:
-    """Levels of --split or of IMAGES, refused where the model cannot code them."""
+def _examples(arguments: argparse.Namespace, opened: OpenedRun) -> tuple[Tensor, list[list[int]]]:
+    """Levels of --split or of IMAGES, or tiles and sizes of these; refused where the model cannot code them."""
     levels = opened.model.decoder.levels
     if levels is None:
         raise ValueError(
@@ -169,20 +180,28 @@ def _images(arguments: argparse.Namespace, opened: OpenedRun) -> Tensor:
                 f"--split {arguments.split} stands in the place of IMAGES; leave one of them out"
             )
         found: Tensor = getattr(data_of(opened, arguments), arguments.split)[: arguments.examples]
-        return found
+        return found, []
     idle = "it is of --split"
     refuse_idle(arguments, dict.fromkeys(("examples", "data", "data_root", "download"), idle))
     if not arguments.images:
         raise ValueError("give images, or --split test for the run's test examples")
     parts = [part for name in arguments.images for part in _read(Path(name))]
+    whole, shape = all(part.shape[1:] == opened.shape for _, part in parts), opened.shape
     for name, part in parts:
-        if part.shape[1:] != opened.shape:
+        tiled = is_picture(shape) and part.ndim == 4 and part.shape[1] == shape[0] and part.numel()
+        if part.shape[1:] != shape and not tiled:
+            what = (
+                f"bring them to {shape[0]} channels"
+                if is_picture(shape)
+                else "bring them to that shape"
+            )
             raise ValueError(
-                f"{name} has examples of shape {tuple(part.shape[1:])}, {arguments.run} codes {opened.shape}: bring "
-                "them to that shape"
+                f"{name} has examples of shape {tuple(part.shape[1:])}, {arguments.run} codes {shape}: {what}"
             )
         check_levels(part, levels, name)
-    return torch.cat([part.long() for _, part in parts])
+    if whole:
+        return torch.cat([part.long() for _, part in parts]), []
+    return cut([image.long() for _, part in parts for image in part], shape)
 
 
 def _read(path: Path) -> list[tuple[str, Tensor]]:
@@ -190,13 +209,8 @@ def _read(path: Path) -> list[tuple[str, Tensor]]:
     if path.suffix.lower() in (".npy", ".npz"):
         arrays = read_array_file(path).items()
         return [(f"{path}:{name}", torch.from_numpy(np.array(a))) for name, a in arrays]
-    names = (
-        [each.relative_to(path).as_posix() for each in image_paths(path)]
-        if path.is_dir()
-        else [path.name]
-    )
-    images = read_images(path if path.is_dir() else path.parent, names)
-    return [(name, torch.from_numpy(image.copy())[None]) for name, image in images.items()]
+    files = image_paths(path) if path.is_dir() else [path]
+    return [(str(file), torch.from_numpy(read_image(file).copy())[None]) for file in files]
 
 
 @torch.no_grad()

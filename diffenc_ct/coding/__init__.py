@@ -9,12 +9,13 @@ which takes L_0 + L_1 + L_T on average: what is popped comes back when the decod
 live on a grid that q and p share, finer than a step's noise; only the first examples pop bits that nobody paid for.
 
 stack: bits. laws: what is pushed and popped. bits_back: a model's code of a batch. file: the file's format. codec:
-encode and decode. Needs constriction (the extra `coding`).
+encode and decode. tiles: images of any size. Needs constriction (the extra `coding`).
 
 Reference: Townsend, Bird, Barber 2019 (bits back with ANS); Duda 2009 (ANS); Kingma et al. 2021, section 7.3.
 """
 
 from diffenc_ct.coding.codec import CodingOptions, batches, decode, encode
 from diffenc_ct.coding.file import Header, read
+from diffenc_ct.coding.tiles import cut, join
 
-__all__ = ["CodingOptions", "Header", "batches", "decode", "encode", "read"]
+__all__ = ["CodingOptions", "Header", "batches", "cut", "decode", "encode", "join", "read"]

@@ -1,7 +1,7 @@
 """Encode and decode: images chained on one stack, and everything that must be the same on both sides."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from diffenc_ct.calibration import Calibration
 from diffenc_ct.coding.bits_back import BitsBack
 from diffenc_ct.coding.file import Header, read, write
 from diffenc_ct.coding.stack import Stack, initial_words
+from diffenc_ct.coding.tiles import Size, check_sizes
 from diffenc_ct.distributed import Progress, silent
 from diffenc_ct.elbo import FiniteDepth
 from diffenc_ct.model import DiffEnc, evaluating
@@ -83,6 +84,7 @@ def encode(
     steps: AnySteps,
     options: CodingOptions | None = None,
     *,
+    sizes: Sequence[Size] = (),
     run: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> bytes:
@@ -95,11 +97,12 @@ def encode(
         x: levels.
         steps: FiniteDepth, or what it takes: T, a grid, a Calibration.
         options: CodingOptions() by default.
+        sizes: of the images whose tiles the examples are, as `cut` returned them; kept in the header.
         run: kept in the header, JSON.
         progress: called with the number of examples that were done.
 
     Raises:
-        ValueError: for a model of reals, and levels that are out of range.
+        ValueError: for a model of reals, levels that are out of range, and sizes that are not those of the tiles.
         MissingExtra: constriction is not installed.
 
     Example:
@@ -118,6 +121,7 @@ def encode(
         raise ValueError(
             f"x has shape {tuple(x.shape)}; it must be (batch, *data), one example or more"
         )
+    check_sizes(sizes, x.shape[1:], len(x))
     shape, stack = tuple(x.shape[1:]), Stack(options.seed)
     with evaluating(model):
         for rows in _rows(batches(len(x), options.batch, loss.depth)):
@@ -126,8 +130,9 @@ def encode(
     words = stack.words
     header = Header(
         len(x), list(shape), levels, loss.depth, _grid(loss), str(loss.level), _ratio(loss), loss.step_kind,
-        _steps_digest(model, loss, shape), fingerprint(model), _digest(x), options.bits, options.batch, options.seed,
-        stack.dug, torch.__version__, torch.get_num_threads(), _device(model), run or {},
+        _steps_digest(model, loss, shape), fingerprint(model), _digest(x, sizes), options.bits, options.batch,
+        options.seed, stack.dug, torch.__version__, torch.get_num_threads(), _device(model), run or {},
+        [list(size) for size in sizes],
     )  # fmt: skip
     return write(header, words)
 
@@ -165,7 +170,7 @@ def decode(
                 raise ValueError(_differs(header, model)) from None
             progress(len(rows))
     x = torch.cat(found)
-    if _digest(x) != header.images or not np.array_equal(stack.words, floor):
+    if _digest(x, header.sizes) != header.images or not np.array_equal(stack.words, floor):
         raise ValueError(_differs(header, model))
     return x
 
@@ -259,8 +264,9 @@ def _steps_digest(model: DiffEnc, loss: FiniteDepth, shape: tuple[int, ...]) -> 
     return digest.hexdigest()
 
 
-def _digest(x: Tensor) -> str:
-    return hashlib.sha256(x.cpu().contiguous().numpy().astype("<i8").tobytes()).hexdigest()
+def _digest(x: Tensor, sizes: Sequence[Size]) -> str:
+    parts = x.cpu().contiguous().numpy(), np.array(sizes)
+    return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()
 
 
 def _differs(header: Header, model: DiffEnc) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from diffenc_ct.coding.stack import WORD, Words
+from diffenc_ct.coding.tiles import check_sizes
 
 MAGIC, VERSION = b"DIFFENC", 1
 _LENGTH, _DIGEST = 4, 32
@@ -49,6 +50,7 @@ class Header:
         threads: of torch.
         device: "cpu" or "cuda".
         run: what the caller wants to find again.
+        sizes: height and width of each image, where the examples are tiles of them (`tiles`); else none.
     """
 
     count: int
@@ -70,10 +72,13 @@ class Header:
     threads: int
     device: str
     run: dict[str, Any] = field(default_factory=dict)
+    sizes: list[list[int]] = field(default_factory=list)
 
     @property
     def dimensions(self) -> int:
-        """Values of all examples together."""
+        """Values of all examples together; of tiles those that the images have."""
+        if self.sizes:
+            return self.shape[0] * sum(height * width for height, width in self.sizes)
         return self.count * int(np.prod(self.shape))
 
 
@@ -126,7 +131,7 @@ def read(data: bytes) -> Coded:
     Args:
         data: the file.
     Raises:
-        ValueError: where it is another kind of file, of another version, or damaged.
+        ValueError: where it is another kind of file, of another version, or damaged, or its tiles do not fit its sizes.
     """
     start = len(MAGIC) + 1
     if data[: len(MAGIC)] != MAGIC:
@@ -150,6 +155,7 @@ def read(data: bytes) -> Coded:
     except (ValueError, TypeError, zlib.error) as error:
         known = ", ".join(each.name for each in fields(Header))
         raise ValueError(f"the file's header is not one of {known} ({error})") from None
+    check_sizes(header.sizes, header.shape, header.count)
     return Coded(header, words, len(data))
 
 

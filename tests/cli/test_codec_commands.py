@@ -1,14 +1,19 @@
 """diffenc compress and decompress: the same images again, or one line and nothing written."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffenc_ct.cli import main
-from diffenc_ct.coding import decode, encode, read
+from diffenc_ct.coding import cut, decode, encode, read
+from diffenc_ct.elbo import FiniteDepth
 from diffenc_ct.training.runs import load
+from tests.coding.test_codec import forged
 
 SMALL = ["--device", "cpu", "--threads", "1"]
 
@@ -19,14 +24,38 @@ def said(capsys, words):
     return code, captured.out, captured.err
 
 
+def make_wrong(folder, x):
+    """Files that are refused."""
+    np.save(folder / "rgb.npy", np.zeros((2, 3, 9, 9), np.uint8))
+    np.save(folder / "bright.npy", x + 17)
+    Image.fromarray(np.full((9, 5), 17, np.uint8) * np.eye(9, 5, dtype=np.uint8)).save(
+        folder / "grey.png"
+    )
+    Image.fromarray(np.zeros((9, 5), np.uint16)).save(folder / "deep.png")
+    Image.fromarray(np.zeros((9, 5, 4), np.uint8)).save(folder / "clear.png")
+    data = (folder / "x.diffenc").read_bytes()
+    (folder / "cut.diffenc").write_bytes(data[:-5])
+    (folder / "library.diffenc").write_bytes(encode(load("digits-vdm"), torch.from_numpy(x), 1))
+    (folder / "floats.diffenc").write_bytes(forged(data, images="0" * 64))
+    asked = read(data).header.run | {"depth": 1}
+    images = [torch.zeros(1, 9, 17).long(), torch.ones(1, 8, 16).long()]
+    tiles, sizes = cut(images, (1, 8, 8))
+    steps = FiniteDepth(1, step="mixture")
+    several = encode(load("digits-vdm"), tiles, steps, sizes=sizes, run=asked)
+    (folder / "several.diffenc").write_bytes(several)
+    (folder / "fewer.diffenc").write_bytes(forged(several, sizes=[[9, 9]]))
+    (folder / "turned.diffenc").write_bytes(forged(several, sizes=[[17, 9], [8, 16]]))
+
+
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A folder with 4 digits as digits.npy, and what they were compressed to."""
+    """A folder with 4 digits as digits.npy, what they were compressed to, and files that are refused."""
     folder = tmp_path_factory.mktemp("packed")
     x = np.random.default_rng(0).integers(0, 17, (4, 1, 8, 8), dtype=np.uint8)
     np.save(folder / "digits.npy", x)
     words = ["compress", "digits-vdm", str(folder / "digits.npy"), "--depth", "2"]
     assert main([*words, "-o", str(folder / "x.diffenc"), *SMALL]) == 0
+    make_wrong(folder, x)
     return folder, x
 
 
@@ -50,6 +79,61 @@ def test_files_and_arrays_come_back(packed, tmp_path, capsys):
     found = np.load(tmp_path / "x.npy")
     assert code == 0 and found.dtype == np.uint8
     assert np.array_equal(found, np.concatenate([x, x[2:3], x]))
+
+
+def test_images_of_other_sizes_come_back_from_tiles(packed, tmp_path, capsys):
+    """Grey images of three sizes, one of them in an array."""
+    folder, x = packed
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 17, size, dtype=np.uint8) for size in [(3, 20), (9, 8), (9, 8)]]
+    Image.fromarray(images[0]).save(tmp_path / "long.png")
+    np.save(tmp_path / "two.npy", np.stack(images[1:])[:, None])
+    file = str(tmp_path / "x.diffenc")
+    sources = [str(tmp_path / "long.png"), str(tmp_path / "two.npy"), str(folder / "digits.npy")]
+    words = ["compress", "digits-vdm", *sources, "--depth", "2", "-o", file]
+    code, out, _ = said(capsys, [*words, "--json"])
+    found = read(Path(file).read_bytes())
+    assert code == 0 and found.header.sizes == [[3, 20], [9, 8], [9, 8]] + [[8, 8]] * 4
+    said_values = json.loads(out.splitlines()[-1])
+    assert (said_values["images"], said_values["tiles"]) == (7, 11)
+    code, out, _ = said(capsys, words)
+    assert (
+        "7 images in 11 tiles of 64 values by digits-vdm" in out and "2 evaluations a tile" in out
+    )
+    net, bound = (
+        float(re.search(rf"{name} +([0-9.]+)", out).group(1)) for name in ("net", "bound")
+    )
+    assert net == round(found.net, 4) and bound == pytest.approx(net, rel=0.2)
+    assert found.net * (60 + 2 * 72 + 4 * 64) == pytest.approx(
+        32 * (len(found.words) - found.header.initial)
+    )
+    code, out, err = said(capsys, ["decompress", file, "-o", str(tmp_path / "pngs")])
+    assert code == 0, err
+    assert "7 images, the same as before" in out and "2 evaluations a tile" in out
+    for number, image in enumerate([*images, *x[:, 0]]):
+        with Image.open(tmp_path / f"pngs/{number}.png") as back:
+            assert np.array_equal(np.array(back), image)
+
+
+def test_a_folder_of_colours_of_several_sizes(tmp_path, capsys):
+    """By a model of RGB tiles; and one size, which an array holds."""
+    rng, folder = np.random.default_rng(2), tmp_path / "colours"
+    folder.mkdir()
+    images = [rng.integers(0, 256, size, dtype=np.uint8) for size in [(17, 5, 3), (4, 16, 3)]]
+    for name, image in zip("ab", images, strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
+    file = str(tmp_path / "x.diffenc")
+    words = ["compress", "kodak-vdm", str(folder), "--depth", "1", "-o", file]
+    code, out, _ = said(capsys, words)
+    assert code == 0 and "2 images in 3 tiles of 768 values" in out
+    assert said(capsys, ["decompress", file, "-o", str(tmp_path / "back")])[0] == 0
+    for number, image in enumerate(images):
+        with Image.open(tmp_path / f"back/{number}.png") as back:
+            assert np.array_equal(np.array(back), image)
+    one = ["compress", "kodak-vdm", str(folder / "b.png"), "--depth", "1", "-o", file]
+    assert said(capsys, one)[0] == 0
+    assert said(capsys, ["decompress", file, "-o", str(tmp_path / "x.npy")])[0] == 0
+    assert np.array_equal(np.load(tmp_path / "x.npy"), np.moveaxis(images[1], 2, 0)[None])
 
 
 def test_what_is_printed(packed, capsys, tmp_path):
@@ -83,7 +167,11 @@ def test_calibrated(packed, tmp_path, capsys):
 WRONG = {
     "compress digits-vdm -o FILE": "give images, or --split test",
     "compress digits-vdm a.npy --split test -o FILE": "stands in the place of IMAGES",
-    "compress digits-vdm wide.npy -o FILE": "(1, 9, 9), digits-vdm codes (1, 8, 8)",
+    "compress digits-vdm rgb.npy -o FILE": "(3, 9, 9), digits-vdm codes (1, 8, 8): bring them to 1 channels",
+    "compress digits-vdm digits.npy grey.png -o FILE": "grey.png: values 0..17 do not fit into 17",
+    "compress kodak-vdm grey.png -o FILE": "grey.png has examples of shape (1, 9, 5), kodak-vdm codes (3, 16, 16)",
+    "compress kodak-vdm deep.png -o FILE": "deep.png has 16 bits a channel",
+    "compress kodak-vdm clear.png -o FILE": "clear.png has transparent pixels",
     "compress digits-vdm bright.npy -o FILE": "bright.npy:data",
     "compress digits-vdm none.npy -o FILE": "none.npy does not exist",
     "compress digits-vdm digits.npy --examples 3 -o FILE": "--examples 3 has no effect here",
@@ -95,6 +183,9 @@ WRONG = {
     "decompress library.diffenc -o FILE": "names no run",
     "decompress x.diffenc --run mnist-vdm -o FILE": "other weights",
     "decompress floats.diffenc -o FILE": "floats differ here",
+    "decompress fewer.diffenc -o FILE": "fewer.diffenc: sizes [[9, 9]] take 4 tiles of shape (1, 8, 8)",
+    "decompress turned.diffenc -o FILE": "turned.diffenc: the decoded images are not those",
+    "decompress several.diffenc -o FILE.npy": "several.diffenc holds images of several sizes",
 }
 
 
@@ -102,21 +193,6 @@ WRONG = {
 def test_mistakes_are_one_line_and_nothing_is_written(packed, tmp_path, monkeypatch, capsys, words):
     folder, x = packed
     monkeypatch.chdir(folder)
-    np.save("wide.npy", np.zeros((2, 1, 9, 9), np.uint8))
-    np.save("bright.npy", x + 17)
-    data = open("x.diffenc", "rb").read()
-    open("cut.diffenc", "wb").write(data[:-5])
-    if "library" in words:
-        open("library.diffenc", "wb").write(encode(load("digits-vdm"), torch.from_numpy(x), 1))
-    if "floats" in words:
-        import dataclasses
-
-        from diffenc_ct.coding.file import write
-
-        coded = read(data)
-        open("floats.diffenc", "wb").write(
-            write(dataclasses.replace(coded.header, images="0" * 64), coded.words)
-        )
     before = sorted(path.name for path in folder.iterdir())
     try:
         code = main([word.replace("FILE", str(tmp_path / "out")) for word in words.split()] + SMALL)
@@ -124,14 +200,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(packed, tmp_path, monkeypa
         code = error.code
     err = capsys.readouterr().err.strip()
     assert code == 2 and WRONG[words] in err and len(err.splitlines()) == 1
-    assert err.startswith("diffenc: error: ") and not (tmp_path / "out").exists()
+    assert err.startswith("diffenc: error: ") and not any(tmp_path.iterdir())
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_the_library_reads_what_the_command_wrote(packed):
     folder, x = packed
     data = (folder / "x.diffenc").read_bytes()
-    from diffenc_ct.elbo import FiniteDepth
 
     found = decode(load("digits-vdm"), data, FiniteDepth(2, step="mixture"))
     assert np.array_equal(found.numpy(), x)

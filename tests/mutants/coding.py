@@ -4,10 +4,10 @@ from tests.mutants import Mutant
 
 STACK, LAWS = "diffenc_ct/coding/stack.py", "diffenc_ct/coding/laws.py"
 BITS_BACK, CODEC = "diffenc_ct/coding/bits_back.py", "diffenc_ct/coding/codec.py"
-FILE = "diffenc_ct/coding/file.py"
+FILE, TILES = "diffenc_ct/coding/file.py", "diffenc_ct/coding/tiles.py"
 COMPRESS, DECOMPRESS = "diffenc_ct/cli/compress.py", "diffenc_ct/cli/decompress.py"
 OF_LAWS, OF_CODES = "tests/coding/test_laws.py", "tests/coding/test_codec.py"
-COMMANDS = "tests/cli/test_codec_commands.py"
+OF_TILES, COMMANDS = "tests/coding/test_tiles.py", "tests/cli/test_codec_commands.py"
 
 MUTANTS = [
     Mutant(
@@ -169,7 +169,7 @@ MUTANTS = [
     ),
     Mutant(
         CODEC,
-        "    if _digest(x) != header.images or not np.array_equal(stack.words, floor):",
+        "    if _digest(x, header.sizes) != header.images or not np.array_equal(stack.words, floor):",
         "    if not np.array_equal(stack.words, floor):",
         "the images' checksum is not looked at",
         (f"{OF_CODES}::test_every_field_is_read",),
@@ -225,5 +225,85 @@ MUTANTS = [
         "",
         "levels that the model has not, met by the coder",
         (f"{COMMANDS}::test_mistakes_are_one_line_and_nothing_is_written",),
+    ),
+    Mutant(
+        TILES,
+        ".clamp(max=side - 1)",
+        ".remainder(side)",
+        "the border is filled from the other side of the image",
+        (f"{OF_TILES}::test_tiles_are_slices_in_their_order_and_edges_go_on",),
+    ),
+    Mutant(
+        TILES,
+        "found.append(covered.permute(1, 3, 0, 2, 4).reshape(-1, *shape))",
+        "found.append(covered.permute(3, 1, 0, 2, 4).reshape(-1, *shape))",
+        "tiles column by column",
+        (f"{OF_TILES}::test_tiles_are_slices_in_their_order_and_edges_go_on",),
+    ),
+    Mutant(
+        TILES,
+        "return torch.cat(found), [list(image.shape[1:]) for image in images]",
+        "return torch.cat(found), [list(image.shape[:0:-1]) for image in images]",
+        "width and height",
+        (f"{OF_TILES}::test_tiles_are_slices_in_their_order_and_edges_go_on",),
+    ),
+    Mutant(
+        TILES,
+        "[:, :height, :width]",
+        "[:, -height:, -width:]",
+        "what fills the tiles is kept, and as much of the image dropped",
+        (f"{OF_TILES}::test_what_fills_a_tile_is_dropped_and_nothing_else",),
+    ),
+    Mutant(
+        TILES,
+        "return -(-height // tile_height), -(-width // tile_width)",
+        "return height // tile_height + 1, width // tile_width + 1",
+        "a row of nothing but fill where tiles fit",
+        (f"{OF_TILES}::test_tiles_are_slices_in_their_order_and_edges_go_on",),
+    ),
+    Mutant(
+        TILES,
+        "if not right or wanted != count:",
+        "if not right:",
+        "another number of tiles is met after all have been decoded",
+        (
+            f"{OF_TILES}::test_sizes_that_are_not_the_tiles_are_refused_before_anything_is_coded",
+            f"{COMMANDS}::test_mistakes_are_one_line_and_nothing_is_written",
+        ),
+    ),
+    Mutant(
+        TILES,
+        "isinstance(side, int) and side > 0",
+        "isinstance(side, int)",
+        "sides that are negative, whose product is not",
+        (f"{OF_TILES}::test_sizes_that_are_not_the_tiles_are_refused_before_anything_is_coded",),
+    ),
+    Mutant(
+        CODEC,
+        "parts = x.cpu().contiguous().numpy(), np.array(sizes)",
+        "parts = (x.cpu().contiguous().numpy(),)",
+        "the checksum knows tiles, not what they are tiles of",
+        (f"{OF_TILES}::test_height_and_width_swapped_in_a_file_are_noticed",),
+    ),
+    Mutant(
+        FILE,
+        "    check_sizes(header.sizes, header.shape, header.count)\n",
+        "",
+        "a file's sizes are believed",
+        (f"{OF_TILES}::test_sizes_that_are_not_the_tiles_are_refused_before_anything_is_coded",),
+    ),
+    Mutant(
+        FILE,
+        "        if self.sizes:\n",
+        "        if False:\n",
+        "bits per dimension of tiles: what fills them hides what it costs",
+        (f"{OF_TILES}::test_bits_are_counted_by_the_pixels_of_the_images",),
+    ),
+    Mutant(
+        COMPRESS,
+        "v * x.numel() / found.header.dimensions for v",
+        "v for v",
+        "the bound of a tile's pixels beside the length of an image's",
+        (f"{COMMANDS}::test_images_of_other_sizes_come_back_from_tiles",),
     ),
 ]
