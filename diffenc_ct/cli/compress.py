@@ -188,7 +188,9 @@ def _examples(arguments: argparse.Namespace, opened: OpenedRun) -> tuple[Tensor,
     parts = [part for name in arguments.images for part in _read(Path(name))]
     whole, shape = all(part.shape[1:] == opened.shape for _, part in parts), opened.shape
     for name, part in parts:
-        tiled = is_picture(shape) and part.ndim == 4 and part.shape[1] == shape[0] and part.numel()
+        if not part.numel():
+            raise ValueError(f"{name} holds no examples: its shape is {tuple(part.shape)}")
+        tiled = is_picture(shape) and part.ndim == 4 and part.shape[1] == shape[0]
         if part.shape[1:] != shape and not tiled:
             what = (
                 f"bring them to {shape[0]} channels"

@@ -27,6 +27,7 @@ def said(capsys, words):
 def make_wrong(folder, x):
     """Files that are refused."""
     np.save(folder / "rgb.npy", np.zeros((2, 3, 9, 9), np.uint8))
+    np.save(folder / "empty.npy", np.zeros((0, 1, 8, 8), np.uint8))
     np.save(folder / "bright.npy", x + 17)
     Image.fromarray(np.full((9, 5), 17, np.uint8) * np.eye(9, 5, dtype=np.uint8)).save(
         folder / "grey.png"
@@ -168,6 +169,7 @@ WRONG = {
     "compress digits-vdm -o FILE": "give images, or --split test",
     "compress digits-vdm a.npy --split test -o FILE": "stands in the place of IMAGES",
     "compress digits-vdm rgb.npy -o FILE": "(3, 9, 9), digits-vdm codes (1, 8, 8): bring them to 1 channels",
+    "compress digits-vdm empty.npy -o FILE": "empty.npy",
     "compress digits-vdm digits.npy grey.png -o FILE": "grey.png: values 0..17 do not fit into 17",
     "compress kodak-vdm grey.png -o FILE": "grey.png has examples of shape (1, 9, 5), kodak-vdm codes (3, 16, 16)",
     "compress kodak-vdm deep.png -o FILE": "deep.png has 16 bits a channel",
