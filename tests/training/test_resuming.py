@@ -81,7 +81,7 @@ def test_these_may_change_and_no_others():
         *("data.root", "data.download", "optimizer.learning_rate", "optimizer.clip"),
         *("training.steps", "training.accumulate", "training.on_nan", "training.keep"),
         *("training.log_every", "training.eval_every", "training.save_every"),
-        *("training.eval_examples", "training.tensorboard"),
+        *("training.eval_examples", "training.tensorboard", "training.cuda_graph"),
     }
 
 
