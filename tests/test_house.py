@@ -4,12 +4,15 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import types
 from pathlib import Path
 
 import pytest
 
 import diffenc_ct as dc
+import theory
+from tests.mutants import load, modules
 
 ROOT = Path(__file__).resolve().parents[1] / "diffenc_ct"
 MODULES = sorted(
@@ -94,3 +97,11 @@ def test_no_private_function_of_torch(path):
             assert allowed or owner.split(".")[0] not in ("torch", "forward_ad", "nn", "F"), (
                 f"{path.name}:{node.lineno}: {owner}.{node.attr}"
             )
+
+
+def test_readme_counts_what_there_is():
+    text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"(\d+) theorems by sympy.*?(\d+) wrong versions of the code", text)
+    assert found, "README says how many theorems and mutants there are"
+    mutants = sum(len(load(name)) for name in modules())
+    assert [int(count) for count in found.groups()] == [len(theory.theorems()), mutants]

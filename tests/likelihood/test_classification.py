@@ -136,6 +136,28 @@ def test_draws_where_conditions_lie_apart_agree_with_even_ones_and_have_smaller_
     assert abs((said / spread).log().mean()) < math.log(1.3)
 
 
+def test_telling_depths_are_where_the_losses_lie_apart():
+    """Beside what the losses say at single depths of either end, most of whose range is without news."""
+    means = 0.6 * normal(2, 3, 2)
+    heads, schedule = Direct(Known(means, VARIANCE)), dc.LinearSchedule(-6.0, 14.0)
+    model = dc.DiffEnc(schedule, dc.IdentityEncoder(), heads, dc.Reals())
+    x = means.repeat(40, 1) + math.sqrt(VARIANCE) * normal(7, 120, 2)
+
+    def apart(t):
+        noises = [normal(seed, *x.shape) for seed in (1, 2)]
+        draws = dc.Draws(torch.full((len(x),), t).to(x), *noises)
+        labels = [torch.full((len(x),), c) for c in range(3)]
+        found = torch.stack([model(x, draws=draws, condition=c).diffusion for c in labels])
+        return found.std(0).square().mean().sqrt()
+
+    wanted = torch.stack([apart(t) for t in (0.15, 0.3, 0.7, 0.85)])
+    assert wanted[:2].min() > 3 * wanted[2:].max()
+    depths = telling_depths(model, x, torch.arange(3), draws=32, generator=generator(0))
+    density = depths.density()
+    early, late = density[: depths.bins // 2], density[depths.bins // 2 :]
+    assert early.mean() > 2 * late.mean()
+
+
 def test_draws_come_in_the_order_of_their_depths():
     model, _ = world(1)
     depths = ImportanceDepths(4)

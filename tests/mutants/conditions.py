@@ -197,6 +197,13 @@ MUTANTS = [
     ),
     Mutant(
         CLASSES,
+        "depths.count(t.flatten(),",
+        "depths.count(1 - t.flatten(),",
+        "draws at the depths that tell nothing",
+        (f"{CLASSIFIED}::test_telling_depths_are_where_the_losses_lie_apart",),
+    ),
+    Mutant(
+        CLASSES,
         "t, weight = bound.depths.draw(",
         "t, weight = InfiniteDepth().depths.draw(",
         "the bound's own way of drawing depths is left out",
