@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -49,10 +50,10 @@ def pictures(model: dc.DiffEnc, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     return encoded, noisy
 
 
-def measure(model: dc.DiffEnc, test: Tensor, draws: int) -> dict[str, object]:
+def measure(model: dc.DiffEnc, test: Tensor, draws: int) -> dict[str, Any]:
     """Bits per dimension of bounds and flow, and what sets the flow apart, with standard errors over images."""
     infinite = evaluate(model, test, dc.InfiniteDepth(), draws=4 * draws)
-    found: dict[str, object] = {"images": len(test), "draws": draws, "model": MEASURED}
+    found: dict[str, Any] = {"images": len(test), "draws": draws, "model": MEASURED}
     found["infinite"] = [infinite.mean("total"), infinite.error("total")]
     for kind in KINDS:
         found[kind] = {
@@ -67,10 +68,10 @@ def measure(model: dc.DiffEnc, test: Tensor, draws: int) -> dict[str, object]:
     return found
 
 
-def draw_bounds(axis: Axes, found: dict[str, object]) -> None:
-    infinite, flow = found["infinite"][0], found["flow"]  # type: ignore[index]
+def draw_bounds(axis: Axes, found: dict[str, Any]) -> None:
+    infinite, flow = found["infinite"][0], found["flow"]
     for (kind, label), colour in zip(KINDS.items(), ("#d55e00", "#0072b2"), strict=True):
-        axis.plot(STEPS, list(found[kind].values()), "o-", ms=3, color=colour, label=label)  # type: ignore[attr-defined]
+        axis.plot(STEPS, list(found[kind].values()), "o-", ms=3, color=colour, label=label)
     axis.axhline(infinite, color="black", lw=1, ls="--", label="infinite depth")
     axis.axhline(flow, color="#009e73", lw=1, label="probability flow, exact")
     axis.set(xscale="log", yscale="log", xlabel="steps T", title="bits per dimension, 8x8 digits")
