@@ -95,8 +95,10 @@ class Dataset:
         )
         notes = list(self.notes)
         if self.labels is not None:
+            named = ", ".join(f"{label} {name}" for label, name in enumerate(self.labels.names))
             notes.append(
-                f"labels: {self.labels.classes} classes; numbers are of examples given their labels"
+                f"labels: {self.labels.classes} classes{f' ({named})' if named else ''}; numbers are of examples given "
+                "their labels"
             )
         if self.source is not None and self.source.epochs and len(self.train) < len(self.source):
             notes.append(

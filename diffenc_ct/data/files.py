@@ -1,17 +1,16 @@
 """A folder of images as a data set: whole images, or crops of them, with the split that `named` describes."""
 
-import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from diffenc_ct.data.dataset import Dataset
-from diffenc_ct.data.images import image_paths, read_images
+from diffenc_ct.data.folders import split_of_folder
+from diffenc_ct.data.images import read_images
 from diffenc_ct.data.patches import Patches
 from diffenc_ct.data.source import MOST
-from diffenc_ct.data.splits import Split, held_out, permutation, split_by_name
+from diffenc_ct.data.splits import permutation
 
 
 def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dataset:
@@ -27,13 +26,7 @@ def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dat
     """
     if levels not in (None, 256):
         raise ValueError(f"image files have 256 levels, not {levels}; store other integers as .npy")
-    names = [found.relative_to(path).as_posix() for found in image_paths(path)]
-    split = split_by_name(names, lambda name: name.split("/")[:-1], f"data {str(path)!r}")
-    split = _each_file_once(path, Split(names, []) if split is None else split)
-    if not split.test:
-        ordered = sorted(split.train, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
-        last = held_out(len(ordered), str(path))
-        split = split._replace(train=ordered[last:], test=ordered[:last])
+    split = split_of_folder(path)
     images = read_images(path, sorted([*split.train, *split.test]), patch)
     train, test = ([images[name] for name in part] for part in (split.train, split.test))
     remarks = (split.remark,) if split.remark else ()
@@ -41,23 +34,6 @@ def from_folder(path: Path, levels: int | None, patch: int | None = None) -> Dat
         return _cut(str(path), train, test, patch, remarks)
     stacked = [torch.from_numpy(np.stack(part)) for part in (train, test)]
     return Dataset(str(path), stacked[0], stacked[1], 256, notes=remarks)
-
-
-def _each_file_once(folder: Path, split: Split) -> Split:
-    """Links may lead to a file by several ways: it is one example, and on one side.
-
-    Raises:
-        ValueError: for a file that is both for training and for tests.
-    """
-    train, test = (
-        {os.path.realpath(folder / name): name for name in reversed(part)}
-        for part in (split.train, split.test)
-    )
-    for file in train.keys() & test.keys():
-        raise ValueError(
-            f"{folder / train[file]} and {folder / test[file]} are one file, for training and for tests; remove one"
-        )
-    return split._replace(train=sorted(train.values()), test=sorted(test.values()))
 
 
 def _cut(

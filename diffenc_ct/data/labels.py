@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from diffenc_ct.data.folders import class_of, split_of_folder
 from diffenc_ct.data.readers import read_array_file, read_idx
 from diffenc_ct.data.splits import part_of, permutation, split_in_order
 from diffenc_ct.report.extras import require
@@ -24,9 +25,10 @@ class Labels:
         train: of the training examples.
         test: of the test examples.
         classes: how many there are.
+        names: of the classes, in their order; none where the data have only numbers.
 
     Raises:
-        ValueError: for labels outside of 0..classes-1.
+        ValueError: for labels outside of 0..classes-1, and for names of other classes.
 
     Example:
         >>> Labels(torch.tensor([0, 2]), torch.tensor([1]), 3).classes
@@ -36,8 +38,11 @@ class Labels:
     train: Int64[Tensor, " examples"]
     test: Int64[Tensor, " others"]
     classes: int
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.names and len(self.names) != self.classes:
+            raise ValueError(f"{len(self.names)} names for {self.classes} classes; name each")
         for split, values in (("train", self.train), ("test", self.test)):
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= self.classes:
@@ -55,7 +60,8 @@ def labels_of(name: str, root: Path) -> Labels:
     """The labels of a data set by name or path, in the order of its examples.
 
     Args:
-        name: of the set, or the path of an .npz file.
+        name: of the set, or the path of an .npz file or of a folder of images, in which the first folder on the way
+            to an image, train/ and test/ aside, is its class; classes are counted in the order of their names.
         root: folder of downloaded sets.
 
     Raises:
@@ -66,9 +72,11 @@ def labels_of(name: str, root: Path) -> Labels:
         return _labels(*_NAMED[name](root), where=f"data {name!r}")
     if Path(name).suffix.lower() == ".npz":
         return _of_arrays(Path(name))
+    if Path(name).is_dir():
+        return _of_folder(Path(name))
     raise ValueError(
-        f"data {name!r} has no labels; {', '.join(_NAMED)} have, and .npz files with an array `{LABELS}` beside one of "
-        "examples, or train_labels and test_labels; leave out --labels"
+        f"data {name!r} has no labels; {', '.join(_NAMED)} have, folders with a folder of images a class, and .npz "
+        f"files with an array `{LABELS}` beside one of examples, or train_labels and test_labels; leave out --labels"
     )
 
 
@@ -96,6 +104,14 @@ def _of_arrays(path: Path) -> Labels:
             f"{path} has no labels; store an array `{LABELS}`, or train_labels and test_labels, beside the examples"
         )
     return _labels(arrays[found["train"]], arrays[found["test"]], where=str(path))
+
+
+def _of_folder(path: Path) -> Labels:
+    split = split_of_folder(path)
+    train, test = ([class_of(path, name) for name in part] for part in (split.train, split.test))
+    names = tuple(sorted({*train, *test}))
+    numbers = [torch.tensor([names.index(one) for one in part]) for part in (train, test)]
+    return Labels(numbers[0], numbers[1], len(names), names)
 
 
 def _digits(root: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ class DataRecord:
         shape: of an example.
         levels: of integers, None for reals.
         parts: of train and test {"examples": how many, "sha256": of them}, with labels also {"classes": how many,
-            "labels": their SHA-256}; nothing where it is not known.
+            "labels": their SHA-256} and, where classes have names, {"names": these}; nothing where it is not known.
     """
 
     shape: tuple[int, ...]
@@ -57,6 +57,7 @@ class DataRecord:
             for split, part in parts.items():
                 labels = _digest([data.labels.of(split)], 2**31)
                 part |= {"classes": data.labels.classes, "labels": labels}
+                part |= {"names": list(data.labels.names)} if data.labels.names else {}
         return cls(data.shape, data.levels, parts)
 
     def unfit(self, other: "DataRecord") -> list[str]:
@@ -66,10 +67,19 @@ class DataRecord:
             before, after = getattr(self, name), getattr(other, name)
             if before != after:
                 found.append(f"{name} {before} -> {after}")
-        before, after = (record.parts.get("train", {}).get("classes") for record in (self, other))
-        if self.parts and before != after:
-            found.append(f"classes {before or 'none'} -> {after or 'none'}")
-        return found
+        return found + self.other_classes(other)
+
+    def other_classes(self, other: "DataRecord") -> list[str]:
+        """In which way others are of other classes: of another number, or where both have names of others."""
+        if not self.parts:
+            return []
+        mine, theirs = (record.parts.get("train", {}) for record in (self, other))
+        if mine.get("classes") != theirs.get("classes"):
+            return [f"classes {mine.get('classes', 'none')} -> {theirs.get('classes', 'none')}"]
+        before, after = (part.get("names", []) for part in (mine, theirs))
+        if before and after and before != after:
+            return [f"classes {', '.join(before)} -> {', '.join(after)}"]
+        return []
 
     def unlike(self, other: "DataRecord") -> list[str]:
         """Which parts of others are not these, in words; nothing where either is not known."""

@@ -78,7 +78,7 @@ class OpenedRun:
             data: to be given to it.
 
         Raises:
-            ValueError: for another shape or other levels.
+            ValueError: for another shape, other levels or, where labels are given, other classes.
         """
         if data.shape != self.shape or data.levels != self.model.decoder.levels:
             levels = self.model.decoder.levels
@@ -86,7 +86,14 @@ class OpenedRun:
                 f"the model was trained on examples of shape {self.shape} and {levels or 'no'} levels, but "
                 f"data {data.name!r} have shape {data.shape} and {data.levels or 'no'} levels; give it data of its kind"
             )
-        unlike = self.data.unlike(DataRecord.of(data)) if self.data.parts else []
+        if not self.data.parts:
+            return
+        given = DataRecord.of(data)
+        if data.labels is not None and (others := self.data.other_classes(given)):
+            raise ValueError(
+                f"data {data.name!r} are of other classes than the model ({others[0]}); give it data of its classes"
+            )
+        unlike = self.data.unlike(given)
         if unlike and launched_rank() == 0:
             warnings.warn(
                 f"data {data.name!r} are not those of the training: {'; '.join(unlike)}",

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from diffenc_ct.data import Dataset, Labels, load_dataset
+from diffenc_ct.training.data_record import DataRecord
 from tests.data.test_arrays import quiet, saved
 from tests.refusals import refused
 
@@ -113,3 +115,68 @@ def test_examples_that_are_read_when_needed_have_none():
 def test_labels_out_of_range_are_refused():
     with refused(ValueError, r"test labels 0..3 do not fit into 3 classes \(0..2\)"):
         Labels(torch.tensor([0, 2]), torch.tensor([0, 3]), 3)
+
+
+def images(folder, names, colour):
+    """One-coloured images, of the grey that colour(name) says."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), colour(name), np.uint8)).save(path)
+    return folder
+
+
+@given(
+    counts=st.dictionaries(
+        st.sampled_from(["owls", "cats", "Dogs", "a b", "10", "9"]), st.integers(1, 4), min_size=2
+    ),
+    layout=st.sampled_from(["{0}/{1}", "train/{0}/{1}", "{0}/train/{1}", "train/{0}/deeper/{1}"]),
+)
+def test_in_a_folder_of_folders_these_are_the_classes(tmp_path_factory, counts, layout):
+    folder, order = tmp_path_factory.mktemp("classes"), sorted(counts)
+
+    def grey(name):
+        return 20 * next(n for n, one in enumerate(order) if f"{one}/" in name) + 7
+
+    names = [layout.format(one, f"{n}.png") for one in counts for n in range(counts[one])]
+    if "train" in layout:
+        names += [name.replace("train", "test") for name in names[1:]]
+    data = load_dataset(str(images(folder, names, grey)), labels=True)
+    assert data.labels.names == tuple(order) and data.labels.classes == len(order)
+    for split in ("train", "test"):
+        shown = getattr(data, split)[:, 0, 0, 0].long()
+        assert torch.equal(shown, 20 * data.labels.of(split) + 7)
+    assert f"({', '.join(f'{n} {one}' for n, one in enumerate(order))})" in data.remarks[-1]
+    assert load_dataset(str(folder)).labels is None
+
+
+def test_an_image_of_no_class_is_named(tmp_path):
+    for names, stray in (
+        (("a/1.png", "b/1.png", "2.png"), "2"),
+        (("train/a/1.png", "test/3.png"), "test/3"),
+    ):
+        folder = images(tmp_path / stray.replace("/", ""), names, lambda name: 0)
+        with refused(ValueError, rf"{stray}\.png lies in no folder of a class.*leave out --labels"):
+            load_dataset(str(folder), labels=True)
+
+
+def test_patches_have_no_labels(tmp_path):
+    folder = images(tmp_path, [f"{c}/{n}.png" for c in "ab" for n in range(3)], lambda name: 0)
+    with refused(ValueError, "cut into patches, which have no labels"):
+        load_dataset(str(folder), labels=True, patch=2)
+
+
+def test_a_model_of_some_classes_does_not_take_others_of_the_same_number(tmp_path):
+    records = []
+    for pair in (("cats", "dogs"), ("dogs", "owls"), ("cats", "dogs")):
+        folder = tmp_path / f"{len(records)}"
+        images(folder, [f"{c}/{n}.png" for c in pair for n in range(3)], lambda name: 0)
+        records.append(DataRecord.of(load_dataset(str(folder), labels=True)))
+    assert records[0].unfit(records[1]) == ["classes cats, dogs -> dogs, owls"]
+    assert records[0].unfit(records[2]) == []
+
+
+def test_classes_have_as_many_names_as_there_are():
+    one = torch.tensor([0])
+    with refused(ValueError, "2 names for 3 classes"):
+        Labels(one, one, 3, ("a", "b"))

@@ -2,7 +2,8 @@
 
 from tests.mutants import Mutant
 
-DATASET, FILES = "diffenc_ct/data/dataset.py", "diffenc_ct/data/files.py"
+DATASET, FOLDERS = "diffenc_ct/data/dataset.py", "diffenc_ct/data/folders.py"
+LABELS, OF_LABELS = "diffenc_ct/data/labels.py", "tests/data/test_labels.py"
 NAMED, READERS = "diffenc_ct/data/named.py", "diffenc_ct/data/readers.py"
 POINTS, TESTS = "diffenc_ct/data/points.py", "tests/data/test_data.py"
 SPLITS, IMAGES = "diffenc_ct/data/splits.py", "diffenc_ct/data/images.py"
@@ -23,7 +24,7 @@ MUTANTS = [
         ("tests/data/test_data.py::test_a_level_too_many_is_refused",),
     ),
     Mutant(
-        FILES,
+        FOLDERS,
         "hashlib.sha256(os.fsencode(name))",
         "hashlib.sha256(os.fsencode(f'{path}/{name}'))",
         "a folder's split depends on where it lies",
@@ -86,14 +87,14 @@ MUTANTS = [
         (f"{ON_SIDES}::test_parts_that_decide_nothing_are_refused",),
     ),
     Mutant(
-        FILES,
-        'lambda name: name.split("/")[:-1]',
-        'lambda name: name.split("/")[:1]',
+        FOLDERS,
+        'return name.split("/")[:-1]',
+        'return name.split("/")[:1]',
         "train and test pooled where they lie deeper",
         (f"{ON_SIDES}::test_parts_stay_apart",),
     ),
     Mutant(
-        FILES,
+        FOLDERS,
         "for file in train.keys() & test.keys():",
         "for file in ():",
         "a linked test image is trained on",
@@ -378,5 +379,47 @@ MUTANTS = [
         "warnings.warn(text, stacklevel=2)",
         "a reader's warning that names no file",
         (f"{OF_IMAGES}::test_what_a_reader_warns_of_names_the_file",),
+    ),
+    Mutant(
+        FOLDERS,
+        "for step in _folders(name) if not part_of(step)",
+        "for step in _folders(name)",
+        "train and test as classes",
+        (OF_LABELS,),
+    ),
+    Mutant(
+        FOLDERS,
+        "for step in _folders(name) if not part_of(step)",
+        "for step in _folders(name)[::-1] if not part_of(step)",
+        "the last folder as the class",
+        (OF_LABELS,),
+    ),
+    Mutant(
+        LABELS,
+        "for part in (split.train, split.test))\n    names",
+        "for part in (split.test, split.train))\n    names",
+        "labels of the other part",
+        (OF_LABELS,),
+    ),
+    Mutant(
+        LABELS,
+        "names = tuple(sorted({*train, *test}))",
+        "names = tuple(sorted({*train}))",
+        "a class of the test set only is forgotten",
+        (OF_LABELS,),
+    ),
+    Mutant(
+        "diffenc_ct/training/data_record.py",
+        "if before and after and before != after:",
+        "if before and after and set(before) == set(after) and before != after:",
+        "other classes of the same number are taken",
+        (OF_LABELS,),
+    ),
+    Mutant(
+        "diffenc_ct/training/runs.py",
+        "if data.labels is not None and (others := self.data.other_classes(given)):",
+        "if data.labels is not None and (others := self.data.unlike(given) and []):",
+        "a model evaluated on data of other classes",
+        ("tests/training/test_labelled.py::test_an_opened_run_refuses_data_of_other_classes",),
     ),
 ]

@@ -113,6 +113,26 @@ def test_a_run_is_resumed_bit_for_bit_and_refuses_other_labels(tmp_path):
     assert open_run(tmp_path / "whole").classes == CLASSES
 
 
+def test_an_opened_run_refuses_data_of_other_classes(tmp_path):
+    """Of another number, or with other names: a label would mean another class and say nothing."""
+    data = labelled()
+
+    def of(classes, names=()):
+        labels = Labels(data.labels.train, data.labels.test, classes, names)
+        return Dataset("other", data.train, data.test, 17, labels=labels)
+
+    four = ("a", "b", "c", "d")
+    loop.train(config(training__steps=1), tmp_path / "named", data=of(CLASSES, four))
+    opened = open_run(tmp_path / "named")
+    opened.check(of(CLASSES, four))
+    opened.check(of(CLASSES))  # numbers without names
+    opened.check(Dataset("other", data.train, data.test, 17))
+    with refused(ValueError, r"other classes than the model \(classes 4 -> 5\); give it data of"):
+        opened.check(of(5))
+    with refused(ValueError, r"\(classes a, b, c, d -> a, b, c, e\)"):
+        opened.check(of(CLASSES, (*four[:3], "e")))
+
+
 def test_a_network_that_takes_no_labels_is_refused_before_the_start(tmp_path):
     plain = replace(config(), {"network.kind": f"{__name__}:Plain", "network.options": {}})
     with refused(ValueError, "the network Plain takes no condition"):
