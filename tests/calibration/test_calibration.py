@@ -178,6 +178,35 @@ def test_what_is_calibrated_is_what_was_asked_for(world) -> None:
     assert {each.fitted_to for each in fits} == {fingerprint(model)}
 
 
+@pytest.mark.parametrize("ratio", ["step", "dimension", "value"])
+def test_all_that_is_random_is_the_generators(world, ratio) -> None:
+    """The same numbers whatever the global seed is, which is left as it was."""
+    model, x = world.model(SCHEDULE), world.sample(64, generator(1))
+    options, found = CalibrationOptions(candidates=8, ratio=ratio), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        found.append(calibrate(model, x, 3, options, generator=generator(0)))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(found[0].ratio, found[1].ratio)
+    if ratio == "dimension":
+        assert torch.equal(found[0].ratio_per_dimension, found[1].ratio_per_dimension)
+    if ratio == "value":
+        one, other = (each.ratio_per_value for each in found)
+        tensors = {name: value for name, value in vars(one).items() if torch.is_tensor(value)}
+        assert tensors
+        for name, value in tensors.items():
+            assert torch.equal(value, vars(other)[name]), name
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1, 4), (32, 32), (33, 33), (10**6, 64)])
+def test_so_many_values_are_kept_as_were_asked_for(world, keep, kept) -> None:
+    """Of 32 examples of two dimensions in four groups: of each its share, at least one, and no more than there are."""
+    how = Measurement(candidates=4, groups=4, keep=keep)
+    tables = measure_steps(world.model(SCHEDULE), world.sample(32, generator(1)), how)
+    assert tables.kept is not None and abs(tables.kept.e.shape[1] - kept) <= (keep == 33)
+
+
 def test_a_given_noise_level_is_that_of_all_steps(tables) -> None:
     found = plan(tables, 4, CalibrationOptions(1.3))
     nodes = torch.searchsorted(tables.t, found.grid - 1e-9)

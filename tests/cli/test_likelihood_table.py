@@ -61,9 +61,34 @@ def test_the_divergence_is_exact_up_to_16_dimensions(dimensions):
             made(None, {"probes"})
 
 
+@pytest.mark.parametrize("which", ["elbo", "ode", "both"])
+def test_a_cell_is_a_number_or_a_dash_where_there_is_none(which, run, tmp_path, capsys):
+    """Noise, probes, solver and evaluations of each row are those of the JSON; a bound has none but its noise."""
+    given = ["--divergence", "rademacher", "--atol", "0.01"] if which != "elbo" else []
+    table = written(run, tmp_path / "t.json", "--likelihood", which, *given)
+    lines = capsys.readouterr().out.splitlines()
+    for row in table["rows"]:
+        line = next(line for line in lines if line.startswith(f"{row['name']:<26}"))
+        mean, error, *cells = line[26:].split()[:6]
+        assert float(mean) == pytest.approx(row["mean"], abs=1e-4)
+        assert float(error) == pytest.approx(row["standard_errors"]["images"], abs=1e-4)
+        kinds = ("dequantisation", "probes", "solver", "evaluations")
+        for kind, cell in zip(kinds, cells, strict=True):
+            known = row["standard_errors"].get(kind)
+            if known is None:
+                assert cell == "-"
+            else:
+                assert float(cell) == pytest.approx(
+                    known, abs=0.051 if kind == "evaluations" else 1e-5
+                )
+        assert (cells[-1] == "-") == row["name"].startswith("ELBO")
+
+
 def test_draws_of_real_data_are_refused(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "--data", "swirl-real", "--run", str(run), *TINY]) == 0
+    rows = written(run, tmp_path / "t.json", "--likelihood", "ode", "--atol", "0.01")["rows"]
+    assert [row["name"] for row in rows] == ["ODE, tied heads, K = 1"]  # nothing is drawn twice
     capsys.readouterr()
     flow = ["evaluate", run, "--examples", "4", "--device", "cpu", "--likelihood", "ode"]
     line = fails(capsys, *flow, "--draws", "2")

@@ -125,14 +125,14 @@ class Stopping(nn.Module):
     """A network that stops the solve beyond a depth, as an implicit method does that finds no solution."""
 
     def forward(self, z: Tensor, gamma: Tensor) -> Tensor:
-        assert gamma.max() < 0, "non-finite"
+        assert gamma.max() < 3, "non-finite"
         return torch.tanh(z)
 
 
 def test_an_implicit_step_that_fails_is_not_taken():
-    """Of nine steps over -5 to 4, rk4 looks beyond 0 in the fifth or sixth."""
+    """Of nine steps over -5 to 4, rk4 looks beyond 3 in the eighth or ninth."""
     heads = dc.Single(Stopping())
     model = dc.DiffEnc(dc.LinearSchedule(-5.0, 4.0), dc.IdentityEncoder(), heads, dc.Reals())
     solver = dc.TorchDiffEqFixed("rk4", steps=9, on_failure="nan", estimate_error=False)
     found = log_density(model, Z, solver=solver, divergence=dc.Rademacher()).solution
-    assert found.status == ["non-finite"] * 3 and found.accepted.tolist() == [4] * 3
+    assert found.status == ["non-finite"] * 3 and found.accepted.tolist() == [7] * 3

@@ -163,7 +163,7 @@ class Reverse(Shifted):
         return NoForwardMode.apply(super().forward(z, gamma, condition).tanh())
 
 
-def test_reverse_mode_keeps_the_conditions_of_repeated_examples():
+def test_a_network_of_one_mode_of_derivatives_keeps_its_conditions():
     both = []
     for kind in (Reverse, Shifted):
         inner = kind(RandomNetwork((3,), 4))

@@ -104,10 +104,10 @@ MUTANTS = [
     ),
     Mutant(
         "diffenc_ct/likelihood/field.py",
-        "each = torch.arange(n, device=z.device).repeat_interleave(k)",
-        "each = torch.arange(n, device=z.device).repeat(k)",
-        "directions of an example are mixed up with those of others",
-        (f"{MODELS}::test_reverse_mode_keeps_the_conditions_of_repeated_examples",),
+        "model, z = model.rows(first), z[first]",
+        "model, z = model, z[first]",
+        "the comparison of derivatives has the conditions of other examples",
+        (f"{MODELS}::test_likelihoods_are_those_of_each_example_and_its_condition",),
     ),
     Mutant(
         "diffenc_ct/sampling/samples.py",

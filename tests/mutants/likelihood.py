@@ -13,6 +13,7 @@ COUNTS = f"{TESTS}/test_step_counts.py"
 WORLDS, OPTIONS = f"{TESTS}/test_likelihood.py", f"{TESTS}/test_likelihood_options.py"
 SUMS, FAILURES = f"{TESTS}/test_likelihood_levels.py", f"{TESTS}/test_likelihood_failures.py"
 SOLVERS, ORDERS = f"{TESTS}/test_flow_solvers.py", "tests/sampling/test_solver_orders.py"
+FIELD, OF_FIELD = "diffenc_ct/likelihood/field.py", "tests/likelihood/test_field.py"
 
 MUTANTS = [
     Mutant(
@@ -352,5 +353,40 @@ MUTANTS = [
         "seeds[: len(z[half])]",
         "examples of a batch that was halved get the probes of others",
         (f"{FAILURES}::test_each_example_keeps_its_probes_where_one_fails",),
+    ),
+    Mutant(
+        FIELD,
+        "self._agreed = not bool((apart > AGREEMENT * z[0].numel()).any())",
+        "self._agreed = True",
+        "what a network computes under no_grad is left out of its derivative",
+        (f"{OF_FIELD}::test_what_reverse_mode_does_not_see_counts",),
+    ),
+    Mutant(
+        FIELD,
+        "return found.transpose(0, 1)",
+        "return found.reshape(v.shape)",
+        "slopes of other examples and directions",
+        (f"{OF_FIELD}::test_slopes_are_the_jacobians",),
+    ),
+    Mutant(
+        FIELD,
+        "slope = (v * change).flatten(2).sum(2)",
+        "slope = (v * v).flatten(2).sum(2)",
+        "no derivative at all",
+        (f"{OF_FIELD}::test_slopes_are_the_jacobians",),
+    ),
+    Mutant(
+        FIELD,
+        "trace = trace + slope.sum(1)",
+        "trace = slope.sum(1)",
+        "only the last chunk of the trace",
+        (f"{OF_FIELD}::test_slopes_are_the_jacobians",),
+    ),
+    Mutant(
+        FIELD,
+        "if self._agreed is None:",
+        "if True:",
+        "the comparison at every step",
+        (f"{OF_FIELD}::test_the_two_are_compared_once_and_then_a_step_is_one_evaluation",),
     ),
 ]
