@@ -63,8 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deepest", type=whole(16), default=LADDER[-1], help="deepest of five depths (default 128)"
     )
     parser.add_argument("--draws", type=whole(1), default=64, help="depths an example (default 64)")
-    parser.add_argument("--path-steps", type=whole(1), default=192, help="steps of the path KL (default 192)")
-    parser.add_argument("--ratio", type=positive, default=1.2, help="w whose ELBO diverges (default 1.2)")
+    parser.add_argument(
+        "--path-steps", type=whole(1), default=192, help="steps of the path KL (default 192)"
+    )
+    parser.add_argument(
+        "--ratio", type=positive, default=1.2, help="w whose ELBO diverges (default 1.2)"
+    )
     add_weights(parser)
     add_seed(parser)
     add_data(parser)

@@ -196,7 +196,8 @@ def _divergence_check(
     """The growth of L_T(w) per step between the last two depths, against d/2 (1/w - 1 + ln w)."""
     data = model.scale(x)
     noise, t = normal_like(data, generator), (torch.arange(len(data)) + 0.5).to(data) / len(data)
-    draws = Draws(t=t, noise=noise)
+    # z_0's noise is in no term of these; what is not given would be drawn.
+    draws = Draws(t=t, noise=noise, noise_0=noise)
     low, high = (
         elbo(model, x, FiniteDepth(T, ratio), draws=draws).diffusion / nats for T in depths[-2:]
     )

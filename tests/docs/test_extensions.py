@@ -1,5 +1,6 @@
 """The small parts of which the site is made: docstrings, formulas, numbers, lines of files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -147,6 +148,39 @@ def test_the_sentence_on_mnist_has_the_benchmarks_numbers():
     for name, variant in (("VDM", "vdm"), ("DiffEnc (residual, paired heads)", "residual-paired")):
         assert f"{name} {results.value(f'encoders-mnist.json:{variant}.optimal')} ±" in text
     assert f"lower by {results.value('encoders-mnist.json:residual-paired.gain')} ±" in text
+
+
+def test_the_lengths_of_files_are_the_benchmarks():
+    """docs/coding.md row by row, what other formats need beside it, and what README and docs/results.md quote."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / "coding.json").read_text())["rows"]
+    page, front, claims = (
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("docs/coding.md", "README.md", "docs/results.md")
+    )
+    table = re.findall(
+        r"^\| .*T = \d+ \| ([\d.]+ \| .*) \| yes \|$",
+        page.partition("## What it is worth")[2],
+        re.M,
+    )
+    assert table == [
+        f"{row['net_bpd']:.3f} | {row['bound_bpd']:.3f} ± {row['error_bpd']:.3f} | {row['gross_bpd']:.3f} | "
+        f"{row['evaluations']:.0f}"
+        for row in rows
+    ]
+    others = ("png", "jxl", "webp", "zstd", "xz", "bzip2")
+    for name, row in (("digits", rows[0]), ("MNIST", rows[-1])):
+        assert f"| {name} | " + " | ".join(f"{row[f'{o}_bpd']:.2f}" for o in others) in page
+    assert all(row["lossless"] for row in rows)
+    one, last = rows[1], rows[-1]
+    assert (
+        f"{last['net_bpd']:.3f} bits/dim on disk, bound {last['bound_bpd']:.3f} ± {last['error_bpd']:.3f}; PNG "
+        f"{last['png_bpd']:.2f}, JPEG XL {last['jxl_bpd']:.2f}, xz {last['xz_bpd']:.2f}" in front
+    )
+    assert (
+        f"{one['net_bpd']:.3f} bits per dimension net, bound {one['bound_bpd']:.3f} ± {one['error_bpd']:.3f}; MNIST, 8 "
+        f"steps: {last['net_bpd']:.3f}, {last['bound_bpd']:.3f} ± {last['error_bpd']:.3f}, JPEG XL "
+        f"{last['jxl_bpd']:.2f}" in claims
+    )
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,13 @@ def test_one_evaluation_gives_value_and_rate():
         network = Counting()
         kind(network)(normal(1, 2, 3), normal(2, 2))
         assert network.calls == 1
+
+
+def test_which_encoders_flow_needs_one_head_only():
+    """Where x_t' is a multiple of x_t, E[x_t + x_t' | z_t] says both; of a learned encoder it does not."""
+    net = nn.Identity()
+    exact = [dc.IdentityEncoder(), dc.NonTrainableEncoder()]
+    learned = [dc.TrainableEncoder(net), dc.ResidualEncoder(net), dc.Encoder()]
+    assert [each.flow_is_exact_with_one_head for each in (*exact, *learned)] == [True] * 2 + [
+        False
+    ] * 3

@@ -97,4 +97,18 @@ MUTANTS = [
         "the error of one of two estimates for that of their difference",
         ("tests/test_standard_errors.py",),
     ),
+    Mutant(
+        "diffenc_ct/verification/identities.py",
+        "draws = Draws(t=t, noise=noise, noise_0=noise)",
+        "draws = Draws(t=t, noise=noise)",
+        "verify moves the caller's random numbers",
+        ("tests/test_generators.py",),
+    ),
+    Mutant(
+        "diffenc_ct/training/heads.py",
+        "LowDiscrepancyDepths().draw(len(data), like=data, generator=generator)",
+        "LowDiscrepancyDepths().draw(len(data), like=data)",
+        "depths of a fitted head that its seed does not decide",
+        ("tests/test_generators.py",),
+    ),
 ]

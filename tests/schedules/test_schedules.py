@@ -262,6 +262,17 @@ def test_a_polynomial_that_falls_is_refused(options):
         dc.PolynomialSchedule(-5.0, 5.0, **options)
 
 
+@pytest.mark.parametrize("options", [{"weight": 0.0}, {"weight": 1.0}, {"degree": 1}])
+def test_a_polynomial_of_one_term_is_linear_or_a_power(options):
+    """The ends of what is accepted belong to it."""
+    t = torch.linspace(0, 1, 5, dtype=torch.float64)
+    point = dc.PolynomialSchedule(-2.0, 3.0, **options)(t)
+    power = t**10 if options.get("weight") == 1.0 else t
+    rate = 10 * t**9 if options.get("weight") == 1.0 else torch.ones_like(t)
+    close(point.gamma, -2 + 5 * power)
+    close(point.rate, 5 * rate)
+
+
 def test_a_negative_end_makes_poly10_fall_and_is_refused():
     with pytest.raises(ValueError, match="not increasing"):
         dc.PolynomialSchedule(-13.0, -5.0)

@@ -1,6 +1,7 @@
 """What was fitted to a run and lies beside it: to which weights, from which examples, and when it cannot be used."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ import torch
 
 from diffenc_ct.calibration import Calibration, CalibrationOptions, Tightness, calibrate, tightness
 from diffenc_ct.cli import main
-from diffenc_ct.data import Dataset
+from diffenc_ct.data import Dataset, load_dataset
 from diffenc_ct.model.fingerprint import fingerprint
 from diffenc_ct.training.heads import HeadFitting, fit_head, load_head, save_head
 from diffenc_ct.training.loop import train
 from diffenc_ct.training.runs import TIGHTNESS, load, open_run
 from tests.cli.test_cli import fails
+from tests.refusals import refused
 from tests.tiny_runs import tiny
 
 SMALL = CalibrationOptions(candidates=4)
@@ -41,6 +43,37 @@ def save_all(model, x, folder):
     tightness(model, x, depths=3).save(folder / TIGHTNESS)
     calibrate(model, x, 2, SMALL).save(folder / "calibration.json")
     save_head(fit_head(model, x, HeadFitting(steps=1)).model, folder / "head.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "accepted"),
+    [
+        ({"steps": 0}, {"steps": 1}),
+        ({"batch_size": 0}, {"batch_size": 1}),
+        ({"learning_rate": 0.0}, {"learning_rate": 1e-9}),
+        ({"learning_rate": math.inf}, {"learning_rate": 1e9}),
+        ({"learning_rate": math.nan}, {}),
+    ],
+)
+def test_numbers_of_a_fit_without_meaning_are_refused(options, accepted):
+    with refused(ValueError, "must be at least 1, .*positive and finite"):
+        HeadFitting(**options)
+    HeadFitting(**accepted)
+
+
+def test_a_model_with_a_fitted_head_is_the_model_but_for_the_head(run):
+    """It knows its shape, scale and levels, shares all weights and the mode, and is another model's head no more."""
+    model = load(run)
+    x = load_dataset("swirl").train[:20]
+    found = fit_head(model, x, HeadFitting(steps=1)).model
+    assert found.shape == model.shape == (2,) and found.training == model.training
+    for part in ("schedule", "encoder", "decoder"):
+        assert getattr(found, part) is getattr(model, part)
+    z, gamma = torch.randn(3, 2), torch.zeros(3)
+    one, other = (m.predict(z, gamma) for m in (model, found))
+    factor = model.encoder.rate_factor(gamma)[:, None]
+    # What the bound is made of, x_hat + r_hat, is the old heads'.
+    torch.testing.assert_close(other.x_hat + other.r_hat, (1 + factor) * one.x_hat)
 
 
 READERS = {

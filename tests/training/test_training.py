@@ -246,6 +246,13 @@ def test_evaluation_sees_every_image_once_in_its_place(data):
     assert sum(row["count"] for row in rows) == 100
     mean = sum(row["bpd"] * row["count"] for row in rows) / 100
     assert mean == pytest.approx(whole.mean("diffusion"))
+    assert [row["t"] for row in rows] == pytest.approx(
+        [0.1, 0.3, 0.5, 0.7, 0.9]
+    )  # the bins' centres
+    for row in rows:
+        inside = (whole.t - row["t"]).abs() < 0.1
+        assert row["count"] == inside.sum()
+        assert row["bpd"] == pytest.approx(whole.integrand[inside].mean().item(), rel=1e-5)
 
 
 def test_depths_by_importance_leave_the_mean_and_lower_the_error(data):
