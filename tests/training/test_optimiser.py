@@ -204,3 +204,23 @@ def test_a_row_is_the_mean_since_the_last_and_its_time_the_trainings(tmp_path, d
         assert float(row["images_per_second"]) == 16 / 2
         assert float(row["learning_rate"]) == pytest.approx(learning_rate(config, stop - 1))
     assert summary.images_per_second == 8
+
+
+def test_a_row_has_the_rate_that_its_last_step_was_taken_with(tmp_path, data, monkeypatch):
+    rates, step = [], torch.optim.AdamW.step
+
+    def watched(optimiser, *rest):
+        rates.append(optimiser.param_groups[0]["lr"])
+        return step(optimiser, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    config = tiny(
+        training__log_every=3, training__steps=9, optimizer__warmup=4, optimizer__decay="cosine",
+        optimizer__learning_rate=1e-2,
+    )  # fmt: skip
+    train(config, tmp_path / "run", data=data)
+    with open(tmp_path / "run" / "metrics.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["learning_rate"]]
+    assert [int(row["step"]) for row in rows] == [3, 6, 9] and len(set(rates)) > 6
+    for row in rows:
+        assert float(row["learning_rate"]) == pytest.approx(rates[int(row["step"]) - 1], rel=1e-6)

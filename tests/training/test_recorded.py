@@ -115,6 +115,16 @@ def test_what_cannot_be_recorded_is_refused(device, change, said, data):
     )
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"training.noise_level": 1.2}, {"training.depths": "importance"}]
+)
+def test_what_can_be_recorded_is_taken(more, data):
+    """By a process alone, with a GPU, in one part."""
+    config = replace(CONFIG, {"training.cuda_graph": True, **more})
+    processes = dataclasses.replace(ALONE, device=torch.device("cuda"))
+    _check_launch(config, DataRecord.of(data[0]), processes)
+
+
 def test_the_command_says_so_before_it_occupies_the_folder(tmp_path, data):
     config = replace(CONFIG, {"training.cuda_graph": True})
     with pytest.raises(ValueError, match="cuda_graph"):
