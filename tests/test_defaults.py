@@ -1,4 +1,4 @@
-"""The defaults of every public function, method and class are those that are written down in defaults.json.
+"""The defaults of all that is public, and what presets hold, are those that are written down in defaults.json.
 
 A default is a promise: whoever leaves an argument out gets other numbers when it changes. What is meant is written anew
 by `python -m tests.test_defaults`, and said in CHANGELOG.md.
@@ -15,6 +15,7 @@ from typing import Any
 
 import diffenc_ct as dc
 from diffenc_ct.training import config
+from diffenc_ct.training.presets import PRESETS
 
 FILE = Path(__file__).with_name("defaults.json")
 # Their words and options have tests of their own, or they are nobody's face.
@@ -47,7 +48,7 @@ def shown(default: Any) -> str:
 
 
 def defaults() -> dict[str, dict[str, str]]:
-    """Of every callable that has some: parameter and default; of every section of a configuration: its fields'."""
+    """Of every callable that has some: parameter and default; of sections of a configuration and presets: fields'."""
     sections = (getattr(config, n) for n in vars(config) if not n.startswith("_"))
     found = {
         f"training.config.{each.__name__}": {
@@ -57,6 +58,14 @@ def defaults() -> dict[str, dict[str, str]]:
         for each in sections
         if inspect.isclass(each) and each.__module__ == config.__name__ and each.model_fields
     }
+    for name, preset in PRESETS.items():
+        plain = preset.to_dict()
+        found[f"training.presets.{name}"] = {
+            f"{section}.{key}": shown(value)
+            for section, values in plain.items()
+            if isinstance(values, dict)
+            for key, value in values.items()
+        }
     for path, value in callables():
         parameters = inspect.signature(value).parameters.values()
         own = {p.name: shown(p.default) for p in parameters if p.default is not p.empty}
