@@ -1,8 +1,7 @@
 """Whatever takes a generator draws from it alone: the same numbers under any global seed, which is left as it was."""
 
-import importlib
 import inspect
-import pkgutil
+import re
 
 import pytest
 import torch
@@ -27,6 +26,7 @@ from diffenc_ct.verification import verify
 from diffenc_ct.verification.losses import gaussian_steps, monte_carlo, path_kl
 from diffenc_ct.worlds import MixtureWorld
 from tests.strategies import generator, make_gaussian_world, normal, posterior_heads
+from tests.test_defaults import callables
 
 
 def importance():
@@ -35,6 +35,7 @@ def importance():
     return depths
 
 
+OF_CLASSES = re.compile("worlds|model.diffenc")
 F64 = torch.float64
 SCHEDULE = dc.LinearSchedule(-5.0, 3.0)
 WORLD = make_gaussian_world(2, "nontrainable", 1)
@@ -142,22 +143,12 @@ CALLS = {
 
 def takes_a_generator() -> set[str]:
     """Public functions, and methods of models and worlds, by name."""
-    found = set()
-    for module in pkgutil.walk_packages(dc.__path__, "diffenc_ct."):
-        name = module.name.removeprefix("diffenc_ct.")
-        if name.startswith(("cli", "theory")) or "__main__" in name:
-            continue
-        for attribute, value in vars(importlib.import_module(module.name)).items():
-            if attribute.startswith("_") or getattr(value, "__module__", "") != module.name:
-                continue
-            methods = vars(value) if name.startswith(("worlds", "model.diffenc")) else {}
-            called = {attribute: value} | {f"{attribute}.{k}": v for k, v in methods.items()}
-            found |= {
-                f"{name}.{k}"
-                for k, v in called.items()
-                if inspect.isfunction(v) and "generator" in inspect.signature(v).parameters
-            }
-    return found
+    return {
+        path
+        for path, value in callables()
+        if "generator" in inspect.signature(value).parameters
+        and (inspect.isfunction(value) and "." not in value.__qualname__ or OF_CLASSES.match(path))
+    }
 
 
 def test_all_of_them_are_tried():
