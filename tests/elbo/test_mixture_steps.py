@@ -40,6 +40,9 @@ def test_one_draw_is_the_difference_of_log_densities(case, w, seed):
     beside = values.step_from(case.encoding.value, case.x_s, gamma_s, level, w)
     found = beside.divergence(noise=eps)
     close(found, q.log_prob(z_s) - p.log_prob(z_s), 1e-6)
+    # A deviation of sqrt(w) S, and of its own sign: with the same noise a sample is the same.
+    close(p.std, math.sqrt(w) * q.std.expand_as(p.std), 1e-10)
+    close(beside.std, torch.full_like(beside.std, math.sqrt(w)), 1e-10)
 
 
 @given(cases(heads=POSTERIORS))

@@ -97,6 +97,8 @@ def test_toml_and_json_files_agree(tmp_path):
         ({"wings": 2}, ["'wings'", "known are data, schedule, encoder"]),
         ({"optimizer": {"learning_rate": float("inf")}}, ["learning_rate = inf", "finite number"]),
         ({"optimizer": {"learning_rate": 1e-300}}, ["learning_rate = 1e-300", "1e-38"]),
+        ({"optimizer": {"learning_rate": 1e38}}, ["learning_rate = 1e+38", "less than 1e38"]),
+        ({"optimizer": {"learning_rate": 1e-38}}, ["learning_rate = 1e-38", "greater than 1e-38"]),
         ({"optimizer": {"epsilon": 0}}, ["optimizer.epsilon = 0", "greater than 1e-38"]),
         ({"optimizer": {"epsilon": 1e-300}}, ["optimizer.epsilon = 1e-300", "1e-38"]),
         ({"optimizer": {"beta1": 1}}, ["optimizer.beta1 = 1", "less than 1"]),
