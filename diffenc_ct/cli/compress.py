@@ -1,6 +1,7 @@
 """diffenc compress"""
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffenc_ct.cli import Result
-from diffenc_ct.cli.numbers import whole
+from diffenc_ct.cli.numbers import counted, whole
 from diffenc_ct.cli.options import (
     add_batch_size,
     add_data,
@@ -123,15 +124,17 @@ def run(arguments: argparse.Namespace) -> Result:
         v * x.numel() / found.header.dimensions for v in _bound(opened, x.to(device), loss)
     )
     tiles = f"in {len(x):,} tiles " if sizes else ""
+    each = counted(loss.depth, "evaluation")
     print(
-        f"{count:,} images {tiles}of {x[0].numel():,} values by {arguments.run}, {loss.depth} {loss.step_kind} steps: "
-        f"{loss.depth} evaluations {a} {unit}, {speed:.3g} {unit}s a second"
+        f"{counted(count, 'image')} {tiles}of {x[0].numel():,} values by {arguments.run}, "
+        f"{counted(loss.depth, f'{loss.step_kind} step')}: {each} {a} {unit}, {speed:.3g} {unit}s a second"
     )
     print(f"net    {found.net:.4f} bits per dimension, without the initial bits")
     print(
         f"gross  {found.gross:.4f} bits per dimension of the file, {found.initial:.4f} of them initial bits"
     )
-    print(f"bound  {mean:.4f} ± {error:.4f} bits per dimension, estimated anew")
+    spread = f" ± {error:.4f}" if len(x) > 1 else ""
+    print(f"bound  {mean:.4f}{spread} bits per dimension, estimated anew")
     print(f"wrote {path}, {len(data):,} bytes")
     values = {
         "run": str(arguments.run),
@@ -217,11 +220,12 @@ def _read(path: Path) -> list[tuple[str, Tensor]]:
 
 @torch.no_grad()
 def _bound(opened: OpenedRun, images: Tensor, loss: FiniteDepth) -> tuple[float, float]:
-    """The bound in bits per dimension and its standard error, one step of each image."""
+    """The bound in bits per dimension and its standard error (NaN of one image), one step of each image."""
     generator, found = torch.Generator(images.device).manual_seed(0), []
     with evaluating(opened.model):
         for part in torch.split(images, 64):
             terms = elbo(opened.model, part, loss, generator=generator)
             found.append(terms.bits_per_dimension().total)
     each = torch.cat(found).double()
-    return float(each.mean()), float(each.std()) / len(each) ** 0.5
+    error = float(each.std()) / len(each) ** 0.5 if len(each) > 1 else math.nan
+    return float(each.mean()), error

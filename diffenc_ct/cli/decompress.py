@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffenc_ct.cli import Result
 from diffenc_ct.cli.compress import steps_of
+from diffenc_ct.cli.numbers import counted
 from diffenc_ct.cli.options import add_device, make_folder, open_given, use_device
 from diffenc_ct.cli.progress import progress
 from diffenc_ct.coding import decode, join, read
@@ -90,7 +91,8 @@ def run(arguments: argparse.Namespace) -> Result:
     images = join(x, header.sizes)
     (_write_files if as_files else _write_array)(images, header.levels, Path(arguments.out))
     print(
-        f"{len(images):,} images, the same as before by their checksum: {header.depth} evaluations {a} {unit}, "
+        f"{counted(len(images), 'image')}, the same as before by their checksum: "
+        f"{counted(header.depth, 'evaluation')} {a} {unit}, "
         f"{speed:.3g} {unit}s a second"
     )
     print(f"wrote {arguments.out}")

@@ -1,4 +1,4 @@
-"""Numbers of the command line: the types of options, which refuse what is out of range in words."""
+"""Numbers of the command line: the types of options, which refuse what is out of range in words; counts in words."""
 
 import argparse
 import math
@@ -58,3 +58,17 @@ def noise_level(text: str) -> str:
     if number == 0 or 1e-6 <= number <= 1e6:
         return text
     raise argparse.ArgumentTypeError(f"noise_level={text}; give 0, or a number from 1e-6 to 1e6")
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something.
+
+    Args:
+        number: of them.
+        what: one of them is called.
+
+    Example:
+        >>> counted(1, "image"), counted(2000, "image")
+        ('1 image', '2,000 images')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -75,11 +75,27 @@ def test_files_and_arrays_come_back(packed, tmp_path, capsys):
         capsys,
         ["compress", "digits-vdm", *sources, "--depth", "1", "--step", "gaussian", "-o", again],
     )
-    assert code == 0 and "9 images of 64 values" in out and "1 gaussian steps" in out
+    assert (
+        code == 0 and "9 images of 64 values" in out and "1 gaussian step: 1 evaluation an" in out
+    )
     code, *_ = said(capsys, ["decompress", again, "-o", str(tmp_path / "x.npy")])
     found = np.load(tmp_path / "x.npy")
     assert code == 0 and found.dtype == np.uint8
     assert np.array_equal(found, np.concatenate([x, x[2:3], x]))
+
+
+def test_one_image_is_one_and_has_no_standard_error(packed, tmp_path, capsys):
+    folder, x = packed
+    np.save(tmp_path / "one.npy", x[:1])
+    file, given = str(tmp_path / "one.diffenc"), str(tmp_path / "one.npy")
+    words = ["compress", "digits-vdm", given, "--depth", "2", "-o", file, "--json"]
+    code, out, err = said(capsys, words)
+    assert code == 0 and json.loads(out)["bound"]["standard_error"] is None
+    assert "1 image of 64 values" in err and "2 mixture steps: 2 evaluations" in err
+    assert re.search(r"bound  [\d.]+ bits per dimension, estimated anew", err)
+    code, out, _ = said(capsys, ["decompress", file, "-o", str(tmp_path / "back.npy")])
+    assert code == 0 and "1 image, the same as before" in out
+    assert np.array_equal(np.load(tmp_path / "back.npy"), x[:1])
 
 
 def test_images_of_other_sizes_come_back_from_tiles(packed, tmp_path, capsys):
