@@ -2,30 +2,23 @@
 nothing."""
 
 import os
-from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from tests import check_anew
 from tests.browser import browser  # noqa: F401 (a fixture of every test)
 
 # Before the package is imported for the first time: shapes and types of every signature are checked.
 jaxtyping.install_import_hook("diffenc_ct", "tests.check")
 
-# Where the point is thousands of small evaluations, checks of every call take four fifths of the time. What these rooms
-# compute is called with checks by test_types.py, the docstrings' examples and the commands.
-UNCHECKED = ("calibration", "coding", "docs", "likelihood", "sampling", "verification")
-
 
 @pytest.fixture(autouse=True)
-def types_are_checked(request):
-    """In every test but those of the rooms named above."""
-    unchecked = Path(request.node.fspath).parent.name in UNCHECKED
-    jaxtyping.config.update("jaxtyping_disable", unchecked)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+def types_are_checked():
+    """Of the first calls of every test."""
+    check_anew()
 
 
 common = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
