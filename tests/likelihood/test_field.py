@@ -113,6 +113,19 @@ def test_what_reverse_mode_does_not_see_counts(divergence):
     assert (wrong - seen).abs().max() > 1e-2  # there is something to see
 
 
+@pytest.mark.parametrize("probes", [None, normal(1, 2, 3, 3)])
+def test_inference_mode_changes_nothing(probes):
+    model, (z, gamma) = model_of(as_it_is), points(2)
+    with torch.no_grad():
+        right = FlowField(model, probes=probes)(z, gamma)
+    with torch.inference_mode():
+        found = FlowField(model, probes=probes)(z, gamma)
+        total = log_density(model, z, solver=dc.Adams(atol=1e-3)).log_prob.clone()
+    close(found.divergence, right.divergence, 1e-12)
+    close(found.velocity, right.velocity, 1e-12)
+    close(total, log_density(model, z, solver=dc.Adams(atol=1e-3)).log_prob, 1e-8)
+
+
 def test_the_two_are_compared_once_and_then_a_step_is_one_evaluation():
     model, (z, gamma) = model_of(as_it_is), points(2)
     field, calls = FlowField(model, probes=normal(1, 2, 5, 3)), model.heads.network.calls

@@ -389,4 +389,11 @@ MUTANTS = [
         "the comparison at every step",
         (f"{OF_FIELD}::test_the_two_are_compared_once_and_then_a_step_is_one_evaluation",),
     ),
+    Mutant(
+        FIELD,
+        "forward = torch.is_grad_enabled() or torch.is_inference_mode_enabled()",
+        "forward = torch.is_grad_enabled()",
+        "no likelihood in inference mode",
+        (f"{OF_FIELD}::test_inference_mode_changes_nothing",),
+    ),
 ]
